@@ -46,7 +46,7 @@ class Registry:
     def names(self) -> list[str]:
         """All registered names, sorted."""
         package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
+        for module in pkgutil.iter_modules(getattr(package, "__path__", [])):  # a single module registers on import
             importlib.import_module(f"{self.package}.{module.name}")
         return sorted(self._entries)
 

@@ -1,0 +1,290 @@
+"""Run folders as data: find them, read them, select among them, refuse to average what differs."""
+
+import json
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+COLUMNS = ["epoch", "split", "layer", "metric", "value"]
+REQUIRED = ["seed", "epochs", "dataset.name", "model.name", "etf.name"]
+# Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed.
+# Of `etf` see `differences`.
+MAY_DIFFER = re.compile(
+    r"(seed|experiment_name|output_root|data_root|device|threads|deterministic|overwrite|debug|checkpoint_seconds"
+    r"|metrics\.memory_gib|tracker\..+|etf\.name)$"
+)
+FLAGS = {"dataset.name": "--dataset", "epochs": "--epochs", "seed": "--seeds"}
+
+
+class AnalysisError(ValueError):
+    """What the user can mend: a wrong selection or a broken file. One line of text."""
+
+
+def policy_label(config: dict) -> str:
+    """What the policy is called in figures and tables: 'baseline', 'last 2 ETF', 'Adaptive-ETF' ..."""
+    etf = config["etf"]
+    labels = {
+        "none": "baseline",
+        "last_k": f"last {etf.get('k')} ETF",
+        "adaptive": "Adaptive-ETF",
+        "frozen": "frozen at switch" if etf.get("weights") == "current" else f"frozen last {etf.get('k')}",
+    }
+    return labels.get(etf["name"], etf["name"])
+
+
+def policy_order(label: str) -> tuple[int, str, int]:
+    """Sort key of the labels: baseline, last k ETF, frozen last k, Adaptive-ETF, frozen at switch, others."""
+    heads = ["baseline", "last ", "frozen last", "Adaptive", "frozen at"]
+    rank = next((i for i, head in enumerate(heads) if label.startswith(head)), len(heads))
+    number = re.search(r"\d+", label)
+    return rank, re.sub(r"\d+", "", label), int(number[0]) if number else 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder; its files are read when first asked for."""
+
+    path: Path
+    config: dict
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @property
+    def policy(self) -> str:
+        return policy_label(self.config)
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "DONE").is_file()
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """metrics.csv: epoch, split, layer, metric, value; layers appear in network order."""
+        file = self.path / "metrics.csv"
+        kinds = dict.fromkeys(["split", "layer", "metric"], "category")
+        try:
+            frame = pd.read_csv(file, dtype={"epoch": "int32", "value": "float64"} | kinds)
+        except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+            raise AnalysisError(f"{file}: {_one_line(error)}") from None
+        if list(frame.columns) != COLUMNS:
+            raise AnalysisError(f"{file}: expected the header {','.join(COLUMNS)}, got {','.join(frame)}")
+        torn = frame[[*kinds]].isna().any(axis=1)
+        if torn.any() and self.finished:
+            raise AnalysisError(f"{file}: line {torn.idxmax() + 2} is incomplete")
+        frame = frame[~torn]  # the line that a running process is writing
+        again = frame.duplicated(COLUMNS[:-1])
+        if again.any():
+            raise AnalysisError(f"{file}: line {again.idxmax() + 2} repeats an earlier measurement")
+        return frame
+
+    @cached_property
+    def events(self) -> list[dict]:
+        """events.jsonl: switches, resumes, the end; oldest first."""
+        file = self.path / "events.jsonl"
+        return [_json(line, f"{file}, line {i}") for i, line in enumerate(_text(file).splitlines(), 1) if line]
+
+    @cached_property
+    def summary(self) -> dict:
+        """summary.json: final numbers, parameters, versions; of finished runs only."""
+        file = self.path / "summary.json"
+        return _json(_text(file), str(file))
+
+    def result(self, key: str) -> Any:
+        """An entry of summary.json by its dotted name, e.g. 'final.test.accuracy'."""
+        value = flatten(self.summary).get(key, self)
+        if value is self:
+            raise AnalysisError(f"{self.path / 'summary.json'}: no entry {key}")
+        return value
+
+
+def load_runs(
+    folders: Iterable[Path | str],
+    dataset: str | None = None,
+    seeds: Iterable[int] | None = None,
+    epochs: int | None = None,
+    where: dict[str, Any] | None = None,
+    finished_only: bool = True,
+) -> list[Run]:
+    """The runs under `folders` (run, experiment or output folders) that meet every condition.
+
+    `where` maps dotted configuration keys to values; a run without the key is kept (a baseline has no
+    `etf.threshold`). Unfinished runs are named on stderr and left out, unless `finished_only` is false.
+    """
+    folders = [Path(folder) for folder in folders]
+    wanted = {"dataset.name": dataset, "epochs": epochs} | (where or {})
+    conditions = {key: [value] for key, value in wanted.items() if value is not None}
+    if seeds is not None:
+        conditions["seed"] = list(seeds)
+    paths = {path.resolve(): path for folder in folders for path in _find(folder)}  # a folder given twice: once
+    runs = [Run(path, _config(path / "config.yaml")) for path in paths.values()]
+    flat = {run.path: flatten(run.config) for run in runs}
+    for key in conditions:
+        if runs and not any(key in settings for settings in flat.values()):
+            raise AnalysisError(f"no run has a setting {key}; there are {', '.join(sorted(flat[runs[0].path]))}")
+    chosen = [
+        run
+        for run in runs
+        if all(
+            key not in flat[run.path] or any(_equal(flat[run.path][key], value) for value in values)
+            for key, values in conditions.items()
+        )
+    ]
+    unfinished = [run for run in chosen if not run.finished]
+    if finished_only and unfinished:
+        chosen = [run for run in chosen if run.finished]
+        print(f"skipped {len(unfinished)} unfinished: {_names(unfinished)}", file=sys.stderr)
+    if not chosen:
+        asked = "".join(f", {key} = {_values(values)}" for key, values in conditions.items())
+        there = "; ".join(
+            f"{key} = {_values(sorted({settings[key] for settings in flat.values()}))}"
+            for key in ("dataset.name", "seed", "epochs")
+        )
+        have = f"{len(runs)} run(s) there, {sum(run.finished for run in runs)} finished: {there}"
+        raise AnalysisError(
+            f"no {'finished ' if finished_only else ''}run under {', '.join(map(str, folders))}{asked}"
+            f" ({have if runs else 'no run folder there at all'})"
+        )
+    if seeds is not None:
+        _tell_missing(chosen, conditions["seed"])
+    return sorted(chosen, key=lambda run: (policy_order(run.policy), run.seed, str(run.path)))
+
+
+def choose(runs: list[Run], policies: Iterable[str]) -> list[Run]:
+    """The runs of the named policies, in the order of the names; a name without a run is an error."""
+    there = {run.policy.lower(): run.policy for run in runs}
+    chosen = []
+    for name in policies:
+        if name.lower() not in there:
+            raise AnalysisError(f"no run of policy '{name}'; there are: {', '.join(there.values())}")
+        chosen += [run for run in runs if run.policy.lower() == name.lower()]
+    return chosen
+
+
+def differences(runs: list[Run]) -> dict[str, list]:
+    """Settings besides seed and policy in which runs differ, with their values; empty: they may be averaged.
+
+    In a group with a name (dataset, model, etf: here the policy's label) the other keys count only among runs
+    of one name: MNIST and CIFAR-10 differ in `dataset.name`, whatever else that implies.
+    """
+    flat = [flatten(run.config) | {"etf.name": run.policy} for run in runs]
+    found = {}
+    for key in dict.fromkeys(key for settings in flat for key in settings):
+        group = key.split(".")[0]
+        if MAY_DIFFER.match(key):
+            continue
+        by_name = defaultdict(dict)  # name of the group's choice -> the values of this key
+        for settings in flat:
+            name = None if key == f"{group}.name" else settings.get(f"{group}.name")
+            value = settings.get(key, "absent")
+            by_name[name][repr(value)] = value
+        differing = [values for values in by_name.values() if len(values) > 1]
+        if differing:
+            found[key] = list({text: value for values in differing for text, value in values.items()}.values())
+    return found
+
+
+def refuse_mixture(runs: list[Run]) -> None:
+    """Raise unless the runs differ in seed and policy alone, and each seed of a policy is there once."""
+    found = differences(runs)
+    if found:
+        keys = "; ".join(f"{key} = {_values(values)}" for key, values in list(found.items())[:4])
+        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+        key, values = next(iter(found.items()))
+        hint = f"{FLAGS[key]} {values[-1]}" if key in FLAGS else f"--where {key}={values[-1]}"
+        raise AnalysisError(f"runs of one figure must not differ in {keys}{more}; choose, e.g. with {hint}")
+    refuse_twins(runs)
+
+
+def refuse_twins(runs: list[Run]) -> None:
+    """Raise if a seed of a policy occurs twice: it would count double."""
+    seen = {}
+    for run in runs:
+        first = seen.setdefault((run.policy, run.seed), run.path)
+        if first != run.path:
+            raise AnalysisError(f"seed {run.seed} of {run.policy} is there twice: {first} and {run.path}")
+
+
+def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted keys: {'a': {'b': 1}} -> {'a.b': 1}; lists are values."""
+    flat = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _find(folder: Path, depth: int = 2) -> list[Path]:
+    """Run folders in `folder`, at most `depth` levels down; hidden folders (.hydra) are not looked into."""
+    if not folder.is_dir():
+        raise AnalysisError(f"no such folder: {folder}")
+    if (folder / "config.yaml").is_file():
+        return [folder]
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [run for path in below for run in _find(path, depth - 1)] if depth else []
+
+
+def _config(file: Path) -> dict:
+    try:
+        config = yaml.safe_load(_text(file))
+    except yaml.YAMLError as error:
+        raise AnalysisError(f"{file}: {_one_line(error)}") from None
+    lacking = [key for key in REQUIRED if key not in flatten(config if isinstance(config, dict) else {})]
+    if lacking:
+        raise AnalysisError(f"{file}: lacks {', '.join(lacking)}; is it a run's configuration?")
+    return config
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnalysisError(f"{file}: {_one_line(error)}") from None
+
+
+def _json(text: str, name: str) -> dict:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise AnalysisError(f"{name}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise AnalysisError(f"{name}: expected a JSON object, got {text.strip()[:40]}")
+    return value
+
+
+def _equal(value: Any, wanted: Any) -> bool:
+    """Whether a setting is what the command line asks for: numbers as numbers, the rest as text."""
+    try:
+        return float(value) == float(wanted)
+    except (TypeError, ValueError):
+        same = {"none": "null", "~": "null"}
+        left, right = str(value).lower(), str(wanted).lower()
+        return same.get(left, left) == same.get(right, right)
+
+
+def _tell_missing(runs: list[Run], seeds: list[int]) -> None:
+    for policy in sorted({run.policy for run in runs}, key=policy_order):
+        lacking = sorted(set(seeds) - {run.seed for run in runs if run.policy == policy})
+        if lacking:
+            print(f"{policy}: no finished run of seed {_values(lacking)}", file=sys.stderr)
+
+
+def _names(runs: list[Run], most: int = 5) -> str:
+    more = f" and {len(runs) - most} more" if len(runs) > most else ""
+    return ", ".join(str(run.path) for run in runs[:most]) + more
+
+
+def _values(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,97 @@
+"""Atomic save and exact resume: everything that the next epoch depends on, and nothing that can run code."""
+
+import io
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator
+from torch.optim import Optimizer
+
+from nclab.etf import ETFPolicy, FixedLinear
+from nclab.etf.layer import pack, replace, unpack
+from nclab.models import Classifier
+from nclab.record import RecordError, write_atomic
+
+NAME = "checkpoint.pt"
+FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """How far a run is, and what it remembers besides weights."""
+
+    epoch: int = 0  # epochs trained
+    seconds: float = 0.0  # of all the processes that worked on the run
+    unsettled: list[str] | None = None  # sites switched after the last epoch
+    total_parameters: int = 0  # learnable before any switch
+
+
+def save(
+    folder: Path,
+    model: Classifier,
+    policy: ETFPolicy,
+    optimizer: Optimizer,
+    generators: dict[str, Generator],
+    progress: Progress,
+    lengths: dict[str, int],
+) -> None:
+    """Write checkpoint.pt: weights, fixed maps as recipes, optimizer, policy, all random states, log lengths."""
+    fixed = {site: pack(m) for site, m in model.etf_sites().items() if isinstance(m, FixedLinear)}
+    state = {
+        "format": FORMAT,
+        "progress": vars(progress),
+        "fixed": fixed,
+        "model": model.state_dict(),
+        "policy": policy.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "generators": {name: g.get_state() for name, g in generators.items()},
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "lengths": lengths,
+    }
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(folder / NAME, buffer.getvalue())
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """The checkpoint of a run folder, None if there is none. Tensors and plain values only (weights_only).
+
+    Raises RecordError for a file that cannot be read.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RecordError(f"{path} cannot be read ({reason}); overwrite=true starts the run again") from None
+    if state.get("format") != FORMAT:
+        raise RecordError(f"{path} has format {state.get('format')}, expected {FORMAT}; overwrite=true starts again")
+    return state
+
+
+def restore_model(state: dict[str, Any], model: Classifier) -> None:
+    """Bring a freshly built model, before any policy touched it, to the state: fixed maps first, then weights."""
+    sites = model.etf_sites()
+    for site, packed in state["fixed"].items():
+        replace(model, site, unpack(sites[site], packed))
+    model.load_state_dict(state["model"])
+
+
+def restore_rest(
+    state: dict[str, Any], policy: ETFPolicy, optimizer: Optimizer, generators: dict[str, Generator]
+) -> Progress:
+    """Optimizer, policy and random states; the optimizer must have been built on the restored model."""
+    optimizer.load_state_dict(state["optimizer"])
+    policy.load_state_dict(state["policy"])
+    for name, generator in generators.items():
+        generator.set_state(state["generators"][name])
+    torch.set_rng_state(state["torch_rng"])
+    if state["cuda_rng"] and torch.cuda.device_count() == len(state["cuda_rng"]):
+        torch.cuda.set_rng_state_all(state["cuda_rng"])
+    return Progress(**state["progress"])

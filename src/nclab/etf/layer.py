@@ -1,0 +1,139 @@
+"""Linear maps whose weight is fixed: ETFLinear and the control FrozenLinear, and the recipe that rebuilds them."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from nclab.etf.frame import FRAMES, nearest_etf, nearest_etf_product, simplex_etf
+
+RANKS = ("full", "classes")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that is needed to make a fixed weight again.
+
+    kind: `etf`, or `frozen` (the control: the weight as it stood). frame and rank: see `etf_weight`. scale: factor
+    on the weight; None = least-squares scale for frame nearest, 1 otherwise. seed: of the random frame.
+    """
+
+    kind: str = "etf"
+    frame: str = "random"
+    rank: str = "full"
+    scale: float | None = None
+    seed: int = 0
+    num_classes: int = 0
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value, valid in (
+            ("kind", self.kind, ("etf", "frozen")),
+            ("frame", self.frame, FRAMES),
+            ("rank", self.rank, RANKS),
+        ):
+            if value not in valid:
+                raise ValueError(f"unknown {name} '{value}'; valid: {', '.join(valid)}")
+
+    @property
+    def seeded(self) -> bool:
+        """True where seed and shape alone give the weight; else the weight depends on what was learnt."""
+        return self.kind == "etf" and self.frame != "nearest"
+
+
+def etf_weight(d_out: int, d_in: int, recipe: Recipe, current: Tensor | None = None) -> tuple[Tensor, float]:
+    """Fixed weight (d_out, d_in), float64, and its scale, which is already multiplied in.
+
+    rank `full`: a simplex ETF on K = min(d_in, d_out) vertices in the larger dimension, transposed where
+    d_out < d_in, so that the rows of a classifier (C, d) are an ETF. All singular values are sqrt(K/(K-1)) but one,
+    which is 0: the map keeps lengths. rank `classes`: M_out M_in^T of two simplex ETFs on C vertices, rank C-1.
+    `current` (d_out, d_in) is needed by frame `nearest` only. Raises ValueError where the frame does not fit.
+    """
+    tall = d_out >= d_in
+    if recipe.frame == "nearest":
+        if current is None:
+            raise ValueError("frame 'nearest' needs the current weight; before training choose another frame")
+        if recipe.rank == "full":
+            etf, best = nearest_etf(current if tall else current.T)
+            weight = etf if tall else etf.T
+        else:
+            weight, best = nearest_etf_product(current, recipe.num_classes)
+        scale = best if recipe.scale is None else recipe.scale
+    else:
+        generator = Generator().manual_seed(recipe.seed)
+        if recipe.rank == "full":
+            etf = simplex_etf(min(d_in, d_out), max(d_in, d_out), recipe.frame, generator)
+            weight = etf if tall else etf.T
+        else:
+            m_out = simplex_etf(recipe.num_classes, d_out, recipe.frame, generator)
+            m_in = simplex_etf(recipe.num_classes, d_in, recipe.frame, generator)
+            weight = m_out @ m_in.T
+        scale = 1.0 if recipe.scale is None else recipe.scale
+    return scale * weight, scale
+
+
+class FixedLinear(nn.Module):
+    """y = x W^T + b with W a non-persistent buffer: no gradient, no optimizer state, no weight decay, and not in
+    the state dict. The bias is the learnable one of the map that it replaces, the same Parameter.
+
+    x (..., d_in) -> y (..., d_out).
+    """
+
+    def __init__(self, weight: Tensor, bias: nn.Parameter | None, recipe: Recipe, scale: float = 1.0):
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.register_buffer("weight", weight, persistent=False)
+        self.bias = bias
+        self.recipe = recipe
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        r = self.recipe
+        return f"{self.in_features}, {self.out_features}, frame={r.frame}, rank={r.rank}, scale={self.scale:.4g}"
+
+
+class ETFLinear(FixedLinear):
+    """A linear map fixed to a simplex ETF (arXiv 2412.00884; the classifier alone: Zhu et al. 2021)."""
+
+
+class FrozenLinear(FixedLinear):
+    """The control of every ETF claim: the map frozen as it stood, at initialisation or when a policy fires."""
+
+
+def fix(linear: nn.Linear, recipe: Recipe) -> FixedLinear:
+    """The fixed map that takes the place of `linear` under `recipe`; keeps device, dtype and the bias Parameter."""
+    bias = linear.bias if recipe.bias else None
+    if recipe.kind == "frozen":
+        return FrozenLinear(linear.weight.detach().clone(), bias, recipe)
+    weight, scale = etf_weight(linear.out_features, linear.in_features, recipe, linear.weight)
+    return ETFLinear(weight.to(linear.weight), bias, recipe, scale)
+
+
+def replace(model: nn.Module, site: str, module: nn.Module) -> None:
+    """Put `module` where the submodule named `site` is."""
+    parent, _, name = site.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)
+
+
+def pack(layer: FixedLinear) -> dict[str, Any]:
+    """What a checkpoint holds of a fixed map: the recipe alone where it gives the weight (seeded frames), else the
+    recipe and the weight itself, which depends on what was learnt up to the switch."""
+    packed: dict[str, Any] = {"recipe": asdict(layer.recipe), "scale": layer.scale}
+    if not layer.recipe.seeded:
+        packed["weight"] = layer.weight
+    return packed
+
+
+def unpack(linear: nn.Linear, packed: dict[str, Any]) -> FixedLinear:
+    """The fixed map of `pack`, in the place of the learnable `linear` of a freshly built model; exact to the bit."""
+    recipe = Recipe(**packed["recipe"])
+    if recipe.seeded:
+        return fix(linear, recipe)
+    kind = FrozenLinear if recipe.kind == "frozen" else ETFLinear
+    weight = torch.as_tensor(packed["weight"]).to(linear.weight)
+    return kind(weight, linear.bias if recipe.bias else None, recipe, packed["scale"])

@@ -1,0 +1,8 @@
+"""etf=none: the baseline, every map learnable."""
+
+from nclab.etf.policy import POLICIES, ETFPolicy, PolicySettings
+
+
+@POLICIES.add("none", PolicySettings)
+class NoPolicy(ETFPolicy):
+    """Fixes nothing."""

@@ -1,0 +1,183 @@
+"""Which linear maps become fixed, and when: the interface of every ETF policy, and the switch itself."""
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from nclab.etf.frame import FRAMES
+from nclab.etf.layer import RANKS, FixedLinear, Recipe, etf_weight, fix, replace
+from nclab.registry import Registry
+
+POLICIES = Registry("etf", "nclab.etf.policies")
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One linear map became fixed: where, when (epoch 0 = before training), how, and what the optimizer lost."""
+
+    site: str
+    epoch: int
+    recipe: Recipe
+    scale: float
+    parameters_freed: int
+
+    def record(self) -> dict[str, Any]:
+        """Flat and JSON-ready."""
+        recipe = asdict(self.recipe)
+        return {
+            "epoch": self.epoch,
+            "site": self.site,
+            **recipe,
+            "scale": self.scale,
+            "parameters_freed": self.parameters_freed,
+        }
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a policy may know after an epoch: accuracy of the network and NCC accuracy of every map's output, by
+    site in network order, both on the train split and in evaluation mode."""
+
+    accuracy: float
+    ncc: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class PolicySettings:
+    """Keys common to all policies: the name."""
+
+    name: str = "none"
+
+    @property
+    def label(self) -> str:
+        """Short form for run names."""
+        return self.name
+
+    @property
+    def needs_measures(self) -> bool:
+        """True where the policy decides by the collapse metrics of a running training."""
+        return False
+
+    def complete(self, epochs: int) -> None:
+        """Fill in the values that follow from the length of the training."""
+
+
+@dataclass
+class FixSettings(PolicySettings):
+    """How a map is fixed. See `nclab.etf.layer.etf_weight` for frame, rank and scale.
+
+    The classifier has keys of its own: over ReLU features a canonical frame reads C of d units and those die.
+    """
+
+    frame: str = "random"
+    classifier_frame: str = "random"
+    rank: str = "full"
+    scale: float | None = None
+    classifier_scale: float | None = None
+    bias: bool = True  # the bias stays learnable; false drops it
+
+    def __post_init__(self) -> None:
+        for key, valid in (("frame", FRAMES), ("classifier_frame", FRAMES), ("rank", RANKS)):
+            if getattr(self, key) not in valid:
+                raise ValueError(f"unknown etf.{key} '{getattr(self, key)}'; valid: {', '.join(valid)}")
+        for key in ("scale", "classifier_scale"):
+            value = getattr(self, key)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"etf.{key} must be above 0 and finite, or null for the default, got {value}")
+
+    def recipe(self, model: nn.Module, site: str, seed: int, kind: str = "etf") -> Recipe:
+        """The recipe for `site`; a classifier always has rank full, which is its C - 1."""
+        classifier = model.etf_roles()[site] == "classifier"
+        return Recipe(
+            kind=kind,
+            frame=self.classifier_frame if classifier else self.frame,
+            rank="full" if classifier else self.rank,
+            scale=self.classifier_scale if classifier else self.scale,
+            seed=site_seed(seed, site),
+            num_classes=model.num_classes,
+            bias=self.bias,
+        )
+
+
+def site_seed(seed: int, site: str) -> int:
+    """Seed of one site's frame: frames of different sites and runs are independent."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{site}".encode()).digest()[:4], "big")
+
+
+def learnable(parameters: Iterable[nn.Parameter]) -> int:
+    """How many numbers the optimizer may change."""
+    return sum(p.numel() for p in parameters if p.requires_grad)
+
+
+def forget(optimizer: Optimizer, gone: Iterable[nn.Parameter]) -> None:
+    """Remove exactly these parameters and their state from the optimizer; all others keep their momentum."""
+    ids = {id(p) for p in gone}
+    for group in optimizer.param_groups:
+        group["params"] = [p for p in group["params"] if id(p) not in ids]
+    for parameter in [p for p in optimizer.state if id(p) in ids]:
+        del optimizer.state[parameter]
+
+
+class ETFPolicy:
+    """Base of all policies: fixes nothing. Subclasses override `setup`, `after_epoch` or both.
+
+    setup(model, seed) runs before training, after_epoch(model, optimizer, measures, epoch) after every measured
+    epoch; both replace maps in place and return the switches. What a policy remembers between epochs is in
+    `state_dict()` (plain numbers and strings), so that a resumed run decides as if it had never stopped.
+    """
+
+    def __init__(self, settings: PolicySettings):
+        self.settings = settings
+        self.seed = 0
+
+    def check(self, model: nn.Module) -> None:
+        """Raise ValueError where the settings cannot be met by the model; changes nothing."""
+
+    def setup(self, model: nn.Module, seed: int) -> list[Switch]:
+        self.check(model)
+        self.seed = seed
+        return []
+
+    def after_epoch(self, model: nn.Module, optimizer: Optimizer, measures: Measures, epoch: int) -> list[Switch]:
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+def switch(model: nn.Module, site: str, recipe: Recipe, epoch: int, optimizer: Optimizer | None = None) -> Switch:
+    """Fix the map at `site` now; with an optimizer, make it forget what is no longer learnable."""
+    linear = model.etf_sites()[site]
+    fixed = fix(linear, recipe)
+    kept = {id(p) for p in fixed.parameters()}
+    gone = [p for p in linear.parameters() if id(p) not in kept]
+    replace(model, site, fixed)
+    if optimizer is not None:
+        forget(optimizer, gone)
+    return Switch(site, epoch, recipe, fixed.scale, learnable(gone))
+
+
+def check_fits(model: nn.Module, sites: Iterable[str], recipes: Iterable[Recipe]) -> None:
+    """Raise ValueError, naming the map, where a frame does not fit a map; changes nothing."""
+    for site, recipe in zip(sites, recipes, strict=True):
+        linear = model.etf_sites()[site]
+        if recipe.kind == "etf":
+            try:
+                _check_fit(linear, recipe)
+            except ValueError as error:
+                shape = f"{linear.in_features} -> {linear.out_features}"
+                raise ValueError(f"etf does not fit map '{site}' ({shape}): {error}") from None
+
+
+def _check_fit(linear: nn.Linear | FixedLinear, recipe: Recipe) -> None:
+    current = torch.zeros_like(linear.weight) if recipe.frame == "nearest" else None
+    etf_weight(linear.out_features, linear.in_features, recipe, current)

@@ -1,0 +1,184 @@
+"""The epoch loop: train, measure, let the policy switch, record, save."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from nclab import checkpoint
+from nclab.checkpoint import Progress
+from nclab.data import Dataset
+from nclab.display import Display
+from nclab.etf import ETFPolicy, Switch
+from nclab.etf.policy import learnable
+from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate
+from nclab.models import Classifier
+from nclab.optim import optimizer_bytes
+from nclab.record import RunFolder
+from nclab.trackers import Tracker
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number; the last good checkpoint is kept."""
+
+
+@dataclass
+class Fit:
+    """One training. `run()` trains from `progress.epoch` to `epochs`; everything it needs comes from outside."""
+
+    model: Classifier
+    dataset: Dataset
+    policy: ETFPolicy
+    optimizer: Optimizer
+    schedule: Callable[[int], float]
+    base_lr: float
+    epochs: int
+    batch_size: int
+    metrics: MetricsSettings
+    generators: dict[str, Generator]  # order, augment: CPU generators, so that both are the same on every device
+    folder: RunFolder
+    tracker: Tracker
+    display: Display
+    progress: Progress
+    checkpoint_seconds: float
+
+    def run(self) -> Evaluation:
+        """Trains to the end; returns the last evaluation. Raises Diverged."""
+        p = self.progress
+        started, saved = time.monotonic() - p.seconds, time.monotonic()
+        result = Evaluation()
+        if p.epoch == 0 and self.metrics.every:
+            result = self._measure(0, self._scalars(float("nan")))
+        while p.epoch < self.epochs:
+            began = time.perf_counter()
+            self._set_lr(p.epoch)
+            running_loss = train_epoch(
+                self.model, self.dataset, self.optimizer, self.batch_size, self.generators
+            )  # one number leaves the device an epoch
+            trained = time.perf_counter()
+            p.epoch += 1
+            if not math.isfinite(running_loss):
+                self._stop_diverged(running_loss)
+            last = p.epoch == self.epochs
+            every = self.metrics.every
+            switches: list[Switch] = []
+            measured = last or bool(every and p.epoch % every == 0)
+            if measured:
+                result = self._measure(p.epoch, self._scalars(running_loss))
+            self._settle(result if measured else None)
+            if measured and every and not last:
+                switches = self._switch(result)
+            measuring = time.perf_counter() - trained
+            self.folder.event("epoch", epoch=p.epoch, train_seconds=trained - began, measure_seconds=measuring)
+            self._show(running_loss, result if measured else None, time.perf_counter() - began)
+            p.seconds = time.monotonic() - started
+            if last or switches or time.monotonic() - saved >= self.checkpoint_seconds:
+                self.save()
+                saved = time.monotonic()
+        return result if result.values else self._evaluate()
+
+    def save(self) -> None:
+        """Checkpoint at the end of the current epoch."""
+        lengths = self.folder.lengths()
+        path = self.folder.path
+        checkpoint.save(path, self.model, self.policy, self.optimizer, self.generators, self.progress, lengths)
+
+    def _evaluate(self) -> Evaluation:
+        return evaluate(self.model, self.dataset, self.metrics, collapse=self.metrics.every > 0)
+
+    def _set_lr(self, epoch: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.base_lr * self.schedule(epoch)
+
+    def _scalars(self, running_loss: float) -> dict[str, float]:
+        return {
+            "running_loss": running_loss,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learnable_parameters": learnable(self.model.parameters()),
+            "optimizer_bytes": optimizer_bytes(self.optimizer),
+        }
+
+    def _measure(self, epoch: int, scalars: dict[str, float]) -> Evaluation:
+        result = self._evaluate()
+        result.values["train"]["network"].update(scalars)
+        rows = [
+            (epoch, split, layer, metric, value)
+            for split, layers in result.values.items()
+            for layer, values in layers.items()
+            for metric, value in values.items()
+        ]
+        self.folder.rows(rows)
+        self.tracker.log(epoch, {f"{split}/{layer}/{metric}": value for _, split, layer, metric, value in rows})
+        return result
+
+    def _settle(self, result: Evaluation | None) -> None:
+        """One epoch after a switch: how well did training recover?"""
+        p = self.progress
+        for site in p.unsettled or []:
+            at = result.network("train", "accuracy") if result else self._train_accuracy()
+            self.folder.event("switch_settled", epoch=p.epoch, site=site, train_accuracy=at)
+        p.unsettled = None
+
+    def _switch(self, result: Evaluation) -> list[Switch]:
+        epoch = self.progress.epoch
+        switches = self.policy.after_epoch(self.model, self.optimizer, result.measures(), epoch)
+        if switches:
+            before, after = result.network("train", "accuracy"), self._train_accuracy()
+            for s in switches:
+                record = s.record()
+                self.folder.event("switch", **record, train_accuracy_before=before, train_accuracy_after=after)
+                self.display.say(
+                    f"  epoch {epoch}: {s.site} becomes fixed ({s.recipe.kind}, frame {s.recipe.frame}), "
+                    f"{s.parameters_freed:,} parameters freed, train accuracy {before:.4f} -> {after:.4f}"
+                )
+            self.progress.unsettled = [s.site for s in switches]
+        return switches
+
+    def _train_accuracy(self) -> float:
+        return accuracy(self.model, self.dataset, self.dataset.train, self.metrics.batch_size)
+
+    def _stop_diverged(self, loss: float) -> None:
+        epoch, lr = self.progress.epoch, self.optimizer.param_groups[0]["lr"]
+        self.folder.event("diverged", epoch=epoch, running_loss=loss, learning_rate=lr)
+        raise Diverged(
+            f"the training loss became {loss} in epoch {epoch} at learning rate {lr:g}; lower optimizer.lr. "
+            f"The last good checkpoint stays in {self.folder.path}"
+        )
+
+    def _show(self, running_loss: float, result: Evaluation | None, seconds: float) -> None:
+        numbers = {"loss": running_loss}
+        ncc: list[float] = []
+        if result:
+            numbers |= {f"{split} acc": result.network(split, "accuracy") for split in ("train", "test")}
+            ncc = list(result.ncc().values())
+        self.display.update(self.progress.epoch, seconds, learnable(self.model.parameters()), numbers, ncc)
+
+
+def train_epoch(
+    model: Classifier, dataset: Dataset, optimizer: Optimizer, batch_size: int, generators: dict[str, Generator]
+) -> float:
+    """One epoch of cross-entropy over the train split in random order; returns the mean loss of its batches' samples.
+
+    The last, smaller batch is trained on too, unless it is a single sample: batch norm has no variance then.
+    """
+    model.train()
+    images, labels = dataset.train.images, dataset.train.labels
+    order = torch.randperm(len(labels), generator=generators["order"]).to(labels.device)
+    total: Tensor | float = 0.0
+    samples = 0
+    for batch in order.split(batch_size):
+        if len(batch) == 1:
+            continue
+        x, y = dataset.inputs(images[batch], generators["augment"]), labels[batch]
+        loss = functional.cross_entropy(model(x)[0], y)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total = total + loss.detach() * len(batch)
+        samples += len(batch)
+    return float(total) / samples

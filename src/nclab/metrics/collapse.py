@@ -1,0 +1,247 @@
+"""Neural-collapse metrics as pure functions of few sums: no d x d matrix anywhere.
+
+Notation: features H (N, d) of one probe point and one split, labels y, C classes. n_c samples of class c, mu_c (d)
+class means **of the train split**, mu_G their unweighted mean, M (C, d) rows m_c = mu_c - mu_G, W (C, d) and b (C)
+the classifier, Sigma_W = 1/N sum_i (h_i - mu_y)(h_i - mu_y)^T, Sigma_B = 1/C sum_c m_c m_c^T.
+
+An undefined value is nan, never 0: e.g. all of them where every class mean is the same vector (rank 0).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EPS = torch.finfo(torch.float64).eps
+NAN = float("nan")
+ROWS = 1024  # rows summed in float32 before they enter a float64 sum
+
+
+@dataclass(frozen=True)
+class ClassMeans:
+    """Class means of a probe point, float64, and the geometry that every metric needs.
+
+    means (C, d), centred (C, d), gram (C, C) = M M^T, eigenvalues (C) of the Gram in descending order, `rank` of them
+    above the cut (see `geometry`), basis (d, rank) = M^T U lambda^(-1/2), orthonormal,
+    distances (C, C) = ||mu_c - mu_c'||^2.
+    """
+
+    means: Tensor
+    centred: Tensor
+    gram: Tensor
+    eigenvalues: Tensor
+    rank: int
+    basis: Tensor
+    distances: Tensor
+
+
+def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Pass 1: samples a class n_c (C,) and class sums S_c (C, d), float64, of features (N, d) and labels (N,).
+
+    Sums over ROWS rows are one-hot matmuls in the features' precision; only they are added up in float64. Sums, not
+    running means: they add over batches, devices and ranks.
+    """
+    counts = torch.zeros(num_classes, dtype=torch.float64, device=features.device)
+    sums = torch.zeros(num_classes, features.shape[1], dtype=torch.float64, device=features.device)
+    for rows, y in zip(features.split(ROWS), labels.split(ROWS), strict=True):
+        one_hot = _one_hot(y, num_classes, rows.dtype)  # (n, C)
+        counts += one_hot.sum(0)
+        sums += one_hot.T @ rows
+    return counts, sums
+
+
+def class_means(counts: Tensor, sums: Tensor, precision: torch.dtype = torch.float64) -> ClassMeans:
+    """Class means and their geometry from the sums of pass 1 over features of dtype `precision`.
+
+    Raises ValueError that names an empty class."""
+    counts, sums = counts.cpu(), sums.cpu()
+    empty = torch.nonzero(counts == 0).flatten().tolist()
+    if empty:
+        raise ValueError(f"class {', '.join(map(str, empty))} has no sample: its mean does not exist")
+    return geometry(sums / counts[:, None], precision)
+
+
+def geometry(means: Tensor, precision: torch.dtype = torch.float64) -> ClassMeans:
+    """Geometry of class means (C, d) that were taken from features of dtype `precision`; C >= 2.
+
+    An eigenvalue counts as a direction above the cut max(C eps64 lambda_max, C (eps ||mu||_F)^2), eps that of
+    `precision`: the second term is the rounding of the means themselves. Without it C equal means would span
+    directions of pure rounding noise (a class token before the first block)."""
+    means = means.to(torch.float64)
+    num_classes = means.shape[0]
+    if num_classes < 2:
+        raise ValueError(f"neural collapse needs at least 2 classes, got {num_classes}")
+    centred = means - means.mean(0)
+    gram = centred @ centred.T
+    if not torch.isfinite(gram).all():
+        nothing = torch.full((num_classes,), NAN, dtype=torch.float64)
+        empty = means.new_zeros(means.shape[1], 0)
+        return ClassMeans(means, centred, gram, nothing, 0, empty, gram)
+    eigenvalues, vectors = torch.linalg.eigh(gram)
+    eigenvalues, vectors = eigenvalues.flip(0), vectors.flip(1)  # descending
+    noise = num_classes * (torch.finfo(precision).eps * means.norm()) ** 2
+    cut = torch.maximum(num_classes * EPS * eigenvalues[0], noise)
+    rank = int((eigenvalues > cut).sum())
+    basis = centred.T @ (vectors[:, :rank] / eigenvalues[:rank].sqrt())  # (d, rank)
+    coordinates = centred @ basis  # (C, rank)
+    distances = torch.cdist(coordinates, coordinates, compute_mode="donot_use_mm_for_euclid_dist").square()
+    return ClassMeans(means, centred, gram, eigenvalues, rank, basis, distances)
+
+
+@dataclass
+class Spread:
+    """The sums of pass 2, float64: everything that metrics need of single samples.
+
+    counts n_c (C,), squares sum |z|^2 a class (C,) with z = h - mu_y, along sum (z V)^2 a direction (rank,),
+    ncc_hits samples nearest to their own class mean, mismatches samples whose logits choose another class than the
+    nearest mean (of `decided` samples that came with logits).
+    """
+
+    counts: Tensor
+    squares: Tensor
+    along: Tensor
+    ncc_hits: Tensor
+    mismatches: Tensor
+    decided: int = 0
+
+    def __add__(self, other: "Spread") -> "Spread":
+        return Spread(
+            self.counts + other.counts,
+            self.squares + other.squares,
+            self.along + other.along,
+            self.ncc_hits + other.ncc_hits,
+            self.mismatches + other.mismatches,
+            self.decided + other.decided,
+        )
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """What pass 2 reads of `ClassMeans`, in the features' precision, on their device."""
+
+    means: Tensor  # (C, d)
+    basis: Tensor  # (d, rank)
+    coordinates: Tensor  # (C, rank): m_c V
+    distances: Tensor  # (C, C)
+
+    @classmethod
+    def of(cls, m: ClassMeans, like: Tensor) -> "OnDevice":
+        coordinates = m.centred @ m.basis
+        return cls(m.means.to(like), m.basis.to(like), coordinates.to(like), m.distances.to(like))
+
+
+def spread(features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | None = None) -> Spread:
+    """Pass 2 over features (N, d), labels (N,) and, at the classifier's input, logits (N, C).
+
+    The nearest class mean in R^d is the nearest in span(M). Distances are taken relative to the sample's own class,
+    ||h - mu_c||^2 - ||h - mu_y||^2 = ||mu_c - mu_y||^2 - 2 z . (mu_c - mu_y): no difference of large numbers, so
+    that float32 decides rightly also where features are collapsed.
+    """
+    num_classes = at.means.shape[0]
+    z = features - at.means[labels]  # (N, d)
+    p = z @ at.basis  # (N, rank)
+    squares = z.square_().sum(1)  # (N,)
+    nearest = (at.distances[labels] - 2 * p @ at.coordinates.T).argmin(1)  # (N,)
+    one_hot = _one_hot(labels, num_classes, torch.float64)  # (N, C)
+    none = torch.zeros((), dtype=torch.int64, device=features.device)
+    return Spread(
+        counts=one_hot.sum(0),
+        squares=squares.double() @ one_hot,
+        along=p.square_().sum(0, dtype=torch.float64),
+        ncc_hits=(nearest == labels).sum(),
+        mismatches=none if logits is None else (logits.argmax(1) != nearest).sum(),
+        decided=0 if logits is None else len(labels),
+    )
+
+
+def _one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(len(labels), num_classes, dtype=dtype, device=labels.device).scatter_(1, labels[:, None], 1)
+
+
+# Each column, once. m: class means of the train split; s: sums of the split that is measured.
+
+
+def nc1(m: ClassMeans, s: Spread) -> float:
+    """tr(Sigma_W Sigma_B^+) / C. 0 at collapse. Papyan 2020, with the 1/C of Zhu 2021.
+
+    = 1/C sum_k (along_k / N) / (lambda_k / C): the pseudo-inverse acts in span(M) only, cut as `ClassMeans.rank`.
+    """
+    if m.rank == 0:
+        return NAN
+    return float((s.along / s.counts.sum() / m.eigenvalues[: m.rank]).sum())
+
+
+def nc1_trace_ratio(m: ClassMeans, s: Spread) -> float:
+    """tr Sigma_W / tr Sigma_B. 0 at collapse. Tirer 2023."""
+    if m.rank == 0:
+        return NAN
+    return float(s.squares.sum() / s.counts.sum() / (m.gram.trace() / len(m.gram)))
+
+
+def cdnv(m: ClassMeans, s: Spread) -> float:
+    """Class-distance normalised variance: mean over pairs of (v_c + v_c') / (2 ||mu_c - mu_c'||^2), v_c the within-
+    class variance sum |z|^2 / n_c. 0 at collapse. Galanti 2022. nan where two class means coincide."""
+    if m.rank == 0:
+        return NAN
+    variance = s.squares / s.counts
+    pairs = _pairs((variance[:, None] + variance) / (2 * m.distances))
+    return float(pairs.mean()) if torch.isfinite(pairs).all() else NAN
+
+
+def nc2_equinorm(m: ClassMeans) -> float:
+    """std(||m_c||) / mean(||m_c||), population std. 0 at collapse. Papyan 2020."""
+    norms = m.gram.diagonal().sqrt()
+    return float(norms.std(correction=0) / norms.mean()) if m.rank else NAN
+
+
+def nc2_equiangular(m: ClassMeans) -> float:
+    """Mean over pairs of |cos(m_c, m_c') + 1/(C-1)|. 0 at collapse. Papyan 2020. nan where a mean is mu_G itself."""
+    if m.rank == 0 or (m.gram.diagonal() == 0).any():
+        return NAN
+    norms = m.gram.diagonal().sqrt()
+    cosines = m.gram / (norms[:, None] * norms)
+    return float(_pairs(cosines + 1 / (len(norms) - 1)).abs().mean())
+
+
+def gram_distance(gram: Tensor) -> float:
+    """|| G/||G||_F - (I - 11^T/C)/sqrt(C-1) ||_F for G (C, C): how far from the Gram matrix of a simplex ETF.
+
+    nc2_gram with G = M M^T, nc2_weight_gram with W W^T, nc3_gram with W M^T. 0 at collapse. Zhu 2021.
+    """
+    num_classes = len(gram)
+    norm = gram.norm()
+    if not torch.isfinite(norm) or norm == 0:
+        return NAN
+    target = (torch.eye(num_classes, dtype=gram.dtype) - 1 / num_classes) / (num_classes - 1) ** 0.5
+    return float((gram / norm - target).norm())
+
+
+def nc3(m: ClassMeans, weight: Tensor) -> float:
+    """|| W/||W||_F - M/||M||_F ||_F, not squared. 0 at collapse (self-duality). Papyan 2020."""
+    if m.rank == 0 or not weight.norm() > 0:
+        return NAN
+    return float((weight / weight.norm() - m.centred / m.centred.norm()).norm())
+
+
+def subspace_alignment(m: ClassMeans, weight: Tensor) -> float:
+    """Mean squared cosine of the principal angles between span(M), M (C, d_in) the class means at a layer's *input*,
+    and the top C-1 right singular vectors of the layer's weight (d_out, d_in). 1 at collapse. Rangamani 2023.
+
+    Where the means span fewer than C-1 dimensions, or the map has fewer directions, the mean runs over the smaller
+    count. Means nothing for a full-rank ETF, whose singular values are all equal: do not call it there.
+    """
+    if m.rank == 0 or not torch.isfinite(weight).all():
+        return NAN
+    directions = min(len(m.means) - 1, *weight.shape)
+    w = weight.detach().double().cpu()
+    w = w if len(w) >= w.shape[1] else w.T  # the smaller Gram: its leading eigenvectors cost a tenth of an SVD
+    vectors = torch.linalg.eigh(w.T @ w).eigenvectors[:, -directions:]  # of the smaller side, (., C-1)
+    if w.shape[1] != weight.shape[1]:
+        vectors = torch.linalg.qr(w @ vectors).Q  # left singular vectors of W -> right ones
+    return float((m.basis.T @ vectors).square().sum() / min(directions, m.rank))
+
+
+def _pairs(matrix: Tensor) -> Tensor:
+    """Off-diagonal entries of a symmetric (C, C) matrix, each pair once."""
+    i, j = torch.triu_indices(*matrix.shape, offset=1)
+    return matrix[i, j]

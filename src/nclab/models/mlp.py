@@ -1,0 +1,85 @@
+"""model=mlp: the multilayer perceptron of arXiv 2412.00884."""
+
+from dataclasses import dataclass
+from math import prod
+
+from torch import Tensor, nn
+
+from nclab.models.base import MODELS, Classifier, ModelSettings
+
+NORMS = {"batch": nn.BatchNorm1d, "none": nn.Identity}
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
+
+
+@dataclass
+class MLPSettings(ModelSettings):
+    name: str = "mlp"
+    depth: int = 5  # linear maps, the classifier included
+    width: int = 400  # units of every hidden map
+    norm: str = "batch"  # between a hidden map and its activation: batch | none
+    activation: str = "relu"
+
+    @property
+    def label(self) -> str:
+        return f"mlp{self.depth}x{self.width}"
+
+
+class MLP(Classifier):
+    """x (B, ch, h, w) -> fc1 -> norm -> activation (= act1) -> fc2 -> ... -> act(L-1) -> fcL = logits (B, C).
+
+    Features: fc1, act1, ..., fc(L-1), act(L-1), each (B, width).
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        num_classes: int,
+        depth: int,
+        width: int,
+        norm: str = "batch",
+        activation: str = "relu",
+    ):
+        super().__init__()
+        for key, value, least in (("depth", depth, 2), ("width", width, 1)):
+            if value < least:
+                raise ValueError(f"model.{key} must be at least {least}, got {value}")
+        for key, value, valid in (("norm", norm, NORMS), ("activation", activation, ACTIVATIONS)):
+            if value not in valid:
+                raise ValueError(f"unknown model.{key} '{value}'; valid: {', '.join(valid)}")
+        self.num_classes = num_classes
+        self.depth = depth
+        sizes = [d_in] + [width] * (depth - 1) + [num_classes]
+        for i in range(1, depth + 1):
+            setattr(self, f"fc{i}", nn.Linear(sizes[i - 1], sizes[i]))
+            if i < depth:
+                setattr(self, f"norm{i}", NORMS[norm](width))
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        h = x.flatten(1)  # (B, d_in)
+        features = {}
+        for i in range(1, self.depth):
+            features[f"fc{i}"] = h = getattr(self, f"fc{i}")(h)  # (B, width)
+            features[f"act{i}"] = h = self.activation(getattr(self, f"norm{i}")(h))  # (B, width)
+        return getattr(self, f"fc{self.depth}")(h), features  # (B, C)
+
+    def etf_sites(self) -> dict[str, nn.Linear]:
+        return {site: getattr(self, site) for site in self.etf_roles()}
+
+    def etf_roles(self) -> dict[str, str]:
+        hidden = {f"fc{i}": "hidden" for i in range(1, self.depth)}
+        return {**hidden, f"fc{self.depth}": "classifier"}
+
+    def probes(self, kind: str) -> dict[str, str]:
+        stem = {"linear": "fc", "activation": "act"}[kind]
+        hidden = {f"fc{i}": f"{stem}{i}" for i in range(1, self.depth)}
+        return {**hidden, f"fc{self.depth}": "logits"}
+
+    def inputs(self) -> dict[str, str]:
+        return {f"fc{i}": f"act{i - 1}" if i > 1 else "input" for i in range(1, self.depth + 1)}
+
+
+@MODELS.add("mlp", MLPSettings)
+def build_mlp(settings: MLPSettings, shape: tuple[int, int, int], num_classes: int) -> MLP:
+    s = settings
+    return MLP(prod(shape), num_classes, s.depth, s.width, s.norm, s.activation)

@@ -1,0 +1,177 @@
+"""What a run writes: its folder, the lock that keeps it to one writer, and the append-only logs.
+
+config.yaml     the resolved configuration
+metrics.csv     epoch, split, layer, metric, value; appended, the same bit for bit however often a run stopped
+events.jsonl    start, switch, switch_settled, epoch (seconds), resume, warning, diverged, done
+summary.json    final numbers, counts, versions, hardware
+checkpoint.pt   see checkpoint.py
+DONE            present when the run is finished
+.lock           held (flock) while a process writes; the kernel frees it however that process ends
+"""
+
+import fcntl
+import json
+import math
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+HEADER = "epoch,split,layer,metric,value\n"
+Row = tuple[int, str, str, str, float]
+
+
+class RunLocked(RuntimeError):
+    """Another process is writing this run folder."""
+
+
+class RecordError(RuntimeError):
+    """The run folder cannot be continued; the message says why and what to do."""
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write to a temporary file beside `path`, flush it to disk and rename it: whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(data if isinstance(data, bytes) else data.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+class RunFolder:
+    """One run's folder, open for writing by this process alone. Use as a context manager.
+
+    Raises RunLocked if another process holds it; OSError where it cannot be written.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = None
+        self._files: dict[str, Any] = {}
+
+    def __enter__(self) -> "RunFolder":
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / ".lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise RunLocked(f"{self.path} is being written by {owner}; one writer a run folder") from None
+        self._lock.truncate(0)
+        self._lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        self._lock.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+        self._lock.close()
+
+    @property
+    def done(self) -> bool:
+        return (self.path / "DONE").exists()
+
+    def clear(self) -> None:
+        """Remove what an earlier run of the same configuration left, the lock apart. DONE goes first, so that a
+        half-cleared folder never looks finished."""
+        (self.path / "DONE").unlink(missing_ok=True)
+        for item in self.path.iterdir():
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item)
+            elif item.name != ".lock":
+                item.unlink()
+
+    def open_logs(self, lengths: dict[str, int] | None) -> None:
+        """Open the logs for appending: new, or cut back to the lengths in bytes that a checkpoint noted.
+
+        Raises RecordError where a log is shorter than the checkpoint says: lines are lost.
+        """
+        for name in ("metrics.csv", "events.jsonl"):
+            path = self.path / name
+            keep = 0 if lengths is None else lengths[name]
+            have = path.stat().st_size if path.exists() else 0
+            if have < keep:
+                raise RecordError(
+                    f"{path} has {have} bytes, its checkpoint expects {keep}: lines were lost; "
+                    "overwrite=true starts the run again"
+                )
+            file = path.open("ab")
+            file.truncate(keep)
+            self._files[name] = file
+        if lengths is None:
+            self._files["metrics.csv"].write(HEADER.encode())
+
+    def rows(self, rows: Iterable[Row]) -> None:
+        """Append to metrics.csv; floats in their shortest exact form."""
+        text = "".join(f"{epoch},{split},{layer},{metric},{value!r}\n" for epoch, split, layer, metric, value in rows)
+        self._files["metrics.csv"].write(text.encode())
+        self._files["metrics.csv"].flush()
+
+    def event(self, event: str, **what: Any) -> None:
+        """Append a line to events.jsonl."""
+        line = json.dumps(jsonable({"event": event, **what, "time": round(time.time(), 3)}))
+        self._files["events.jsonl"].write(line.encode() + b"\n")
+        self._files["events.jsonl"].flush()
+
+    def lengths(self) -> dict[str, int]:
+        """Flush the logs to disk and say how long they are: what a checkpoint notes before it is written."""
+        for file in self._files.values():
+            os.fsync(file.fileno())
+        return {name: file.tell() for name, file in self._files.items()}
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """summary.json, then DONE."""
+        write_atomic(self.path / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
+        write_atomic(self.path / "DONE", "")
+
+
+def jsonable(value: Any) -> Any:
+    """JSON has no nan: undefined numbers become null."""
+    if isinstance(value, dict):
+        return {key: jsonable(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def provenance(device: str, threads: int) -> dict[str, Any]:
+    """Versions, commit and hardware that a run ran with."""
+    packages = ("nclab", "torch", "numpy", "hydra-core")
+    hardware = {"device": device, "threads": threads, "processor": _processor(), "cores": os.cpu_count()}
+    if device.startswith("cuda"):
+        hardware["gpu"] = torch.cuda.get_device_name(device)
+    versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}
+    return {"versions": versions, "commit": _commit(), "hardware": hardware}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """Commit of the source tree, with `-dirty` where tracked files differ; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,120 @@
+"""Trackers mirror what a run records; a tracker that fails says so once and never costs the run."""
+
+import secrets
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nclab.registry import Registry
+
+TRACKERS = Registry("tracker", "nclab.trackers")
+MODES = ("online", "offline", "disabled")
+
+
+@dataclass
+class TrackerSettings:
+    name: str = "none"
+
+
+@dataclass
+class WandbSettings(TrackerSettings):
+    name: str = "wandb"
+    mode: str = "online"  # online | offline (upload later with `wandb sync`) | disabled
+    project: str = "nclab"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+    timeout: float = 30.0  # seconds to wait for the server at the start
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"unknown tracker.mode '{self.mode}'; valid: {', '.join(MODES)}")
+
+
+class Tracker:
+    """Mirrors nothing. `start(folder, config)` once, `log(epoch, numbers)` an epoch, `finish(summary)` once."""
+
+    def start(self, folder: Path, config: dict[str, Any]) -> None:
+        """Begin, or continue, the mirror of the run in `folder`."""
+
+    def log(self, epoch: int, numbers: dict[str, float]) -> None:
+        """`numbers` are those of metrics.csv at this epoch, under split/layer/metric."""
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """End the mirror."""
+
+
+@TRACKERS.add("none", TrackerSettings)
+def no_tracker(settings: TrackerSettings) -> Tracker:
+    return Tracker()
+
+
+@TRACKERS.add("wandb", WandbSettings)
+class WandbTracker(Tracker):
+    """Weights & Biases (the extra `nclab[wandb]`). The run's wandb id lies in its folder, in `wandb_id`, so that a
+    resumed run continues the same wandb run; an offline one leaves a further piece of it for `wandb sync`."""
+
+    def __init__(self, settings: WandbSettings):
+        self.settings = settings
+        self.run: Any = None
+
+    def start(self, folder: Path, config: dict[str, Any]) -> None:
+        import wandb  # here, not above: only this tracker needs it, and it takes a second
+
+        s = self.settings
+        note = folder / "wandb_id"
+        if not note.exists():
+            note.write_text(secrets.token_hex(8))
+        self.run = wandb.init(
+            id=note.read_text(),
+            resume="allow",
+            mode=s.mode,
+            project=s.project,
+            entity=s.entity,
+            tags=s.tags,
+            name=folder.name,
+            group=folder.parent.name,
+            dir=folder,
+            config=config,
+            settings=wandb.Settings(init_timeout=s.timeout, silent=True, console="off"),
+        )
+        self.run.define_metric("epoch")
+        self.run.define_metric("*", step_metric="epoch")
+
+    def log(self, epoch: int, numbers: dict[str, float]) -> None:
+        self.run.log({"epoch": epoch, **numbers})
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        for key in ("parameters_learnable", "parameters_total", "policy", "final"):
+            self.run.summary[key] = summary[key]
+        self.run.finish()
+
+
+class Guarded(Tracker):
+    """Calls the tracker inside until its first failure, reports that through `on_failure`, and is silent after."""
+
+    def __init__(self, inner: Tracker, on_failure: Callable[[str], None]):
+        self.inner: Tracker | None = inner
+        self.on_failure = on_failure
+
+    def _try(self, method: str, *args: Any) -> None:
+        if self.inner is None:
+            return
+        try:
+            # A tracker's own deprecation and resource warnings are no business of the run.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                getattr(self.inner, method)(*args)
+        except Exception as error:
+            self.inner = None
+            self.on_failure(f"{type(error).__name__}: {error}")
+
+    def start(self, folder: Path, config: dict[str, Any]) -> None:
+        self._try("start", folder, config)
+
+    def log(self, epoch: int, numbers: dict[str, float]) -> None:
+        self._try("log", epoch, numbers)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        self._try("finish", summary)

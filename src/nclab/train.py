@@ -1,0 +1,216 @@
+"""The one entrypoint: compose, check, build, fit, summarise.
+
+    python -m nclab.train dataset=mnist5k etf=last_k etf.k=2          one run
+    python -m nclab.train --multirun etf=last_k etf.k=1,2,3 seed=0,1  a sweep
+    python -m nclab.train --help                                      every group and key
+
+The same command again skips a finished run and resumes an interrupted one.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+import yaml
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from nclab import checkpoint
+from nclab.checkpoint import Progress
+from nclab.config import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, to_yaml, typed
+from nclab.data import MissingDataError, load_dataset
+from nclab.display import Display
+from nclab.etf import POLICIES
+from nclab.etf.policy import learnable, site_seed
+from nclab.evaluate import Evaluation
+from nclab.fit import Diverged, Fit
+from nclab.models import MODELS
+from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
+from nclab.record import RecordError, RunFolder, RunLocked, provenance, write_atomic
+from nclab.trackers import TRACKERS, Guarded
+
+HERE = Path(__file__).resolve().parent
+CONF = next(p for p in (HERE.parents[1] / "conf", HERE / "conf") if (p / "train.yaml").exists())
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+def train(config: RunConfig) -> Path:
+    """Train one configuration, or resume or skip it; returns its folder. Nothing is written before all is checked."""
+    folder, finished = config.folder, config.folder / "DONE"
+    if finished.exists() and not config.overwrite:
+        print(f"already finished: {folder}")
+        return folder
+    config = resolve_machine(_as_started(config))
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(config.deterministic)
+    dataset = _as_config_error(load_dataset, config.dataset, config.data_root, config.device)
+    if config.batch_size > len(dataset.train):
+        raise ConfigError(f"batch_size must be at most {len(dataset.train)}, the train split; got {config.batch_size}")
+
+    torch.manual_seed(config.seed)
+    model = _as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.num_classes)
+    model.to(config.device)
+    policy = POLICIES[config.etf.name].build(config.etf)
+    _as_config_error(policy.check, model)
+
+    with RunFolder(folder) as out:
+        if out.done and not config.overwrite:  # another process finished it since we looked
+            print(f"already finished: {folder}")
+            return folder
+        if config.overwrite:
+            out.clear()
+        _fit(config, dataset, model, policy, out)
+    return folder
+
+
+def _fit(config: RunConfig, dataset: Any, model: Any, policy: Any, out: RunFolder) -> None:
+    total = learnable(model.parameters())
+    state = checkpoint.load(out.path)
+    out.open_logs(state["lengths"] if state else None)
+    policy.seed = config.seed
+    switches = []
+    if state:
+        checkpoint.restore_model(state, model)
+    else:
+        write_atomic(out.path / "config.yaml", to_yaml(config))
+        switches = policy.setup(model, config.seed)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = OPTIMIZERS[config.optimizer.name].build(config.optimizer, parameters)
+    generators = {name: torch.Generator().manual_seed(site_seed(config.seed, name)) for name in ("order", "augment")}
+    if state:
+        progress = checkpoint.restore_rest(state, policy, optimizer, generators)
+        out.event("resume", epoch=progress.epoch)
+    else:
+        progress = Progress(total_parameters=total)
+        out.event("start", epoch=0)
+        for switch in switches:
+            out.event("switch", **switch.record())
+
+    def tracker_failed(reason: str) -> None:
+        out.event("warning", epoch=progress.epoch, text=f"tracker stopped: {reason}")
+        print(f"warning: the tracker stopped and the run goes on: {reason}", file=sys.stderr)
+
+    tracker = Guarded(TRACKERS[config.tracker.name].build(config.tracker), tracker_failed)
+    tracker.start(out.path, config.identity())
+    with Display(out.path.name, config.epochs) as display:
+        fit = Fit(
+            model=model,
+            dataset=dataset,
+            policy=policy,
+            optimizer=optimizer,
+            schedule=SCHEDULES[config.schedule.name].build(config.schedule, config.epochs),
+            base_lr=config.optimizer.lr,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            metrics=config.metrics,
+            generators=generators,
+            folder=out,
+            tracker=tracker,
+            display=display,
+            progress=progress,
+            checkpoint_seconds=config.checkpoint_seconds,
+        )
+        result = fit.run()
+    summary = _summary(config, fit, result)
+    out.event("done", epoch=progress.epoch, seconds=progress.seconds)
+    tracker.finish(summary)
+    out.finish(summary)
+    print(f"finished: {out.path}")
+
+
+def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
+    final = {
+        split: {
+            "accuracy": result.network(split, "accuracy"),
+            "loss": result.network(split, "loss"),
+            "ncc_accuracy": {layer: v["ncc_accuracy"] for layer, v in layers.items() if "ncc_accuracy" in v},
+        }
+        for split, layers in result.values.items()
+    }
+    depth = result.values["train"]["network"].get("effective_depth")
+    return {
+        "run": config.run_name,
+        "experiment_name": config.experiment_name,
+        "dataset": config.dataset.name,
+        "model": config.model.label,
+        "policy": config.etf.label,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "final": {**final, "effective_depth": depth},
+        "parameters_learnable": learnable(fit.model.parameters()),
+        "parameters_total": fit.progress.total_parameters,
+        "optimizer_bytes": optimizer_bytes(fit.optimizer),
+        "wall_seconds": round(fit.progress.seconds, 3),
+        **provenance(config.device, config.threads),
+    }
+
+
+def _as_started(config: RunConfig) -> RunConfig:
+    """A run that has a checkpoint goes on with the machine keys it started with, on which its bits depend."""
+    stored = config.folder / "config.yaml"
+    if config.overwrite or not (config.folder / checkpoint.NAME).exists() or not stored.exists():
+        return config
+    before = yaml.safe_load(stored.read_text())
+    for key in KEPT_ON_RESUME:
+        setattr(config, key, before[key])
+    return config
+
+
+def _as_config_error(call: Any, *args: Any) -> Any:
+    """Values that do not fit one another are the caller's mistake, not ours."""
+    try:
+        return call(*args)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
+def _hydra_main(composed: DictConfig) -> str:
+    try:
+        return str(train(typed(composed)))
+    except (ConfigError, MissingDataError) as error:
+        if _debug():
+            raise
+        # Wrong input ends a sweep at once; a run that fails (below) does not keep the others from being tried.
+        sys.exit(_complain(error, BAD_INPUT))
+
+
+def main() -> None:
+    """Console entry: exit code 0 done, 2 wrong input (one line, nothing written), 1 failed, 130 interrupted."""
+    # Hydra would print a wrong override in its own way and exit with 1; with this set it raises it to us.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        _hydra_main()
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except (HydraException, OmegaConfBaseException) as error:
+        if _debug():
+            raise
+        sys.exit(_complain(error, BAD_INPUT))
+    except (Diverged, RecordError, RunLocked, OSError) as error:
+        if _debug():
+            raise
+        sys.exit(_complain(error, FAILED))
+
+
+def _debug() -> bool:
+    return "debug=true" in [a.lower() for a in sys.argv[1:]]
+
+
+def _complain(error: BaseException, code: int) -> int:
+    """The message on one line, with the keys that would have been right where Hydra does not name them."""
+    text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    parent = getattr(error.__cause__, "parent_node", None)
+    if isinstance(parent, DictConfig):
+        text = f"{str(error).splitlines()[0]} Valid keys there: {', '.join(map(str, parent))}"
+    print(f"error: {text}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()
