@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
 def explain(error: OSError, root: Path) -> str:
     """One line for what the disk said."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left under {root}; what came so far is kept, the same command resumes"
+        return f"no space left under {root}; a download cut short is kept, the same command resumes"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no access to {error.filename or root} ({error.strerror}); choose another folder with --root"
     return str(error)

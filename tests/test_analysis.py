@@ -235,7 +235,8 @@ def test_seed_policy_and_machine_may_differ(experiment):
     runs = load_runs([experiment])
     assert differences(runs) == {}
     assert [run.policy for run in choose(runs, ["last 2 etf", "baseline"])[2:4]] == ["last 2 ETF", "baseline"]
-    with pytest.raises(AnalysisError, match="no run of policy 'last 9 ETF'; there are: baseline, last 1 ETF"):
+    assert len(choose(runs, ["baseline", "Baseline"])) == 4
+    with pytest.raises(AnalysisError, match="no run of policy 'last 9 etf'; there are: baseline, last 1 ETF"):
         choose(runs, ["last 9 ETF"])
 
 

@@ -116,7 +116,7 @@ def _draw(
     low, high = _lowest(table), 1.01
     strip = MARK * (len(marked) + 0.5) if marked else 0  # below the curves, a line of marks a layer
     grid[0, 0].set_ylim(low - (high - low) * strip / (1 - strip), high)
-    grid[0, 0].yaxis.set_major_locator(MultipleLocator(0.1 if high - low < 0.7 else 0.2))
+    grid[0, 0].yaxis.set_major_locator(MultipleLocator(0.05 if high < low + 0.3 else 0.1 if high < low + 0.7 else 0.2))
     grid[0, 0].set_xlim(0, table.epoch.max())
     _legend(figure, layers, colours, any(policy in policies for policy, _ in fixed), bool(marked))
     figure.suptitle(caption, fontsize=7.5, color="0.35")

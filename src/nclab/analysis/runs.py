@@ -163,10 +163,10 @@ def choose(runs: list[Run], policies: Iterable[str]) -> list[Run]:
     """The runs of the named policies, in the order of the names; a name without a run is an error."""
     there = {run.policy.lower(): run.policy for run in runs}
     chosen = []
-    for name in policies:
-        if name.lower() not in there:
+    for name in dict.fromkeys(policy.strip().lower() for policy in policies):
+        if name not in there:
             raise AnalysisError(f"no run of policy '{name}'; there are: {', '.join(there.values())}")
-        chosen += [run for run in runs if run.policy.lower() == name.lower()]
+        chosen += [run for run in runs if run.policy.lower() == name]
     return chosen
 
 

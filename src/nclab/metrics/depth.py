@@ -10,7 +10,7 @@ def effective_depth(ncc_accuracies: Sequence[float], eps: float) -> float:
     """
     depth = float("nan")
     for i in range(len(ncc_accuracies), 0, -1):
-        if not 1 - ncc_accuracies[i - 1] <= eps:
+        if not ncc_accuracies[i - 1] >= 1 - eps:
             break
         depth = float(i)
     return depth
@@ -18,4 +18,4 @@ def effective_depth(ncc_accuracies: Sequence[float], eps: float) -> float:
 
 def effective_depth_first(ncc_accuracies: Sequence[float], eps: float) -> float:
     """First probe point with train NCC error <= eps, whatever follows; nan if none (Galanti 2022)."""
-    return next((float(i) for i, a in enumerate(ncc_accuracies, 1) if 1 - a <= eps), float("nan"))
+    return next((float(i) for i, a in enumerate(ncc_accuracies, 1) if a >= 1 - eps), float("nan"))

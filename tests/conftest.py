@@ -1,0 +1,39 @@
+"""Shared by all tests: one thread (busy machines), and runs composed from the real conf/."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from nclab.config import RunConfig, typed
+from nclab.train import CONF
+
+torch.set_num_threads(1)
+
+TINY = (
+    "dataset.train_size=200",
+    "dataset.test_size=100",
+    "model.depth=4",
+    "model.width=24",
+    "optimizer.lr=0.05",
+    "threads=1",
+    "checkpoint_seconds=0",
+)
+
+
+def composed(*overrides: str) -> RunConfig:
+    """The checked configuration of a command line."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return typed(compose("train", list(overrides)))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., RunConfig]:
+    """tiny("etf=last_k", ...) -> configuration of a run on a few digits that takes a fraction of a second."""
+
+    def make(*overrides: str, root: Path = tmp_path) -> RunConfig:
+        return composed(*TINY, f"output_root={root}", "epochs=6", *overrides)
+
+    return make

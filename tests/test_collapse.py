@@ -1,0 +1,232 @@
+"""Collapse metrics against a float64 reference that forms every matrix, and against closed forms."""
+
+import numpy as np
+import pytest
+import torch
+
+from nclab.etf import simplex_etf
+from nclab.metrics import CollapseMeter, effective_depth, effective_depth_first, measure, subspace_alignment
+from nclab.metrics.collapse import geometry
+
+C = 10
+
+
+def reference(h, y, num_classes, weight=None, bias=None, class_means=None):
+    """The definitions, word for word, in numpy float64 with d x d covariances and pinv."""
+    h, y = h.double().numpy(), y.numpy()
+    n = len(h)
+    mu = np.stack([h[y == c].mean(0) for c in range(num_classes)]) if class_means is None else class_means
+    m = mu - mu.mean(0)
+    z = h - mu[y]
+    sigma_w, sigma_b = z.T @ z / n, m.T @ m / num_classes
+    cut = num_classes * np.finfo(np.float64).eps  # relative to the largest eigenvalue, as in nclab
+    pairs = [(a, b) for a in range(num_classes) for b in range(a + 1, num_classes)]
+    v = np.array([(z[y == c] ** 2).sum(1).mean() for c in range(num_classes)])
+    norms = np.linalg.norm(m, axis=1)
+    etf = (np.eye(num_classes) - 1 / num_classes) / np.sqrt(num_classes - 1)
+
+    def gram_distance(g):
+        return np.linalg.norm(g / np.linalg.norm(g) - etf)
+
+    nearest = np.array([((row - mu) ** 2).sum(1).argmin() for row in h])
+    values = {
+        "nc1": np.trace(sigma_w @ np.linalg.pinv(sigma_b, rcond=cut, hermitian=True)) / num_classes,
+        "nc1_trace_ratio": np.trace(sigma_w) / np.trace(sigma_b),
+        "cdnv": np.mean([(v[a] + v[b]) / (2 * ((mu[a] - mu[b]) ** 2).sum()) for a, b in pairs]),
+        "nc2_equinorm": norms.std() / norms.mean(),
+        "nc2_equiangular": np.mean(
+            [abs(m[a] @ m[b] / norms[a] / norms[b] + 1 / (num_classes - 1)) for a, b in pairs]
+        ),
+        "nc2_gram": gram_distance(m @ m.T),
+        "ncc_accuracy": (nearest == y).mean(),
+        "rank": np.linalg.matrix_rank(sigma_b, tol=cut * np.linalg.eigvalsh(sigma_b)[-1], hermitian=True),
+    }
+    if weight is not None:
+        w = weight.double().numpy()
+        logits = h @ w.T + (0 if bias is None else bias.double().numpy())
+        values |= {
+            "nc2_weight_gram": gram_distance(w @ w.T),
+            "nc3": np.linalg.norm(w / np.linalg.norm(w) - m / np.linalg.norm(m)),
+            "nc3_gram": gram_distance(w @ m.T),
+            "nc4_mismatch": (logits.argmax(1) != nearest).mean(),
+        }
+    return values
+
+
+def features(kind: str, d: int, n: int = 1000, seed: int = 0):
+    g = torch.Generator().manual_seed(seed)
+    y = torch.cat([torch.arange(C), torch.randint(0, C, (n - C,), generator=g)])
+    means = torch.randn(C, d, generator=g)
+    if kind == "unequal":  # singular values of the centred means from 1 to 1/200, far from the origin
+        u, _, vh = torch.linalg.svd(means - means.mean(0), full_matrices=False)
+        values = torch.cat([torch.logspace(0, -np.log10(200), C - 1), torch.zeros(1)])
+        means = 30 * u @ torch.diag(values) @ vh + 1
+    h = means[y] + (1e-3 if kind == "collapsed" else 1.0) * torch.randn(n, d, generator=g)
+    return (h.relu() + 5 if kind == "rectified" else h), y
+
+
+@pytest.mark.parametrize("d", [32, 512, 2048])
+@pytest.mark.parametrize("kind", ["ordinary", "collapsed", "unequal", "rectified"])
+def test_every_column_equals_the_reference(kind, d):
+    h, y = features(kind, d)
+    g = torch.Generator().manual_seed(1)
+    weight, bias = torch.randn(C, d, generator=g), torch.randn(C, generator=g)
+    ours, truth = measure(h, y, C, weight, bias), reference(h, y, C, weight, bias)
+    assert set(ours) == set(truth)
+    for name, value in truth.items():
+        assert ours[name] == pytest.approx(value, rel=1e-6), name
+
+
+def test_test_split_is_measured_against_train_means():
+    h, y = features("ordinary", 64)
+    h_test, y_test = features("ordinary", 64, seed=5)
+    means = torch.stack([h[y == c].double().mean(0) for c in range(C)])
+    ours = measure(h_test, y_test, C, class_means=means)
+    truth = reference(h_test, y_test, C, class_means=means.numpy())
+    for name, value in truth.items():
+        assert ours[name] == pytest.approx(value, rel=1e-6), name
+    assert ours["ncc_accuracy"] < measure(h_test, y_test, C)["ncc_accuracy"]  # its own means would flatter
+
+
+def test_stream_equals_whole():
+    h, y = features("ordinary", 48)
+    meter = CollapseMeter(C)
+    for rows, labels in zip(h.split(170), y.split(170), strict=True):
+        meter.add_means(rows, labels)
+    for rows, labels in zip(h.split(333), y.split(333), strict=True):
+        meter.add_spread(rows, labels)
+    assert meter.compute() == pytest.approx(measure(h, y, C), rel=1e-7)
+
+
+def test_exact_etf_is_collapsed():
+    etf = simplex_etf(C, 32, "random", torch.Generator().manual_seed(0)).T  # (C, d)
+    y = torch.arange(C).repeat(20)
+    values = measure(3 * etf[y] + 1, y, C, weight=etf)
+    zeros = {"nc1", "nc1_trace_ratio", "cdnv", "nc2_equinorm", "nc2_equiangular", "nc2_gram"}
+    zeros |= {"nc2_weight_gram", "nc3", "nc3_gram", "nc4_mismatch"}
+    for name in zeros:
+        assert values[name] == pytest.approx(0, abs=1e-12), name
+    assert values["ncc_accuracy"] == 1
+    assert values["rank"] == C - 1
+
+
+def test_isotropic_noise_around_an_etf_has_the_closed_form_nc1():
+    """Expectation (C-1)^2 s^2 / (C r^2) for noise of variance s^2 around vertices of norm r."""
+    r, s, n = 2.0, 0.5, 200_000
+    g = torch.Generator().manual_seed(0)
+    etf = simplex_etf(C, 24, "random", g).T.float()
+    y = torch.arange(C).repeat(n // C)
+    h = r * etf[y] + s * torch.randn(n, 24, generator=g)
+    assert measure(h, y, C)["nc1"] == pytest.approx((C - 1) ** 2 * s**2 / (C * r**2), rel=0.01)
+
+
+def test_imbalanced_classes_use_the_unweighted_global_mean():
+    h, y = features("ordinary", 16, n=2000)
+    keep = (y != 0) | (torch.arange(len(y)) % 40 == 0)  # class 0 is rare
+    h, y = h[keep], y[keep]
+    ours, truth = measure(h, y, C), reference(h, y, C)
+    for name, value in truth.items():
+        assert ours[name] == pytest.approx(value, rel=1e-6), name
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 40])
+def test_any_number_of_classes(num_classes):
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(num_classes).repeat(30)
+    h = torch.randn(num_classes, 50, generator=g)[y] + torch.randn(len(y), 50, generator=g)
+    ours, truth = measure(h, y, num_classes), reference(h, y, num_classes)
+    for name, value in truth.items():
+        assert ours[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
+
+
+def test_fewer_dimensions_than_classes_lower_the_rank():
+    h, y = features("ordinary", 4)
+    values = measure(h, y, C)
+    assert values["rank"] == 4
+    assert values["nc1"] == pytest.approx(reference(h, y, C)["nc1"], rel=1e-6)
+
+
+def test_one_vector_for_all_is_undefined_not_zero():
+    y = torch.arange(C).repeat(500)
+    h = torch.randn(1, 64).repeat(len(y), 1)
+    values = measure(h, y, C)
+    assert values.pop("rank") == 0
+    assert all(np.isnan(v) for v in values.values())
+
+
+def test_features_that_are_not_finite_are_undefined():
+    h, y = features("ordinary", 16)
+    h[3] = float("nan")
+    values = measure(h, y, C, weight=torch.randn(C, 16))
+    assert np.isnan(values["nc1"])
+    assert np.isnan(values["ncc_accuracy"])
+
+
+def test_subspace_alignment_against_explicit_principal_angles():
+    g = torch.Generator().manual_seed(0)
+    means = torch.randn(C, 30, generator=g)
+    for shape in ((50, 30), (20, 30), (30, 30)):
+        weight = torch.randn(*shape, generator=g)
+        m = (means - means.mean(0)).double().numpy()
+        q = np.linalg.svd(m, full_matrices=False)[2][: C - 1].T
+        v = np.linalg.svd(weight.double().numpy(), full_matrices=False)[2][: C - 1].T
+        cosines = np.linalg.svd(q.T @ v, compute_uv=False)
+        truth = (cosines**2).mean()
+        assert subspace_alignment(geometry(means), weight) == pytest.approx(truth, rel=1e-8)
+    aligned = torch.randn(40, C - 1, generator=g) @ (means - means.mean(0))[: C - 1]
+    assert subspace_alignment(geometry(means), aligned) == pytest.approx(1)
+
+
+def test_effective_depth_and_galantis():
+    ncc = [0.5, 0.995, 0.9, 0.99, 1.0]
+    assert effective_depth(ncc, 0.01) == 4
+    assert effective_depth_first(ncc, 0.01) == 2
+    assert np.isnan(effective_depth([0.5, 0.6], 0.01))
+    assert np.isnan(effective_depth_first([0.5, float("nan")], 0.01))
+    assert np.isnan(effective_depth([1.0, float("nan")], 0.01))
+
+
+def bad(**change):
+    h, y = features("ordinary", 8)
+    arguments = {"features": h, "labels": y, "num_classes": C, **change}
+    return lambda: measure(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (bad(features=torch.randn(1000, 8, 2)), r"features must have shape \(N, d\)"),
+        (bad(features=torch.randn(999, 8)), r"got \(999, 8\) and \(1000,\)"),
+        (bad(features=torch.randn(1000, 8).half()), "must be float32 or float64"),
+        (bad(num_classes=5), r"labels must lie in 0..4, got 0..9"),
+        (bad(num_classes=11), "class 10 has no sample"),
+        (bad(weight=torch.randn(10, 7)), r"weight must have shape \(10, 8\), got \(10, 7\)"),
+        (bad(bias=torch.randn(10)), "a bias without a weight"),
+        (bad(class_means=torch.randn(9, 8)), r"class_means must have shape \(10, 8\)"),
+    ],
+)
+def test_wrong_input_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_class_missing_in_the_test_split_is_named():
+    h, y = features("ordinary", 8)
+    with pytest.raises(ValueError, match="class 3 has no sample in this split"):
+        measure(h[y != 3], y[y != 3], C, class_means=h[:C].double())
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ValueError, match="at least 2 classes, got 1"):
+        measure(torch.randn(5, 3), torch.zeros(5, dtype=torch.int64), 1)
+
+
+def test_meter_says_what_comes_first():
+    h, y = features("ordinary", 8)
+    with pytest.raises(RuntimeError, match="call add_means"):
+        CollapseMeter(C).add_spread(h, y)
+    with pytest.raises(RuntimeError, match="call add_spread"):
+        CollapseMeter(C).compute()
+    meter = CollapseMeter(C, geometry(torch.randn(C, 8)))
+    with pytest.raises(RuntimeError, match="are fixed"):
+        meter.add_means(h, y)
