@@ -34,9 +34,7 @@ def reference(h, y, num_classes, weight=None, bias=None, class_means=None):
         "nc1_trace_ratio": np.trace(sigma_w) / np.trace(sigma_b),
         "cdnv": np.mean([(v[a] + v[b]) / (2 * ((mu[a] - mu[b]) ** 2).sum()) for a, b in pairs]),
         "nc2_equinorm": norms.std() / norms.mean(),
-        "nc2_equiangular": np.mean(
-            [abs(m[a] @ m[b] / norms[a] / norms[b] + 1 / (num_classes - 1)) for a, b in pairs]
-        ),
+        "nc2_equiangular": np.mean([abs(m[a] @ m[b] / norms[a] / norms[b] + 1 / (num_classes - 1)) for a, b in pairs]),
         "nc2_gram": gram_distance(m @ m.T),
         "ncc_accuracy": (nearest == y).mean(),
         "rank": np.linalg.matrix_rank(sigma_b, tol=cut * np.linalg.eigvalsh(sigma_b)[-1], hermitian=True),

@@ -44,9 +44,7 @@ def test_haar_does_not_lean_anywhere():
     g = generator()
     columns = torch.stack([haar(6, 2, g)[:, 0] for _ in range(4000)])  # (4000, 6)
     assert columns.mean(0).abs().max() < 0.03
-    torch.testing.assert_close(
-        columns.T @ columns / 4000, torch.eye(6, dtype=torch.float64) / 6, atol=0.02, rtol=0
-    )
+    torch.testing.assert_close(columns.T @ columns / 4000, torch.eye(6, dtype=torch.float64) / 6, atol=0.02, rtol=0)
 
 
 def test_simplex_basis_spans_the_centred_hyperplane():

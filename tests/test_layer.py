@@ -31,9 +31,11 @@ def test_classes_rank_map_has_rank_c_minus_one(frame):
 
 
 def test_classifier_rows_are_a_simplex_etf():
-    weight, _ = etf_weight(10, 50, Recipe())
-    gram = weight @ weight.T
-    torch.testing.assert_close(gram, torch.full_like(gram, -1 / 9).fill_diagonal_(1))
+    for d_in in (50, 10, 9):  # down to C - 1
+        for frame in ("random", "nearest"):
+            weight, scale = etf_weight(10, d_in, Recipe(frame=frame, rank="rows"), torch.randn(10, d_in))
+            gram = weight @ weight.T / scale**2
+            torch.testing.assert_close(gram, torch.full_like(gram, -1 / 9).fill_diagonal_(1))
 
 
 def test_scale_multiplies():

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from nclab.etf.frame import FRAMES, nearest_etf, nearest_etf_product, simplex_etf
 
-RANKS = ("full", "classes")
+RANKS = ("full", "classes")  # of a hidden map
+ROWS = "rows"  # of a classifier
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Recipe:
         for name, value, valid in (
             ("kind", self.kind, ("etf", "frozen")),
             ("frame", self.frame, FRAMES),
-            ("rank", self.rank, RANKS),
+            ("rank", self.rank, (*RANKS, ROWS)),
         ):
             if value not in valid:
                 raise ValueError(f"unknown {name} '{value}'; valid: {', '.join(valid)}")
@@ -47,15 +48,16 @@ def etf_weight(d_out: int, d_in: int, recipe: Recipe, current: Tensor | None = N
     """Fixed weight (d_out, d_in), float64, and its scale, which is already multiplied in.
 
     rank `full`: a simplex ETF on K = min(d_in, d_out) vertices in the larger dimension, transposed where
-    d_out < d_in, so that the rows of a classifier (C, d) are an ETF. All singular values are sqrt(K/(K-1)) but one,
-    which is 0: the map keeps lengths. rank `classes`: M_out M_in^T of two simplex ETFs on C vertices, rank C-1.
+    d_out < d_in. All singular values are sqrt(K/(K-1)) but one, which is 0: the map keeps lengths.
+    rank `classes`: M_out M_in^T of two simplex ETFs on C vertices, rank C-1.
+    rank `rows`: the d_out rows are a simplex ETF in R^d_in, as a classifier's are at collapse; needs d_in >= d_out - 1.
     `current` (d_out, d_in) is needed by frame `nearest` only. Raises ValueError where the frame does not fit.
     """
-    tall = d_out >= d_in
+    tall = d_out >= d_in and recipe.rank != ROWS
     if recipe.frame == "nearest":
         if current is None:
             raise ValueError("frame 'nearest' needs the current weight; before training choose another frame")
-        if recipe.rank == "full":
+        if recipe.rank != "classes":
             etf, best = nearest_etf(current if tall else current.T)
             weight = etf if tall else etf.T
         else:
@@ -63,8 +65,9 @@ def etf_weight(d_out: int, d_in: int, recipe: Recipe, current: Tensor | None = N
         scale = best if recipe.scale is None else recipe.scale
     else:
         generator = Generator().manual_seed(recipe.seed)
-        if recipe.rank == "full":
-            etf = simplex_etf(min(d_in, d_out), max(d_in, d_out), recipe.frame, generator)
+        if recipe.rank != "classes":
+            vertices, dim = (d_in, d_out) if tall else (d_out, d_in)
+            etf = simplex_etf(vertices, dim, recipe.frame, generator)
             weight = etf if tall else etf.T
         else:
             m_out = simplex_etf(recipe.num_classes, d_out, recipe.frame, generator)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from nclab.etf.frame import FRAMES
-from nclab.etf.layer import RANKS, FixedLinear, Recipe, etf_weight, fix, replace
+from nclab.etf.layer import RANKS, ROWS, FixedLinear, Recipe, etf_weight, fix, replace
 from nclab.registry import Registry
 
 POLICIES = Registry("etf", "nclab.etf.policies")
@@ -92,12 +92,12 @@ class FixSettings(PolicySettings):
                 raise ValueError(f"etf.{key} must be above 0 and finite, or null for the default, got {value}")
 
     def recipe(self, model: nn.Module, site: str, seed: int, kind: str = "etf") -> Recipe:
-        """The recipe for `site`; a classifier always has rank full, which is its C - 1."""
+        """The recipe for `site`; the rows of a classifier are the simplex ETF."""
         classifier = model.etf_roles()[site] == "classifier"
         return Recipe(
             kind=kind,
             frame=self.classifier_frame if classifier else self.frame,
-            rank="full" if classifier else self.rank,
+            rank=ROWS if classifier else self.rank,
             scale=self.classifier_scale if classifier else self.scale,
             seed=site_seed(seed, site),
             num_classes=model.num_classes,

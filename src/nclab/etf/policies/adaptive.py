@@ -22,9 +22,9 @@ class AdaptiveSettings(FixSettings):
     name: str = "adaptive"
     frame: str = "nearest"
     classifier_frame: str = "nearest"
-    threshold: float = 0.98  # on train NCC accuracy
+    threshold: float = 0.9  # on train NCC accuracy
     relative: bool = True  # times the network's own train accuracy; false: absolute
-    patience: int = 3  # epochs that a probe must stay above the threshold
+    patience: int = 5  # epochs that a probe must stay above the threshold
     start: int | None = None  # first epoch that may switch; None: a third of all epochs
     pause: int = 1  # epochs between switches of order deepest_first
     maps: str = "all"  # all | hidden (the classifier stays learnable)
