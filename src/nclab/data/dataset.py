@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..registry import Registry
-from .augment import AUGMENTATIONS
-from .stratify import stratified_indices
+from nclab.data.augment import AUGMENTATIONS
+from nclab.data.stratify import stratified_indices
+from nclab.registry import Registry
 
 DATASETS = Registry("dataset", "nclab.data")
 PIXELS = ("unit", "standardize")

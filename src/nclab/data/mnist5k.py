@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .dataset import DATASETS, Dataset, DatasetSettings, Split
+from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, Split
 
 TEST_SIZE = 1000
 

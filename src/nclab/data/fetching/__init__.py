@@ -3,6 +3,6 @@
 A dataset's module says in `SOURCES` how; `scripts/fetch_data.py` is the command. Importing does nothing.
 """
 
-from .fetch import SOURCES, FetchError, Source, fetch
+from nclab.data.fetching.fetch import SOURCES, FetchError, Source, fetch
 
 __all__ = ["SOURCES", "FetchError", "Source", "fetch"]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from ..checksum import ChecksumError
-from .errors import NetworkError
-from .place import is_intact, place
+from nclab.data.checksum import ChecksumError
+from nclab.data.fetching.errors import NetworkError
+from nclab.data.fetching.place import is_intact, place
 
 TIMEOUT = 10.0  # seconds to connect, and for each read: a machine without internet soon goes on to the next source
 ATTEMPTS = 4  # connections to one address, as long as each brings something

@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from ..checksum import ChecksumError
-from ..dataset import DATASETS, Dataset, MissingDataError
-from .download import Downloader
-from .errors import FetchError
+from nclab.data.checksum import ChecksumError
+from nclab.data.dataset import DATASETS, Dataset, MissingDataError
+from nclab.data.fetching.download import Downloader
+from nclab.data.fetching.errors import FetchError
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .errors import FetchError
-from .place import unpack_tar
+from nclab.data.fetching.errors import FetchError
+from nclab.data.fetching.place import unpack_tar
 
 # Lines of a client's stderr that do not say what went wrong.
 NOISE = re.compile(r"npm (warn|notice|error (code|errno|syscall|path|file))\b|W:|\s*$")

@@ -6,8 +6,8 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from ..checksum import check_md5, md5_of
-from .errors import FetchError
+from nclab.data.checksum import check_md5, md5_of
+from nclab.data.fetching.errors import FetchError
 
 
 def is_intact(path: Path, md5: str) -> bool:

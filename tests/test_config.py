@@ -1,0 +1,127 @@
+"""Composition and checks: every group of conf/, names of runs, and what is refused before any work."""
+
+import pytest
+import torch
+from conftest import composed
+from omegaconf import OmegaConf
+
+from nclab.config import ConfigError, resolve_machine
+from nclab.data import DATASETS
+from nclab.optim import OPTIMIZERS, SCHEDULES
+from nclab.trackers import TRACKERS
+from nclab.train import CONF, train
+
+GROUPS = ("dataset", "model", "etf", "optimizer", "schedule", "tracker", "experiment")
+OPTIONS = [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_shipped_option_composes_to_a_checked_configuration(option):
+    group, name = option.split("=")
+    config = composed(option)
+    if group != "experiment":
+        assert getattr(config, group).name == name
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if not o.startswith("experiment")])
+def test_yaml_holds_every_key_of_its_schema_at_the_schemas_default(option):
+    group, name = option.split("=")
+    node = OmegaConf.load(CONF / group / f"{name}.yaml")
+    schema = type(getattr(composed(option), group))
+    assert dict(node) == vars(schema(name=name))
+
+
+@pytest.mark.parametrize(
+    ("registry", "group"),
+    [(DATASETS, "dataset"), (OPTIMIZERS, "optimizer"), (SCHEDULES, "schedule"), (TRACKERS, "tracker")],
+)
+def test_registry_and_conf_hold_the_same_names(registry, group):
+    assert registry.names() == sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+def test_figure1_is_the_papers_setting():
+    c = composed("experiment=figure1")
+    assert (c.model.depth, c.model.width, c.model.norm, c.epochs, c.batch_size) == (5, 400, "batch", 400, 128)
+    o = c.optimizer
+    assert (o.name, o.lr, o.momentum, o.weight_decay) == ("sgd", 0.01, 0.9, 5e-4)
+    assert (c.schedule.milestones, c.schedule.gamma) == ([60, 120, 160], 0.1)
+    assert (c.dataset.name, c.dataset.augment, c.metrics.probe) == ("fashion_mnist", "none", "linear")
+    assert composed("experiment=figure2").etf.name == "adaptive"
+
+
+def test_name_is_a_function_of_what_the_run_is():
+    name = composed("epochs=9").run_name
+    assert name.startswith("digits-mlp5x400-none-e9-s0-")
+    same = ("device=cpu", "threads=1", "tracker=wandb", "output_root=x", "overwrite=true", "deterministic=true")
+    assert all(composed("epochs=9", other).run_name == name for other in same)
+    different = ("seed=1", "optimizer.lr=0.02", "metrics.every=2", "schedule=cosine", "dataset.train_size=500")
+    names = {composed("epochs=9", other).run_name for other in different}
+    assert len(names) == len(different)
+    assert name not in names
+
+
+def test_adaptive_starts_after_a_third():
+    assert composed("etf=adaptive", "epochs=30").etf.start == 10
+    assert composed("etf=adaptive", "epochs=30", "etf.start=4").etf.start == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+foo=1"], "unknown key 'foo'; valid: experiment_name, seed"),
+        (["+model.heads=4"], "unknown key 'model.heads' of model=mlp; valid: name, depth, width"),
+        (["etf=none", "+etf.k=2"], "unknown key 'etf.k' of etf=none; valid: name"),
+        (["+metrics.evry=2"], "unknown key 'metrics.evry'; valid: every, probe"),
+        (["epochs=many"], "epochs: .*expected int"),
+        (["epochs=2.5"], "epochs: .*expected int"),
+        (["model.width=wide"], "model.width: .*expected int"),
+        (["optimizer.nesterov=3.7"], "optimizer.nesterov"),
+        (["optimizer.lr=fast"], "optimizer.lr: .*expected float"),
+        (["schedule=multistep", "schedule.milestones=[1,x]"], "schedule.milestones"),
+        (["model.name=cnn"], "unknown model 'cnn'; valid: mlp"),
+        (["epochs=0"], "epochs must be at least 1"),
+        (["seed=-1"], "seed must be at least 0"),
+        (["batch_size=1"], "batch_size must be at least 2"),
+        (["threads=0"], "threads must be at least 1"),
+        (["metrics.every=-1"], "metrics.every must be at least 0"),
+        (["metrics.eps=nan"], "metrics.eps must be at least 0"),
+        (["metrics.probe=output"], "unknown metrics.probe 'output'; valid: linear, activation"),
+        (["optimizer.lr=-1"], "optimizer.lr must be above 0"),
+        (["experiment_name=a/b"], "must be a plain folder name"),
+        (["etf=adaptive", "metrics.every=0"], "metrics.every must be between 1 and epochs=60, got 0"),
+        (["etf=frozen", "etf.weights=current", "metrics.every=99"], "metrics.every must be between 1 and"),
+        (["etf=adaptive", "etf.start=61"], "etf.start=61 lies beyond the last epoch"),
+        (["etf=adaptive", "etf.frame=haar"], "unknown etf.frame 'haar'; valid: random"),
+        (["dataset.pixels=raw"], "dataset.pixels: expected one of unit, standardize; got 'raw'"),
+        (["tracker=wandb", "tracker.mode=on"], "unknown tracker.mode 'on'; valid: online, offline, disabled"),
+    ],
+)
+def test_wrong_configuration_is_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        composed(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["etf=last_k", "etf.k=5"], r"etf.k must be between 1 and 4, .*\(fc1, fc2, fc3, fc4\); got 5"),
+        (["etf=last_k", "model.width=8"], r"map 'fc4' \(8 -> 10\): 10 vectors form a simplex ETF in dimension 9"),
+        (["etf=last_k", "etf.frame=nearest"], "valid here: random, canonical"),
+        (["model.depth=1"], "model.depth must be at least 2"),
+        (["batch_size=500"], "batch_size must be at most 200"),
+        (["dataset.train_size=5"], "train split: expected images of every class, got none of class"),
+        (["dataset.train_size=9999"], "dataset.train_size of digits"),
+        (["device=tpu"], "device 'tpu' cannot be used .*valid: auto, cpu, cuda"),
+    ],
+)
+def test_impossible_combinations_stop_before_anything_is_written(tiny, tmp_path, overrides, message):
+    root = tmp_path / "out"
+    with pytest.raises(ConfigError, match=message):
+        train(tiny(*overrides, root=root))
+    assert not root.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_an_absent_gpu_is_named():
+    with pytest.raises(ConfigError, match="device 'cuda' cannot be used"):
+        resolve_machine(composed("device=cuda"))
