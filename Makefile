@@ -35,6 +35,7 @@ demo: setup  ## digits, five policies, three seeds: figures and a table in two m
 	$(PY) scripts/figure1.py $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_figure1
 	$(PY) scripts/figure2.py $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_figure2
 	$(PY) scripts/summary.py $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_summary
+	@printf 'pictures:\n'; ls $(OUTPUT)/figures/demo_figure1.* $(OUTPUT)/figures/demo_figure2.*
 
 train: setup  ## one run: make train ARGS="dataset=mnist5k etf=last_k etf.k=2"
 	$(PY) -m nclab.train $(ARGS)

@@ -14,8 +14,12 @@ import pytest
 import torch
 
 from nclab import checkpoint, fit, record
+from nclab.data import load_dataset
+from nclab.evaluate import refreshed
+from nclab.models.mlp import MLP
 from nclab.record import RecordError, RunFolder, RunLocked
 from nclab.train import train
+from nclab.trained import load_trained
 
 ADAPTIVE = ("etf=adaptive", "etf.start=2", "etf.patience=1", "etf.threshold=0.5")
 
@@ -100,13 +104,8 @@ def test_logged_numbers_are_those_of_the_saved_network(tiny):
     """An independent look: rebuild the network from the checkpoint and recount accuracy and NCC with plain numpy."""
     config = tiny("etf=last_k", "etf.k=2")
     folder = train(config)
-    from nclab.data import load_dataset
-    from nclab.models import MODELS
-
-    data = load_dataset(config.dataset, ".")
-    model = MODELS["mlp"].build(config.model, data.shape, data.num_classes)
-    checkpoint.restore_model(checkpoint.load(folder), model)
-    model.eval()
+    model, data, loaded = load_trained(folder)
+    assert loaded.identity() == config.identity()
     with torch.no_grad():
         (train_logits, train_features), (logits, features) = (
             model(data.inputs(s.images)) for s in (data.train, data.test)
@@ -151,6 +150,8 @@ def test_adaptive_run_records_its_switches(tiny):
         assert s["frame"] == "nearest"
         logged = {r[0]: r[4] for r in rows(folder) if r[1:4] == ("train", "network", "accuracy")}
         assert s["train_accuracy_before"] == logged[s["epoch"]]
+        assert 0 <= s["train_accuracy_after"] <= 1
+        assert 0 <= s["train_accuracy_after_refreshed"] <= 1
         assert settled["train_accuracy"] == logged[s["epoch"] + 1]
     learnable = {r[0]: r[4] for r in rows(folder) if r[3] == "learnable_parameters"}
     assert learnable[8] == learnable[2] - sum(s["parameters_freed"] for s in switches)
@@ -158,6 +159,19 @@ def test_adaptive_run_records_its_switches(tiny):
     assert summary["parameters_learnable"] == learnable[8]
     assert summary["parameters_total"] == learnable[0]
     assert {r[2] for r in rows(folder) if r[3] == "subspace_alignment" and r[0] == 8} == {"fc1"}
+
+
+def test_refreshed_norms_are_those_of_the_train_split(tiny):
+    data = load_dataset(tiny().dataset, ".")
+    torch.manual_seed(0)
+    model = MLP(64, 10, 3, 16)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fresh = refreshed(model, data, batch_size=199)
+    assert flat(model.state_dict()) == flat(before)
+    h = model.fc1(data.inputs(data.train.images[:199]).flatten(1))
+    torch.testing.assert_close(fresh.norm1.running_mean, h.mean(0))
+    torch.testing.assert_close(fresh.norm1.running_var, h.var(0))
+    assert fresh.training == model.training
 
 
 def test_finished_runs_are_skipped_and_overwrite_starts_again(tiny, capsys):
@@ -309,6 +323,15 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     with pytest.raises(RecordError, match="cannot be read"):
         checkpoint.load(tmp_path)
     assert not (tmp_path / "owned").exists()
+
+
+def test_loading_what_is_no_run_is_refused(tmp_path, tiny):
+    with pytest.raises(RecordError, match="is no run folder"):
+        load_trained(tmp_path)
+    folder = train(tiny())
+    (folder / "checkpoint.pt").unlink()
+    with pytest.raises(RecordError, match=r"has no checkpoint\.pt yet"):
+        load_trained(folder)
 
 
 def test_fixed_weights_are_a_recipe_in_the_checkpoint(tiny):

@@ -5,11 +5,13 @@ the meters; else a second forward pass makes them again. The numbers are the sam
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim.swa_utils import update_bn
 
 from nclab.data import Dataset, Split
 from nclab.etf import FixedLinear, Measures
@@ -71,6 +73,19 @@ def accuracy(model: Classifier, dataset: Dataset, split: Split, batch_size: int)
     """Share of samples of the split that the network, in evaluation mode, labels right."""
     hits = sum((f["logits"].argmax(1) == labels).sum() for f, labels in Pass(model, dataset, split, batch_size))
     return float(hits) / len(split)
+
+
+def refreshed(model: Classifier, dataset: Dataset, batch_size: int) -> Classifier:
+    """A copy whose batch-norm statistics are those of the train split under the present weights.
+
+    Right after a map is replaced, the running statistics behind it are still those of the old map; training does not
+    read them, evaluation does, so that an accuracy taken then mixes the switch with their staleness.
+    """
+    copy = deepcopy(model)
+    images = dataset.train.images.split(batch_size)
+    images = images[:-1] if len(images[-1]) == 1 else images  # batch norm has no variance over one sample
+    update_bn((dataset.inputs(batch) for batch in images), copy)
+    return copy
 
 
 def evaluate(model: Classifier, dataset: Dataset, settings: MetricsSettings, collapse: bool = True) -> Evaluation:

@@ -16,7 +16,7 @@ from nclab.data import Dataset
 from nclab.display import Display
 from nclab.etf import ETFPolicy, Switch
 from nclab.etf.policy import learnable
-from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate
+from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate, refreshed
 from nclab.models import Classifier
 from nclab.optim import optimizer_bytes
 from nclab.record import RunFolder
@@ -120,7 +120,7 @@ class Fit:
         """One epoch after a switch: how well did training recover?"""
         p = self.progress
         for site in p.unsettled or []:
-            at = result.network("train", "accuracy") if result else self._train_accuracy()
+            at = result.network("train", "accuracy") if result else self._train_accuracy(self.model)
             self.folder.event("switch_settled", epoch=p.epoch, site=site, train_accuracy=at)
         p.unsettled = None
 
@@ -128,19 +128,24 @@ class Fit:
         epoch = self.progress.epoch
         switches = self.policy.after_epoch(self.model, self.optimizer, result.measures(), epoch)
         if switches:
-            before, after = result.network("train", "accuracy"), self._train_accuracy()
+            fresh = refreshed(self.model, self.dataset, self.metrics.batch_size)
+            at = {
+                "train_accuracy_before": result.network("train", "accuracy"),
+                "train_accuracy_after": self._train_accuracy(self.model),
+                "train_accuracy_after_refreshed": self._train_accuracy(fresh),  # batch-norm statistics of now
+            }
             for s in switches:
-                record = s.record()
-                self.folder.event("switch", **record, train_accuracy_before=before, train_accuracy_after=after)
+                self.folder.event("switch", **s.record(), **at)
+                what = s.recipe.kind if s.recipe.kind == "frozen" else f"{s.recipe.frame} ETF"
                 self.display.say(
-                    f"  epoch {epoch}: {s.site} becomes fixed ({s.recipe.kind}, frame {s.recipe.frame}), "
-                    f"{s.parameters_freed:,} parameters freed, train accuracy {before:.4f} -> {after:.4f}"
+                    f"  epoch {epoch}: {s.site} is fixed ({what}), {s.parameters_freed:,} parameters fewer, train "
+                    f"accuracy {' -> '.join(f'{a:.4f}' for a in at.values())} (before, after, norms refreshed)"
                 )
             self.progress.unsettled = [s.site for s in switches]
         return switches
 
-    def _train_accuracy(self) -> float:
-        return accuracy(self.model, self.dataset, self.dataset.train, self.metrics.batch_size)
+    def _train_accuracy(self, model: Classifier) -> float:
+        return accuracy(model, self.dataset, self.dataset.train, self.metrics.batch_size)
 
     def _stop_diverged(self, loss: float) -> None:
         epoch, lr = self.progress.epoch, self.optimizer.param_groups[0]["lr"]
