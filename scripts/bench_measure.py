@@ -117,7 +117,8 @@ def main() -> int:
     for r in rows:
         print(
             f"N={r['n']:,} d={r['d']}: {r['seconds_nclab']:.3f} s, {r['speedup']:.1f} times faster than d x d, "
-            f"{r['over_two_passes']:.2f} of two bare passes; NC1 {r['nc1_nclab']:.6g} against {r['nc1_straightforward']:.6g}"
+            f"{r['over_two_passes']:.2f} of two bare passes; "
+            f"NC1 {r['nc1_nclab']:.6g} against {r['nc1_straightforward']:.6g}"
         )
     epoch = bench_epoch(arguments.n, arguments.repeats)
     print(
