@@ -156,12 +156,10 @@ class Fit:
         )
 
     def _show(self, running_loss: float, result: Evaluation | None, seconds: float) -> None:
-        numbers = {"loss": running_loss}
-        ncc: list[float] = []
-        if result:
-            numbers |= {f"{split} acc": result.network(split, "accuracy") for split in ("train", "test")}
-            ncc = list(result.ncc().values())
-        self.display.update(self.progress.epoch, seconds, learnable(self.model.parameters()), numbers, ncc)
+        accuracies = {split: result.network(split, "accuracy") for split in result.values} if result else {}
+        ncc = list(result.ncc().values()) if result else []
+        learn = learnable(self.model.parameters())
+        self.display.update(self.progress.epoch, seconds, learn, running_loss, accuracies, ncc)
 
 
 def train_epoch(
