@@ -96,6 +96,19 @@ def test_stream_equals_whole():
     assert meter.compute() == pytest.approx(measure(h, y, C), rel=1e-7)
 
 
+def test_autocast_and_tf32_of_the_caller_do_not_reach_the_numbers():
+    h, y = features("collapsed", 32)
+    weight, bias = torch.randn(C, 32), torch.randn(C)
+    plain = measure(h, y, C, weight, bias)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert measure(h, y, C, weight, bias) == plain
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_exact_etf_is_collapsed():
     etf = simplex_etf(C, 32, "random", torch.Generator().manual_seed(0)).T  # (C, d)
     y = torch.arange(C).repeat(20)

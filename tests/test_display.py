@@ -5,6 +5,19 @@ import io
 from rich.console import Console
 
 from nclab.display import Display
+from nclab.evaluate import Evaluation
+
+LAST = Evaluation(
+    values={
+        "train": {
+            "fc1": {"ncc_accuracy": 0.714},
+            "fc2": {"ncc_accuracy": 1.0},
+            "network": {"accuracy": 0.9, "effective_depth": 2.0},
+        },
+        "test": {"network": {"accuracy": 0.8}},
+    },
+    probe_of={"fc1": "fc1", "fc2": "fc2"},
+)
 
 
 def shown(terminal: bool, epochs: int = 40) -> str:
@@ -12,7 +25,7 @@ def shown(terminal: bool, epochs: int = 40) -> str:
     console = Console(file=out, force_terminal=terminal, width=120, soft_wrap=True)
     with Display("a-run", epochs, console) as display:
         for epoch in range(1, epochs + 1):
-            display.update(epoch, 1.25, 1234, 0.5, {"train": 0.9, "test": 0.8}, [0.715, 1.0])
+            display.update(epoch, 1.25, 1234, 0.5, LAST)
         display.say("a line that stays")
     return out.getvalue()
 
@@ -21,7 +34,7 @@ def test_plain_lines_are_few_and_complete():
     lines = shown(terminal=False).splitlines()
     assert len(lines) == 12
     assert lines[0] == "a-run: 40 epochs"
-    assert lines[-2] == "  40/40  loss 0.5000  train/test acc 0.9000/0.8000  ncc .71 1.00  learn 1,234  1.25 s"
+    assert lines[-2] == "  40/40  loss 0.5000  train/test 0.9000/0.8000  ncc .71 1.00  depth 2  learn 1,234  1.25 s"
     assert "\x1b" not in "".join(lines)
 
 
@@ -29,12 +42,12 @@ def test_a_terminal_gets_a_live_bar():
     text = shown(terminal=True)
     assert "\x1b[" in text
     assert "40/40" in text
-    assert "train/test acc 0.9000/0.8000" in text
+    assert "train/test 0.9000/0.8000" in text
     assert "a line that stays" in text
 
 
 def test_what_was_not_measured_is_not_shown():
     out = io.StringIO()
     with Display("a-run", 1, Console(file=out, width=120)) as display:
-        display.update(1, 1.0, 10, 0.25, {}, [])
+        display.update(1, 1.0, 10, 0.25, None)
     assert out.getvalue().splitlines()[-1] == "  1/1  loss 0.2500  learn 10  1.00 s"

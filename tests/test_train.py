@@ -1,5 +1,6 @@
 """Whole runs on a few digits: what they write, skip, resume to the bit, refuse and survive."""
 
+import contextlib
 import csv
 import json
 import math
@@ -9,10 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
+import nclab.train
 from nclab import checkpoint, fit, record
 from nclab.data import load_dataset
 from nclab.evaluate import refreshed
@@ -153,12 +156,15 @@ def test_adaptive_run_records_its_switches(tiny):
         assert 0 <= s["train_accuracy_after"] <= 1
         assert 0 <= s["train_accuracy_after_refreshed"] <= 1
         assert settled["train_accuracy"] == logged[s["epoch"] + 1]
+        assert {f"test_accuracy_{when}" for when in ("before", "after", "after_refreshed")} < set(s)
     learnable = {r[0]: r[4] for r in rows(folder) if r[3] == "learnable_parameters"}
     assert learnable[8] == learnable[2] - sum(s["parameters_freed"] for s in switches)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["parameters_learnable"] == learnable[8]
     assert summary["parameters_total"] == learnable[0]
-    assert {r[2] for r in rows(folder) if r[3] == "subspace_alignment" and r[0] == 8} == {"fc1"}
+    aligned = {r[2]: r[4] for r in rows(folder) if r[3] == "subspace_alignment" and r[0] == 8}
+    assert list(aligned) == ["fc1", "fc2", "fc3"]
+    assert [layer for layer, value in aligned.items() if not math.isnan(value)] == ["fc1"]
 
 
 def test_refreshed_norms_are_those_of_the_train_split(tiny):
@@ -189,43 +195,84 @@ def test_finished_runs_are_skipped_and_overwrite_starts_again(tiny, capsys):
 
 
 class Killed(BaseException):
-    """Stands for a process that ends at this very point."""
+    """Stands for a process that ends at this very point. Logs are unbuffered, so nothing is flushed on the way out."""
 
 
-@pytest.mark.parametrize("policy", [(), ADAPTIVE, ("etf=frozen", "etf.weights=current", *ADAPTIVE[1:])])
-def test_resume_is_exact_wherever_the_run_was_cut(tiny, tmp_path, monkeypatch, policy):
-    """Cut at every write of a run: after half of it, and between any two. Resume, and compare bit for bit."""
-    whole = train(tiny(*policy, root=tmp_path / "whole"))
-    writes = {"count": 0, "stop": math.inf}
-    rows_of, event_of, atomic = RunFolder.rows, RunFolder.event, checkpoint.write_atomic
+class Cutter:
+    """Counts every write of a run, and ends the run in the middle of the chosen one: half of it is on disk."""
 
-    def cut(write, halve):
-        def wrapped(*args, **kwargs):
-            writes["count"] += 1
-            if writes["count"] == writes["stop"]:
-                halve(*args)
-                raise Killed
-            return write(*args, **kwargs)
+    def __init__(self, monkeypatch):
+        self.count, self.stop = 0, math.inf
+        append, atomic = RunFolder._append, record.write_atomic
 
-        return wrapped
+        def half_append(folder, name, text):
+            self._cut(lambda: append(folder, name, text[: len(text) // 2]))
+            append(folder, name, text)
 
-    def half_a_line(folder, *_):
-        folder._files["metrics.csv"].write(b"3,train,fc1,nc")
+        def half_atomic(path, data):
+            self._cut(lambda: path.with_name(path.name + ".part").write_bytes(b"half"))
+            atomic(path, data)
 
-    monkeypatch.setattr(RunFolder, "rows", cut(rows_of, half_a_line))
-    monkeypatch.setattr(RunFolder, "event", cut(event_of, half_a_line))
-    half_a_file = lambda path, data: path.with_name(path.name + ".part").write_bytes(data[: len(data) // 2])  # noqa: E731
-    monkeypatch.setattr(checkpoint, "write_atomic", cut(atomic, half_a_file))
-    train(tiny(*policy, root=tmp_path / "count"))
-    total = writes["count"]
-    assert total > 15
-    for stop in range(2, total + 1, 3):
-        writes.update(count=0, stop=stop)
-        root = tmp_path / f"cut{stop}"
+        monkeypatch.setattr(RunFolder, "_append", half_append)
+        for module in (record, checkpoint, nclab.train):
+            monkeypatch.setattr(module, "write_atomic", half_atomic)
+
+    def _cut(self, halve):
+        self.count += 1
+        if self.count == self.stop:
+            halve()
+            raise Killed
+
+    def run(self, config, stop=math.inf):
+        self.count, self.stop = 0, stop
+        return train(config)
+
+
+def save_every(monkeypatch, epochs):
+    """Checkpoints after every so many epochs, as if time had passed so."""
+    save = fit.Fit.save
+
+    def sometimes(self):
+        if self.progress.epoch % epochs == 0 or self.progress.epoch == self.epochs:
+            save(self)
+
+    monkeypatch.setattr(fit.Fit, "save", sometimes)
+    return lambda: monkeypatch.setattr(fit.Fit, "save", save)
+
+
+FROZEN = ("etf=frozen", "etf.weights=current", "etf.start=2", "etf.patience=1", "etf.threshold=0.5")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "saved_every", "stride"),
+    [
+        (("metrics.every=1",), 1, 3),
+        (("metrics.every=4",), 3, 1),  # rows without a checkpoint, then checkpoints without rows
+        (("metrics.every=0",), 1, 2),
+        (ADAPTIVE, 1, 4),
+        (ADAPTIVE, 3, 4),
+        ((*FROZEN, "schedule=cosine", "optimizer=adamw"), 2, 4),
+    ],
+)
+def test_resume_is_exact_wherever_the_run_was_cut(tiny, tmp_path, monkeypatch, overrides, saved_every, stride):
+    """Cut in the middle of every stride-th write, resume, cut again soon after, resume: bit for bit the same run."""
+    overrides = (*overrides, "seed=3", "epochs=8")
+    whole = train(tiny(*overrides, root=tmp_path / "whole"))
+    cutter = Cutter(monkeypatch)
+    rarely = save_every(monkeypatch, saved_every)
+    cutter.run(tiny(*overrides, root=tmp_path / "count"))
+    rarely()
+    total = cutter.count
+    assert total > 10
+    for stop in range(1, total + 1, stride):
+        config = tiny(*overrides, root=tmp_path / f"cut{stop}")
+        often = save_every(monkeypatch, saved_every)
         with pytest.raises(Killed):
-            train(tiny(*policy, root=root))
-        writes["stop"] = math.inf
-        assert_same_run(whole, train(tiny(*policy, root=root)))
+            cutter.run(config, stop)
+        often()
+        with contextlib.suppress(Killed):  # a run cut at its very end has fewer writes left
+            cutter.run(config, stop=5)
+        assert_same_run(whole, cutter.run(config))
 
 
 def _train_in_child(config):
@@ -282,12 +329,64 @@ def test_one_writer_a_run_folder(tiny, tmp_path):
     train(config)  # the lock went with its holder
 
 
-def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(tiny, monkeypatch):
-    config = tiny("model.norm=none", "optimizer.lr=1e8", "epochs=20")
-    with pytest.raises(fit.Diverged, match=r"became (nan|inf) in epoch \d+ at learning rate 1e\+08"):
+def test_divergence_keeps_the_last_good_checkpoint(tiny, monkeypatch):
+    config = tiny("epochs=20")
+    set_lr = fit.Fit._set_lr
+
+    def explode(self, epoch):
+        set_lr(self, epoch)
+        if epoch == 4:
+            self.optimizer.param_groups[0]["lr"] = 1e38
+
+    monkeypatch.setattr(fit.Fit, "_set_lr", explode)
+    with pytest.raises(fit.Diverged, match=r"diverged in epoch 5 at learning rate 1e\+38 .*last good checkpoint stays"):
         train(config)
-    assert events(config.folder, "diverged")
+    assert [e["epoch"] for e in events(config.folder, "diverged")] == [5]
+    state = checkpoint.load(config.folder)
+    assert state["progress"]["epoch"] == 4
+    assert all(t.isfinite().all() for t in state["model"].values())
+    assert max(r[0] for r in rows(config.folder)) == 4
+
+
+def test_weights_that_diverge_in_the_last_step_are_not_recorded_as_a_result(tiny):
+    config = tiny("batch_size=200", "model.norm=none", "optimizer.lr=1e38", "epochs=1")
+    with pytest.raises(fit.Diverged) as caught:
+        train(config)
+    assert "checkpoint" not in str(caught.value)  # there is none yet
     assert not (config.folder / "DONE").exists()
+
+
+def test_clearing_cut_anywhere_never_looks_finished_or_resumable(tiny, monkeypatch):
+    folder = train(tiny())
+    first = (folder / "metrics.csv").read_bytes()
+    unlink, left = Path.unlink, {"n": 0}
+
+    def cut(path, *args, **kwargs):
+        if left["n"] == 0:
+            raise Killed
+        left["n"] -= 1
+        unlink(path, *args, **kwargs)
+
+    for n in range(1, 7):
+        left["n"] = n
+        monkeypatch.setattr(Path, "unlink", cut)
+        with contextlib.suppress(Killed):
+            train(tiny("overwrite=true"))
+        monkeypatch.setattr(Path, "unlink", unlink)
+        assert not (folder / "DONE").exists() or (folder / "checkpoint.pt").exists()
+        train(tiny())
+        assert [e["event"] for e in events(folder)].count("start") == 1
+        assert (folder / "metrics.csv").read_bytes() == first
+
+
+def test_resume_by_folder_keeps_its_configuration(tiny, tmp_path, monkeypatch):
+    stop_after(monkeypatch, epoch=3)
+    with pytest.raises(Killed):
+        train(tiny("optimizer.lr=0.03"))
+    monkeypatch.undo()
+    folder = tiny("optimizer.lr=0.03").folder
+    assert train(tiny(f"resume={folder}", "optimizer.lr=0.9", "epochs=50")) == folder
+    assert_same_run(folder, train(tiny("optimizer.lr=0.03", root=tmp_path / "whole")))
 
 
 def test_a_damaged_checkpoint_is_named_and_nothing_destroyed(tiny, monkeypatch):
@@ -341,6 +440,23 @@ def test_fixed_weights_are_a_recipe_in_the_checkpoint(tiny):
     assert not [name for name in state["model"] if name in ("fc2.weight", "fc3.weight", "fc4.weight")]
 
 
+def test_a_full_disk_is_named_with_its_file(tiny, monkeypatch):
+    class Full:
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            pass
+
+    folder = RunFolder(tiny().folder)
+    with folder:
+        folder.open_logs(None)
+        folder._files["metrics.csv"].close()
+        folder._files["metrics.csv"] = Full()
+        with pytest.raises(OSError, match=r"No space left on device: .*metrics.csv"):
+            folder.rows([(1, "train", "fc1", "nc1", 0.5)])
+
+
 def test_write_atomic_leaves_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
     path = tmp_path / "file"
     record.write_atomic(path, "old")
@@ -349,9 +465,10 @@ def test_write_atomic_leaves_the_old_file_when_the_disk_is_full(tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: .*file"):
         record.write_atomic(path, "new")
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_single_leftover_sample_is_skipped(tiny):
@@ -375,7 +492,10 @@ def test_the_command_line(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model.widht=3"], "Could not override 'model.widht'. Valid keys there: name, depth, width, norm, activation"),
+        (
+            ["model.widht=3"],
+            "Could not override 'model.widht'. Valid keys of 'mlp': name, depth, width, norm, activation",
+        ),
         (["etf=last_k", "etf.k=9"], "etf.k must be between 1 and 5"),
         (["dataset=mnist"], "fetch it with: python scripts/fetch_data.py mnist"),
     ],
@@ -386,6 +506,17 @@ def test_wrong_commands_end_in_one_line_and_exit_code_2(tmp_path, overrides, mes
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_tries_every_run_and_names_every_failure(tmp_path):
+    tiny = ("dataset.train_size=200", "dataset.test_size=100", "model.width=16", "model.norm=none", "epochs=3")
+    done = run_command("-m", *tiny, "threads=1", "optimizer.lr=1e30,0.01,1e31", cwd=tmp_path)
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2 == len(done.stderr.splitlines())
+    assert "1e+30" in errors[0]
+    assert "1e+31" in errors[1]
+    assert len(list((tmp_path / "outputs" / "main").glob("*/DONE"))) == 1
 
 
 def test_help_explains_every_group(tmp_path):

@@ -7,6 +7,7 @@ policy by name.
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,12 @@ MACHINE_KEYS = (
     "checkpoint_seconds",
     "experiment_name",
     "tracker",
+    "resume",
 )
 # Of these, the ones that bits may depend on: a resumed run keeps those it started with.
 KEPT_ON_RESUME = ("device", "threads", "deterministic")
+
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 # Small matrices gain little from more, and threads that wait for a busy core make a run many times slower.
 MOST_THREADS = 4
@@ -73,6 +77,7 @@ class RunConfig:
     output_root: str = "outputs"
     data_root: str | None = None
     checkpoint_seconds: float = 10.0
+    resume: str | None = None
     dataset: DatasetSettings = field(default_factory=lambda: DatasetSettings("digits"))
     model: ModelSettings = field(default_factory=ModelSettings)
     etf: PolicySettings = field(default_factory=PolicySettings)
@@ -96,7 +101,7 @@ class RunConfig:
 
     @property
     def folder(self) -> Path:
-        return Path(self.output_root) / self.experiment_name / self.run_name
+        return Path(self.resume or Path(self.output_root) / self.experiment_name / self.run_name)
 
 
 def typed(composed: DictConfig) -> RunConfig:
@@ -149,22 +154,23 @@ def _checked(group: str, schema: type, node: DictConfig) -> Any:
 
 
 def _check_values(c: RunConfig) -> None:
-    for key, least in (("seed", 0), ("epochs", 1), ("batch_size", 2), ("checkpoint_seconds", 0)):
+    if not 0 <= c.seed < 2**63:
+        raise ValueError(f"seed must be between 0 and 2^63 - 1, got {c.seed}")
+    for key, least in (("epochs", 1), ("batch_size", 2), ("checkpoint_seconds", 0)):
         at_least(key, getattr(c, key), least)
     for key, least in (("every", 0), ("eps", 0), ("batch_size", 1), ("memory_gib", 0)):
         at_least(f"metrics.{key}", getattr(c.metrics, key), least)
+    if not c.metrics.eps < 1:
+        raise ValueError(f"metrics.eps is an NCC error and must be below 1, got {c.metrics.eps}")
+    if not DEVICE.fullmatch(c.device):
+        raise ValueError(f"unknown device '{c.device}'; valid: auto, cpu, cuda, cuda:N")
     if c.threads is not None:
         at_least("threads", c.threads, 1)
     if c.metrics.probe not in PROBES:
         raise ValueError(f"unknown metrics.probe '{c.metrics.probe}'; valid: {', '.join(PROBES)}")
-    if not c.experiment_name or Path(c.experiment_name).name != c.experiment_name:
+    if c.experiment_name in ("", ".", "..") or Path(c.experiment_name).name != c.experiment_name:
         raise ValueError(f"experiment_name must be a plain folder name, got '{c.experiment_name}'")
-    c.etf.complete(c.epochs)
-    if c.etf.needs_measures and not 1 <= c.metrics.every <= c.epochs:
-        raise ValueError(
-            f"etf={c.etf.name} decides by the measured NCC accuracy: metrics.every must be between 1 and "
-            f"epochs={c.epochs}, got {c.metrics.every}"
-        )
+    c.etf.complete(c.epochs, c.metrics.every)
 
 
 def resolve_machine(c: RunConfig) -> RunConfig:

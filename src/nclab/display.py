@@ -1,16 +1,18 @@
 """What a person sees while a run trains: a live bar on a terminal, plain lines elsewhere."""
 
 import math
-from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nclab.evaluate import Evaluation
 
 LINES = 10  # plain lines a run, about
 
 
 class Display:
-    """Shows epoch, loss, train/test accuracy, train NCC accuracy behind every map, learnable parameters, seconds."""
+    """Shows epoch, loss, train/test accuracy, train NCC accuracy behind every map, effective depth, learnable
+    parameters and seconds."""
 
     def __init__(self, title: str, epochs: int, console: Console | None = None):
         self.console = console or Console(soft_wrap=True)
@@ -40,15 +42,16 @@ class Display:
         """A line that stays."""
         self.console.print(text, markup=False, highlight=False)
 
-    def update(
-        self, epoch: int, seconds: float, learnable: int, loss: float, accuracies: Mapping[str, float], ncc: list[float]
-    ) -> None:
-        """After an epoch; accuracies by split and train NCC accuracies by layer are empty where not measured."""
+    def update(self, epoch: int, seconds: float, learnable: int, loss: float, last: Evaluation | None) -> None:
+        """After an epoch; `last` is the latest evaluation, None before the first."""
         fields = [f"loss {loss:.4f}"]
-        if accuracies:
-            fields.append(f"{'/'.join(accuracies)} acc {'/'.join(f'{a:.4f}' for a in accuracies.values())}")
-        if ncc:
-            fields.append("ncc " + " ".join(f"{v:.2f}".lstrip("0") for v in ncc))
+        if last:
+            accuracies = [f"{last.network(split, 'accuracy'):.4f}" for split in last.values]
+            fields.append(f"{'/'.join(last.values)} {'/'.join(accuracies)}")
+            if ncc := last.ncc():
+                fields.append("ncc " + " ".join(f"{v:.2f}".lstrip("0") for v in ncc.values()))
+                depth = last.network("train", "effective_depth")
+                fields.append(f"depth {'-' if math.isnan(depth) else int(depth)}")
         fields += [f"learn {learnable:,}", f"{seconds:.2f} s"]
         text = "  ".join(fields)
         if self.bar:

@@ -61,12 +61,14 @@ class Pass:
         model, size = self.model, self.batch_size
         training = model.training
         model.eval()
-        with torch.no_grad():
+        try:
             for images, labels in zip(self.split.images.split(size), self.split.labels.split(size), strict=True):
-                x = self.dataset.inputs(images)
-                logits, features = model(x)
+                with torch.no_grad():
+                    x = self.dataset.inputs(images)
+                    logits, features = model(x)
                 yield {"input": x.flatten(1), **features, "logits": logits}, labels
-        model.train(training)
+        finally:
+            model.train(training)
 
 
 def accuracy(model: Classifier, dataset: Dataset, split: Split, batch_size: int) -> float:
@@ -76,13 +78,14 @@ def accuracy(model: Classifier, dataset: Dataset, split: Split, batch_size: int)
 
 
 def refreshed(model: Classifier, dataset: Dataset, batch_size: int) -> Classifier:
-    """A copy whose batch-norm statistics are those of the train split under the present weights.
+    """A copy whose batch-norm statistics are those of the train split under the present weights: the mean over
+    batches of their statistics.
 
     Right after a map is replaced, the running statistics behind it are still those of the old map; training does not
     read them, evaluation does, so that an accuracy taken then mixes the switch with their staleness.
     """
     copy = deepcopy(model)
-    images = dataset.train.images.split(batch_size)
+    images = dataset.train.images.split(max(2, batch_size))
     images = images[:-1] if len(images[-1]) == 1 else images  # batch norm has no variance over one sample
     update_bn((dataset.inputs(batch) for batch in images), copy)
     return copy
@@ -138,10 +141,12 @@ def evaluate(model: Classifier, dataset: Dataset, settings: MetricsSettings, col
         result.values[name]["network"] = tally.compute()
 
     train = result.values["train"]
-    for site, f in inputs.items():
-        means = known[f] if f in known else means_only[f].class_means
-        weight = model.etf_sites()[site].weight
-        train[result.probe_of[site]]["subspace_alignment"] = subspace_alignment(means, weight)
+    known |= {f: meter.class_means for f, meter in means_only.items()}
+    for site, role in model.etf_roles().items():
+        if role != "classifier":  # undefined on a fixed map
+            weight = model.etf_sites()[site].weight
+            aligned = subspace_alignment(known[inputs[site]], weight) if site in inputs else float("nan")
+            train[result.probe_of[site]]["subspace_alignment"] = aligned
     ncc = list(result.ncc().values())
     train["network"]["effective_depth"] = effective_depth(ncc, settings.eps)
     train["network"]["effective_depth_first"] = effective_depth_first(ncc, settings.eps)

@@ -24,7 +24,7 @@ from nclab.trackers import Tracker
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a number; the last good checkpoint is kept."""
+    """Loss or weights are no longer numbers; the last good checkpoint, if any, is kept."""
 
 
 @dataclass
@@ -62,20 +62,20 @@ class Fit:
             )  # one number leaves the device an epoch
             trained = time.perf_counter()
             p.epoch += 1
-            if not math.isfinite(running_loss):
+            if not (math.isfinite(running_loss) and self._finite()):
                 self._stop_diverged(running_loss)
             last = p.epoch == self.epochs
             every = self.metrics.every
             switches: list[Switch] = []
             measured = last or bool(every and p.epoch % every == 0)
             if measured:
-                result = self._measure(p.epoch, self._scalars(running_loss))
+                result = self._measure(p.epoch, self._scalars(running_loss), trained - began)
             self._settle(result if measured else None)
             if measured and every and not last:
                 switches = self._switch(result)
             measuring = time.perf_counter() - trained
             self.folder.event("epoch", epoch=p.epoch, train_seconds=trained - began, measure_seconds=measuring)
-            self._show(running_loss, result if measured else None, time.perf_counter() - began)
+            self._show(running_loss, result if result.values else None, time.perf_counter() - began)
             p.seconds = time.monotonic() - started
             if last or switches or time.monotonic() - saved >= self.checkpoint_seconds:
                 self.save()
@@ -103,8 +103,15 @@ class Fit:
             "optimizer_bytes": optimizer_bytes(self.optimizer),
         }
 
-    def _measure(self, epoch: int, scalars: dict[str, float]) -> Evaluation:
+    def _finite(self) -> bool:
+        """Weights and running statistics are numbers whose squares are too: nothing else may reach a checkpoint."""
+        state = [t for t in self.model.state_dict().values() if t.is_floating_point()]
+        return bool(torch.stack([t.square().sum() for t in state]).isfinite().all())
+
+    def _measure(self, epoch: int, scalars: dict[str, float], train_seconds: float = 0.0) -> Evaluation:
         result = self._evaluate()
+        if epoch and not math.isfinite(loss := result.network("train", "loss")):
+            self._stop_diverged(loss)
         result.values["train"]["network"].update(scalars)
         rows = [
             (epoch, split, layer, metric, value)
@@ -113,15 +120,19 @@ class Fit:
             for metric, value in values.items()
         ]
         self.folder.rows(rows)
-        self.tracker.log(epoch, {f"{split}/{layer}/{metric}": value for _, split, layer, metric, value in rows})
+        numbers = {f"{split}/{layer}/{metric}": value for _, split, layer, metric, value in rows}
+        self.tracker.log(epoch, {**numbers, "train_seconds": train_seconds})
         return result
 
     def _settle(self, result: Evaluation | None) -> None:
         """One epoch after a switch: how well did training recover?"""
         p = self.progress
         for site in p.unsettled or []:
-            at = result.network("train", "accuracy") if result else self._train_accuracy(self.model)
-            self.folder.event("switch_settled", epoch=p.epoch, site=site, train_accuracy=at)
+            at = {
+                f"{split}_accuracy": result.network(split, "accuracy") if result else self._accuracy(self.model, split)
+                for split in ("train", "test")
+            }
+            self.folder.event("switch_settled", epoch=p.epoch, site=site, **at)
         p.unsettled = None
 
     def _switch(self, result: Evaluation) -> list[Switch]:
@@ -129,37 +140,37 @@ class Fit:
         switches = self.policy.after_epoch(self.model, self.optimizer, result.measures(), epoch)
         if switches:
             fresh = refreshed(self.model, self.dataset, self.metrics.batch_size)
-            at = {
-                "train_accuracy_before": result.network("train", "accuracy"),
-                "train_accuracy_after": self._train_accuracy(self.model),
-                "train_accuracy_after_refreshed": self._train_accuracy(fresh),  # batch-norm statistics of now
-            }
+            at = {}
+            for split in ("train", "test"):
+                at[f"{split}_accuracy_before"] = result.network(split, "accuracy")
+                at[f"{split}_accuracy_after"] = self._accuracy(self.model, split)
+                at[f"{split}_accuracy_after_refreshed"] = self._accuracy(fresh, split)  # batch-norm statistics of now
+            train = " -> ".join(f"{value:.4f}" for key, value in at.items() if key.startswith("train"))
             for s in switches:
                 self.folder.event("switch", **s.record(), **at)
                 what = s.recipe.kind if s.recipe.kind == "frozen" else f"{s.recipe.frame} ETF"
                 self.display.say(
-                    f"  epoch {epoch}: {s.site} is fixed ({what}), {s.parameters_freed:,} parameters fewer, train "
-                    f"accuracy {' -> '.join(f'{a:.4f}' for a in at.values())} (before, after, norms refreshed)"
+                    f"  epoch {epoch}: {s.site} is fixed ({what}), {s.parameters_freed:,} parameters fewer, "
+                    f"train accuracy {train} (before, after, norms refreshed)"
                 )
             self.progress.unsettled = [s.site for s in switches]
         return switches
 
-    def _train_accuracy(self, model: Classifier) -> float:
-        return accuracy(model, self.dataset, self.dataset.train, self.metrics.batch_size)
+    def _accuracy(self, model: Classifier, split: str) -> float:
+        return accuracy(model, self.dataset, getattr(self.dataset, split), self.metrics.batch_size)
 
     def _stop_diverged(self, loss: float) -> None:
         epoch, lr = self.progress.epoch, self.optimizer.param_groups[0]["lr"]
         self.folder.event("diverged", epoch=epoch, running_loss=loss, learning_rate=lr)
+        kept = (self.folder.path / checkpoint.NAME).exists()
         raise Diverged(
-            f"the training loss became {loss} in epoch {epoch} at learning rate {lr:g}; lower optimizer.lr. "
-            f"The last good checkpoint stays in {self.folder.path}"
+            f"training diverged in epoch {epoch} at learning rate {lr:g} (loss {loss:g}); lower optimizer.lr"
+            + (f". The last good checkpoint stays in {self.folder.path}" if kept else "")
         )
 
     def _show(self, running_loss: float, result: Evaluation | None, seconds: float) -> None:
-        accuracies = {split: result.network(split, "accuracy") for split in result.values} if result else {}
-        ncc = list(result.ncc().values()) if result else []
         learn = learnable(self.model.parameters())
-        self.display.update(self.progress.epoch, seconds, learn, running_loss, accuracies, ncc)
+        self.display.update(self.progress.epoch, seconds, learn, running_loss, result)
 
 
 def train_epoch(

@@ -40,11 +40,15 @@ class RecordError(RuntimeError):
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write to a temporary file beside `path`, flush it to disk and rename it: whole or not at all."""
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(data if isinstance(data, bytes) else data.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(data if isinstance(data, bytes) else data.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)  # on a full disk it would only take more of what is missing
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 class RunFolder:
@@ -83,9 +87,10 @@ class RunFolder:
         return (self.path / "DONE").exists()
 
     def clear(self) -> None:
-        """Remove what an earlier run of the same configuration left, the lock apart. DONE goes first, so that a
-        half-cleared folder never looks finished."""
-        (self.path / "DONE").unlink(missing_ok=True)
+        """Remove what an earlier run of the same configuration left, the lock apart. DONE and the checkpoint go
+        first: a folder cleared by half is neither finished nor resumed, it starts again."""
+        for name in ("DONE", "checkpoint.pt"):
+            (self.path / name).unlink(missing_ok=True)
         for item in self.path.iterdir():
             if item.is_dir() and not item.is_symlink():
                 shutil.rmtree(item)
@@ -106,29 +111,36 @@ class RunFolder:
                     f"{path} has {have} bytes, its checkpoint expects {keep}: lines were lost; "
                     "overwrite=true starts the run again"
                 )
-            file = path.open("ab")
+            # Unbuffered: what was written is with the kernel, also when this process is killed the next moment.
+            file = path.open("ab", buffering=0)
             file.truncate(keep)
             self._files[name] = file
         if lengths is None:
-            self._files["metrics.csv"].write(HEADER.encode())
+            self._append("metrics.csv", HEADER)
 
     def rows(self, rows: Iterable[Row]) -> None:
         """Append to metrics.csv; floats in their shortest exact form."""
         text = "".join(f"{epoch},{split},{layer},{metric},{value!r}\n" for epoch, split, layer, metric, value in rows)
-        self._files["metrics.csv"].write(text.encode())
-        self._files["metrics.csv"].flush()
+        self._append("metrics.csv", text)
 
     def event(self, event: str, **what: Any) -> None:
         """Append a line to events.jsonl."""
         line = json.dumps(jsonable({"event": event, **what, "time": round(time.time(), 3)}))
-        self._files["events.jsonl"].write(line.encode() + b"\n")
-        self._files["events.jsonl"].flush()
+        self._append("events.jsonl", line + "\n")
+
+    def _append(self, name: str, text: str) -> None:
+        data = text.encode()
+        try:
+            while data:  # a nearly full disk takes a part, then refuses
+                data = data[self._files[name].write(data) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
     def lengths(self) -> dict[str, int]:
-        """Flush the logs to disk and say how long they are: what a checkpoint notes before it is written."""
+        """Force the logs to disk and say how long they are: what a checkpoint notes before it is written."""
         for file in self._files.values():
             os.fsync(file.fileno())
-        return {name: file.tell() for name, file in self._files.items()}
+        return {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
 
     def finish(self, summary: dict[str, Any]) -> None:
         """summary.json, then DONE."""

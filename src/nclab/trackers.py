@@ -1,11 +1,15 @@
 """Trackers mirror what a run records; a tracker that fails says so once and never costs the run."""
 
+import netrc
+import os
 import secrets
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from nclab.registry import Registry
 
@@ -30,6 +34,8 @@ class WandbSettings(TrackerSettings):
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"unknown tracker.mode '{self.mode}'; valid: {', '.join(MODES)}")
+        if not self.timeout > 0:
+            raise ValueError(f"tracker.timeout must be above 0 seconds, got {self.timeout}")
 
 
 class Tracker:
@@ -42,7 +48,10 @@ class Tracker:
         """`numbers` are those of metrics.csv at this epoch, under split/layer/metric."""
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """End the mirror."""
+        """End the mirror of a finished run."""
+
+    def abort(self) -> None:
+        """Let go of the mirror of a run that failed or was interrupted; it may be continued later."""
 
 
 @TRACKERS.add("none", TrackerSettings)
@@ -63,6 +72,8 @@ class WandbTracker(Tracker):
         import wandb  # here, not above: only this tracker needs it, and it takes a second
 
         s = self.settings
+        if s.mode == "online" and not _has_key():  # wandb would ask at the terminal, and the run would wait
+            raise RuntimeError("no wandb API key: run `wandb login`, set WANDB_API_KEY, or use tracker.mode=offline")
         note = folder / "wandb_id"
         if not note.exists():
             note.write_text(secrets.token_hex(8))
@@ -77,18 +88,35 @@ class WandbTracker(Tracker):
             group=folder.parent.name,
             dir=folder,
             config=config,
-            settings=wandb.Settings(init_timeout=s.timeout, silent=True, console="off"),
+            reinit="finish_previous",
+            settings=wandb.Settings(init_timeout=s.timeout, login_timeout=s.timeout, silent=True, console="off"),
         )
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric="epoch")
 
     def log(self, epoch: int, numbers: dict[str, float]) -> None:
-        self.run.log({"epoch": epoch, **numbers})
+        # By epoch: what a resumed run measures again is not counted twice.
+        self.run.log({"epoch": epoch, **numbers}, step=epoch)
 
     def finish(self, summary: dict[str, Any]) -> None:
         for key in ("parameters_learnable", "parameters_total", "policy", "final"):
             self.run.summary[key] = summary[key]
         self.run.finish()
+
+    def abort(self) -> None:
+        if self.run is not None:
+            self.run.finish(exit_code=1)
+
+
+def _has_key() -> bool:
+    """Whether wandb can log in by itself: a key or token in the environment, or in the netrc file."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 class Guarded(Tracker):
@@ -107,7 +135,9 @@ class Guarded(Tracker):
                 warnings.simplefilter("ignore")
                 getattr(self.inner, method)(*args)
         except Exception as error:
-            self.inner = None
+            failed, self.inner = self.inner, None
+            with suppress(Exception):  # it has failed already; this only lets go of what it holds
+                failed.abort()
             self.on_failure(f"{type(error).__name__}: {error}")
 
     def start(self, folder: Path, config: dict[str, Any]) -> None:
@@ -118,3 +148,6 @@ class Guarded(Tracker):
 
     def finish(self, summary: dict[str, Any]) -> None:
         self._try("finish", summary)
+
+    def abort(self) -> None:
+        self._try("abort")

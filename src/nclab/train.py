@@ -9,6 +9,7 @@ The same command again skips a finished run and resumes an interrupted one.
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,19 @@ import hydra
 import torch
 import yaml
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nclab import checkpoint
 from nclab.checkpoint import Progress
 from nclab.config import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, to_yaml, typed
-from nclab.data import MissingDataError, load_dataset
+from nclab.data import Dataset, MissingDataError, load_dataset
 from nclab.display import Display
-from nclab.etf import POLICIES
+from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.policy import learnable, site_seed
 from nclab.evaluate import Evaluation
 from nclab.fit import Diverged, Fit
-from nclab.models import MODELS
+from nclab.models import MODELS, Classifier
 from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
 from nclab.record import RecordError, RunFolder, RunLocked, provenance, write_atomic
 from nclab.trackers import TRACKERS, Guarded
@@ -39,13 +40,19 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 
 def train(config: RunConfig) -> Path:
-    """Train one configuration, or resume or skip it; returns its folder. Nothing is written before all is checked."""
+    """Train one configuration, or resume or skip it; returns its folder. Nothing is written before all is checked.
+
+    Raises ConfigError, MissingDataError (wrong input), Diverged, RecordError, RunLocked, OSError (a run that failed).
+    """
+    config = _as_started(config)
     folder, finished = config.folder, config.folder / "DONE"
     if finished.exists() and not config.overwrite:
         print(f"already finished: {folder}")
         return folder
-    config = resolve_machine(_as_started(config))
+    resolve_machine(config)
     torch.set_num_threads(config.threads)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     torch.use_deterministic_algorithms(config.deterministic)
     dataset = _as_config_error(load_dataset, config.dataset, config.data_root, config.device)
     if config.batch_size > len(dataset.train):
@@ -67,11 +74,10 @@ def train(config: RunConfig) -> Path:
     return folder
 
 
-def _fit(config: RunConfig, dataset: Any, model: Any, policy: Any, out: RunFolder) -> None:
+def _fit(config: RunConfig, dataset: Dataset, model: Classifier, policy: ETFPolicy, out: RunFolder) -> None:
     total = learnable(model.parameters())
     state = checkpoint.load(out.path)
     out.open_logs(state["lengths"] if state else None)
-    policy.seed = config.seed
     switches = []
     if state:
         checkpoint.restore_model(state, model)
@@ -114,7 +120,11 @@ def _fit(config: RunConfig, dataset: Any, model: Any, policy: Any, out: RunFolde
             progress=progress,
             checkpoint_seconds=config.checkpoint_seconds,
         )
-        result = fit.run()
+        try:
+            result = fit.run()
+        except BaseException:
+            tracker.abort()
+            raise
     summary = _summary(config, fit, result)
     out.event("done", epoch=progress.epoch, seconds=progress.seconds)
     tracker.finish(summary)
@@ -150,13 +160,21 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
 
 
 def _as_started(config: RunConfig) -> RunConfig:
-    """A run that has a checkpoint goes on with the machine keys it started with, on which its bits depend."""
+    """The configuration that a run was started with, if it was.
+
+    `resume=FOLDER` takes all of it, whatever conf/ says by now, but for the tracker and overwrite. A run found by its
+    name has the same identity already; it goes on with the machine keys on which its bits depend.
+    """
     stored = config.folder / "config.yaml"
-    if config.overwrite or not (config.folder / checkpoint.NAME).exists() or not stored.exists():
-        return config
-    before = yaml.safe_load(stored.read_text())
-    for key in KEPT_ON_RESUME:
-        setattr(config, key, before[key])
+    if config.resume is not None:
+        if not stored.exists():
+            raise ConfigError(f"resume must name a run folder, one with a config.yaml; got '{config.resume}'")
+        started = typed(OmegaConf.load(stored))
+        return replace(started, resume=config.resume, tracker=config.tracker, overwrite=config.overwrite)
+    if not config.overwrite and (config.folder / checkpoint.NAME).exists() and stored.exists():
+        before = yaml.safe_load(stored.read_text())
+        for key in KEPT_ON_RESUME:
+            setattr(config, key, before[key])
     return config
 
 
@@ -171,12 +189,17 @@ def _as_config_error(call: Any, *args: Any) -> Any:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def _hydra_main(composed: DictConfig) -> str:
     try:
-        return str(train(typed(composed)))
+        config = typed(composed)
+        return str(train(config))
     except (ConfigError, MissingDataError) as error:
-        if _debug():
+        if composed.get("debug") is True:
             raise
-        # Wrong input ends a sweep at once; a run that fails (below) does not keep the others from being tried.
-        sys.exit(_complain(error, BAD_INPUT))
+        sys.exit(_complain(error, BAD_INPUT))  # wrong input ends a sweep at once
+    except (Diverged, RecordError, RunLocked, OSError) as error:
+        if composed.get("debug") is True:
+            raise
+        _failures.append(_complain(error, FAILED))  # the other runs of a sweep are tried
+        return ""
 
 
 def main() -> None:
@@ -189,25 +212,26 @@ def main() -> None:
         print("interrupted; the same command resumes", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (HydraException, OmegaConfBaseException) as error:
-        if _debug():
+        if "debug=true" in sys.argv:
             raise
         sys.exit(_complain(error, BAD_INPUT))
-    except (Diverged, RecordError, RunLocked, OSError) as error:
-        if _debug():
-            raise
-        sys.exit(_complain(error, FAILED))
+    if _failures:
+        sys.exit(FAILED)
 
 
-def _debug() -> bool:
-    return "debug=true" in [a.lower() for a in sys.argv[1:]]
+_failures: list[int] = []  # of this process's runs
 
 
 def _complain(error: BaseException, code: int) -> int:
     """The message on one line, with the keys that would have been right where Hydra does not name them."""
-    text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
+    text = "; ".join(lines)
     parent = getattr(error.__cause__, "parent_node", None)
     if isinstance(parent, DictConfig):
-        text = f"{str(error).splitlines()[0]} Valid keys there: {', '.join(map(str, parent))}"
+        of = f" of '{parent.name}'" if "name" in parent else ""
+        text = f"{lines[0]} Valid keys{of}: {', '.join(map(str, parent))}"
+    if isinstance(error, OSError) and not isinstance(error, MissingDataError):
+        text += "; what was saved is kept, the same command resumes"
     print(f"error: {text}", file=sys.stderr)
     return code
 

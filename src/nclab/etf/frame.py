@@ -21,13 +21,17 @@ def simplex_basis(num_vectors: int) -> Tensor:
     return basis / torch.sqrt(k * (k + 1))
 
 
-def _check(num_vectors: int, dim: int) -> None:
+def require_simplex(num_vectors: int, dim: int, frame: str = "random") -> None:
+    """Raise ValueError unless a simplex ETF of K vectors with this frame exists in R^d: K >= 2, d >= K - 1, and
+    d >= K for the canonical frame."""
     if num_vectors < 2:
         raise ValueError(f"a simplex ETF needs at least 2 vectors, got {num_vectors}")
     if dim < num_vectors - 1:
         raise ValueError(
             f"{num_vectors} vectors form a simplex ETF in dimension {num_vectors - 1} or more, got dimension {dim}"
         )
+    if frame == "canonical" and dim < num_vectors:
+        raise ValueError(f"frame 'canonical' needs dimension >= {num_vectors}, got {dim}; 'random' fits")
 
 
 def _on_subspace(q: Tensor, num_vectors: int) -> Tensor:
@@ -55,12 +59,10 @@ def simplex_etf(num_vectors: int, dim: int, frame: str = "random", generator: Ge
     the formula printed in arXiv 2412.00884; needs d >= K). For the frame nearest to a matrix see `nearest_etf`.
     Raises ValueError where d < K-1 (no such frame exists), K < 2, or the frame is unknown.
     """
-    _check(num_vectors, dim)
+    require_simplex(num_vectors, dim, frame)
     if frame == "random":
         return _on_subspace(haar(dim, num_vectors - 1, generator), num_vectors)
     if frame == "canonical":
-        if dim < num_vectors:
-            raise ValueError(f"frame 'canonical' needs dimension >= {num_vectors}, got {dim}; 'random' fits")
         centring = torch.eye(num_vectors, dtype=torch.float64) - 1 / num_vectors
         etf = torch.zeros(dim, num_vectors, dtype=torch.float64)
         etf[:num_vectors] = (num_vectors / (num_vectors - 1)) ** 0.5 * centring
@@ -77,7 +79,7 @@ def nearest_etf(target: Tensor) -> tuple[Tensor, float]:
     Raises ValueError where d < K-1 or A is not finite.
     """
     dim, num_vectors = target.shape
-    _check(num_vectors, dim)
+    require_simplex(num_vectors, dim)
     target = _finite_double(target)
     u, _, vh = torch.linalg.svd(target @ simplex_basis(num_vectors), full_matrices=False)
     etf = _on_subspace(u @ vh, num_vectors)  # (d, K)
@@ -90,7 +92,7 @@ def nearest_etf_product(target: Tensor, num_classes: int) -> tuple[Tensor, float
     M_out M_in^T = C/(C-1) Q_out Q_in^T for free orthonormal Q: the best are the first C-1 singular vectors of A.
     Returns (product (d_out, d_in) float64 of rank C-1, least-squares scale s >= 0). Raises as `nearest_etf`.
     """
-    _check(num_classes, min(target.shape))
+    require_simplex(num_classes, min(target.shape))
     target = _finite_double(target)
     u, _, vh = torch.linalg.svd(target, full_matrices=False)
     product = num_classes / (num_classes - 1) * u[:, : num_classes - 1] @ vh[: num_classes - 1]

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from nclab.etf.frame import FRAMES, nearest_etf, nearest_etf_product, simplex_etf
+from nclab.etf.frame import FRAMES, nearest_etf, nearest_etf_product, require_simplex, simplex_etf
 
 RANKS = ("full", "classes")  # of a hidden map
 ROWS = "rows"  # of a classifier
@@ -44,6 +44,21 @@ class Recipe:
         return self.kind == "etf" and self.frame != "nearest"
 
 
+def _vertices(d_out: int, d_in: int, recipe: Recipe) -> list[tuple[int, int]]:
+    """(K, d) of each simplex ETF that the weight is made of."""
+    if recipe.rank == "classes":
+        return [(recipe.num_classes, d_out), (recipe.num_classes, d_in)]
+    if recipe.rank == ROWS:
+        return [(d_out, d_in)]
+    return [(min(d_in, d_out), max(d_in, d_out))]
+
+
+def require_fit(d_out: int, d_in: int, recipe: Recipe) -> None:
+    """Raise ValueError unless the recipe gives a weight (d_out, d_in); builds nothing."""
+    for vertices, dim in _vertices(d_out, d_in, recipe):
+        require_simplex(vertices, dim, recipe.frame)
+
+
 def etf_weight(d_out: int, d_in: int, recipe: Recipe, current: Tensor | None = None) -> tuple[Tensor, float]:
     """Fixed weight (d_out, d_in), float64, and its scale, which is already multiplied in.
 
@@ -65,14 +80,8 @@ def etf_weight(d_out: int, d_in: int, recipe: Recipe, current: Tensor | None = N
         scale = best if recipe.scale is None else recipe.scale
     else:
         generator = Generator().manual_seed(recipe.seed)
-        if recipe.rank != "classes":
-            vertices, dim = (d_in, d_out) if tall else (d_out, d_in)
-            etf = simplex_etf(vertices, dim, recipe.frame, generator)
-            weight = etf if tall else etf.T
-        else:
-            m_out = simplex_etf(recipe.num_classes, d_out, recipe.frame, generator)
-            m_in = simplex_etf(recipe.num_classes, d_in, recipe.frame, generator)
-            weight = m_out @ m_in.T
+        first, *second = (simplex_etf(k, d, recipe.frame, generator) for k, d in _vertices(d_out, d_in, recipe))
+        weight = first @ second[0].T if second else first if tall else first.T
         scale = 1.0 if recipe.scale is None else recipe.scale
     return scale * weight, scale
 

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from nclab.etf.frame import FRAMES
-from nclab.etf.layer import RANKS, ROWS, FixedLinear, Recipe, etf_weight, fix, replace
+from nclab.etf.layer import RANKS, ROWS, Recipe, fix, replace, require_fit
 from nclab.registry import Registry
 
 POLICIES = Registry("etf", "nclab.etf.policies")
@@ -64,8 +63,9 @@ class PolicySettings:
         """True where the policy decides by the collapse metrics of a running training."""
         return False
 
-    def complete(self, epochs: int) -> None:
-        """Fill in the values that follow from the length of the training."""
+    def complete(self, epochs: int, every: int) -> None:
+        """Fill in what follows from the length of the training and the epochs between measurements; raise
+        ValueError where the policy could never act."""
 
 
 @dataclass
@@ -148,10 +148,11 @@ class ETFPolicy:
         return []
 
     def state_dict(self) -> dict[str, Any]:
-        return {}
+        return {"seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+        self.seed = state["seed"]
 
 
 def switch(model: nn.Module, site: str, recipe: Recipe, epoch: int, optimizer: Optimizer | None = None) -> Switch:
@@ -172,12 +173,7 @@ def check_fits(model: nn.Module, sites: Iterable[str], recipes: Iterable[Recipe]
         linear = model.etf_sites()[site]
         if recipe.kind == "etf":
             try:
-                _check_fit(linear, recipe)
+                require_fit(linear.out_features, linear.in_features, recipe)
             except ValueError as error:
                 shape = f"{linear.in_features} -> {linear.out_features}"
                 raise ValueError(f"etf does not fit map '{site}' ({shape}): {error}") from None
-
-
-def _check_fit(linear: nn.Linear | FixedLinear, recipe: Recipe) -> None:
-    current = torch.zeros_like(linear.weight) if recipe.frame == "nearest" else None
-    etf_weight(linear.out_features, linear.in_features, recipe, current)

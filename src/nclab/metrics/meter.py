@@ -32,7 +32,7 @@ class CollapseMeter:
         if self._means is not None:
             raise RuntimeError("the class means of this meter are fixed: given, or already used by pass 2")
         self._precision = features.dtype
-        with torch.no_grad():
+        with collapse.full_precision(features.device.type):
             counts, sums = collapse.class_sums(features, labels, self.num_classes)
         self._counts = counts if self._counts is None else self._counts + counts
         self._sums = sums if self._sums is None else self._sums + sums
@@ -49,7 +49,7 @@ class CollapseMeter:
     def add_spread(self, features: Tensor, labels: Tensor, logits: Tensor | None = None) -> None:
         """Pass 2 over features (B, d), labels (B,) and, at the classifier's input, logits (B, C)."""
         _check_batch(features, labels)
-        with torch.no_grad():
+        with collapse.full_precision(features.device.type):
             if self._at is None:
                 self._at = OnDevice.of(self.class_means, like=features)
             batch = collapse.spread(features, labels, self._at, logits)
@@ -120,9 +120,10 @@ def measure(
         meter.add_means(features, labels)
     logits = None
     if weight is not None:
-        logits = features.detach() @ weight.detach().T.to(features)
-        if bias is not None:
-            logits = logits + bias.detach().to(features)
+        with collapse.full_precision(features.device.type):
+            logits = features @ weight.T.to(features)
+            if bias is not None:
+                logits = logits + bias.to(features)
     meter.add_spread(features, labels, logits)
     return meter.compute(weight)
 

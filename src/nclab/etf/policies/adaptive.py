@@ -26,7 +26,7 @@ class AdaptiveSettings(FixSettings):
     relative: bool = True  # times the network's own train accuracy; false: absolute
     patience: int = 5  # epochs that a probe must stay above the threshold
     start: int | None = None  # first epoch that may switch; None: a third of all epochs
-    pause: int = 1  # epochs between switches of order deepest_first
+    pause: int = 1  # least number of epochs between switches
     maps: str = "all"  # all | hidden (the classifier stays learnable)
     order: str = "deepest_first"  # one map at a time, from the output; at_once: all beyond the effective depth
 
@@ -46,17 +46,30 @@ class AdaptiveSettings(FixSettings):
     def needs_measures(self) -> bool:
         return True
 
-    def complete(self, epochs: int) -> None:
+    def complete(self, epochs: int, every: int) -> None:
         if self.start is None:
             self.start = max(1, epochs // 3)
-        if self.needs_measures and self.start > epochs:
-            raise ValueError(f"etf.start={self.start} lies beyond the last epoch, {epochs}: nothing would switch")
+        if not self.needs_measures:
+            return
+        if not 1 <= every < epochs:
+            raise ValueError(
+                f"etf={self.name} decides by the measured NCC accuracy while training goes on: metrics.every must be "
+                f"between 1 and {epochs - 1} with epochs={epochs}, got {every}"
+            )
+        last = (epochs - 1) // every * every  # nothing is switched after the last epoch
+        earliest = max(self.start, every + self.patience - 1)
+        if last < earliest:
+            raise ValueError(
+                f"etf={self.name} could never switch: the last decision is after epoch {last}, and etf.start="
+                f"{self.start}, etf.patience={self.patience}, metrics.every={every} allow none before {earliest}"
+            )
 
 
 @POLICIES.add("adaptive", AdaptiveSettings)
 class Adaptive(ETFPolicy):
     """Effective depth = the first map from whose output on every train NCC accuracy has stayed at or above the
-    threshold for `patience` epochs. Every map after it is fixed, `pause` epochs apart or at once.
+    threshold for `patience` epochs. Every map after it is fixed, one at a time or all at once, switches at
+    least `pause` epochs apart.
 
     A measure or weight that is not finite never switches anything and starts the counting afresh.
     """
@@ -70,7 +83,9 @@ class Adaptive(ETFPolicy):
 
     def check(self, model: nn.Module) -> None:
         s = self.settings
-        sites = list(model.etf_sites())[1:]  # nothing comes before the first map, so it is never beyond
+        roles = model.etf_roles()
+        # The first map is never beyond anything.
+        sites = [site for site in list(roles)[1:] if s.maps == "all" or roles[site] != "classifier"]
         check_fits(model, sites, [s.recipe(model, site, 0, self.kind) for site in sites])
 
     def after_epoch(self, model: nn.Module, optimizer: Optimizer, measures: Measures, epoch: int) -> list[Switch]:
@@ -113,8 +128,9 @@ class Adaptive(ETFPolicy):
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"since": dict(self.since), "last_switch": self.last_switch}
+        return {**super().state_dict(), "since": dict(self.since), "last_switch": self.last_switch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
         self.since = dict(state["since"])
         self.last_switch = state["last_switch"]

@@ -1,7 +1,7 @@
 """etf=frozen: the control. The same maps as last_k or adaptive, frozen as they stand instead of made ETFs, so that
 the difference between the two runs is what the ETF itself contributes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import nn
 from torch.optim import Optimizer
@@ -26,6 +26,12 @@ class FrozenSettings(AdaptiveSettings):
         super().__post_init__()
         if self.weights not in WEIGHTS:
             raise ValueError(f"unknown etf.weights '{self.weights}'; valid: {', '.join(WEIGHTS)}")
+        # A key without effect would give one run two names.
+        idle = {"frame", "classifier_frame", "rank", "scale", "classifier_scale"}
+        idle |= {"k"} if self.weights == "current" else {f.name for f in fields(AdaptiveSettings)} - {"name", "bias"}
+        for f in fields(self):
+            if f.name in idle and getattr(self, f.name) != f.default:
+                raise ValueError(f"etf.{f.name} has no effect with etf=frozen etf.weights={self.weights}; leave it out")
 
     @property
     def label(self) -> str:
