@@ -9,6 +9,8 @@ SEEDS ?= 0,1,2
 EPOCHS ?= 400
 OUTPUT ?= outputs
 ARGS ?=
+# Further keys of the policy alone: make figure2 ETF="etf.threshold=0.95"
+ETF ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo train test lint bench figure1 figure2 clean
@@ -43,13 +45,13 @@ train: setup  ## one run: make train ARGS="dataset=mnist5k etf=last_k etf.k=2"
 figure1: setup  ## baseline against 1, 2, 3 fixed last layers: DATASET= SEEDS= EPOCHS=
 	$(PY) scripts/fetch_data.py $(DATASET)
 	$(PY) -m nclab.train --multirun experiment=figure1 $(SWEEP) etf=none
-	$(PY) -m nclab.train --multirun experiment=figure1 $(SWEEP) etf=last_k etf.k=1,2,3
+	$(PY) -m nclab.train --multirun experiment=figure1 $(SWEEP) etf=last_k etf.k=1,2,3 $(ETF)
 	$(PY) scripts/figure1.py $(OUTPUT)/figure1 $(SELECT) --out $(OUTPUT)/figures/figure1_$(DATASET)
 
 figure2: setup  ## baseline against Adaptive-ETF: DATASET= SEEDS= EPOCHS=
 	$(PY) scripts/fetch_data.py $(DATASET)
 	$(PY) -m nclab.train --multirun experiment=figure1 $(SWEEP) etf=none
-	$(PY) -m nclab.train --multirun experiment=figure2 $(SWEEP)
+	$(PY) -m nclab.train --multirun experiment=figure2 $(SWEEP) $(ETF)
 	$(PY) scripts/figure2.py $(OUTPUT)/figure1 $(OUTPUT)/figure2 $(SELECT) --out $(OUTPUT)/figures/figure2_$(DATASET)
 
 SWEEP = dataset=$(DATASET) seed=$(SEEDS) epochs=$(EPOCHS) output_root=$(OUTPUT) $(ARGS)
