@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nclab.analysis.runs import MAY_DIFFER
+from nclab.config import MACHINE_KEYS
+
 SRC = Path(__file__).parents[1] / "src"
 MODULES = {".".join(p.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): p for p in SRC.rglob("*.py")}
 
@@ -56,6 +59,11 @@ def test_parts_can_be_imported_alone(package, absent):
     code = f"import sys, {package}; print([m for m in {absent} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_analysis_averages_over_machine_keys():
+    """analysis/ imports no configuration, which would bring torch; its list must follow all the same."""
+    assert [key for key in MACHINE_KEYS if not MAY_DIFFER.match(f"{key}.name" if key == "tracker" else key)] == []
 
 
 def test_requirements_hold_no_address():

@@ -102,6 +102,7 @@ def _fit(config: RunConfig, dataset: Dataset, model: Classifier, policy: ETFPoli
 
     tracker = Guarded(TRACKERS[config.tracker.name].build(config.tracker), tracker_failed)
     tracker.start(out.path, config.identity())
+    origin = provenance(config.device, config.threads)  # now: the source tree may change while the run trains
     with Display(out.path.name, config.epochs) as display:
         fit = Fit(
             model=model,
@@ -125,7 +126,7 @@ def _fit(config: RunConfig, dataset: Dataset, model: Classifier, policy: ETFPoli
         except BaseException:
             tracker.abort()
             raise
-    summary = _summary(config, fit, result)
+    summary = {**_summary(config, fit, result), **origin}
     out.event("done", epoch=progress.epoch, seconds=progress.seconds)
     tracker.finish(summary)
     out.finish(summary)
@@ -155,7 +156,6 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
         "parameters_total": fit.progress.total_parameters,
         "optimizer_bytes": optimizer_bytes(fit.optimizer),
         "wall_seconds": round(fit.progress.seconds, 3),
-        **provenance(config.device, config.threads),
     }
 
 

@@ -19,7 +19,7 @@ REQUIRED = ["seed", "epochs", "dataset.name", "model.name", "etf.name"]
 # Of `etf` see `differences`.
 MAY_DIFFER = re.compile(
     r"(seed|experiment_name|output_root|data_root|device|threads|deterministic|overwrite|debug|checkpoint_seconds"
-    r"|metrics\.memory_gib|tracker\..+|etf\.name)$"
+    r"|resume|metrics\.memory_gib|tracker\..+|etf\.name)$"
 )
 FLAGS = {"dataset.name": "--dataset", "epochs": "--epochs", "seed": "--seeds"}
 
