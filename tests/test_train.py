@@ -154,9 +154,8 @@ def test_adaptive_run_records_its_switches(tiny):
         logged = {r[0]: r[4] for r in rows(folder) if r[1:4] == ("train", "network", "accuracy")}
         assert s["train_accuracy_before"] == logged[s["epoch"]]
         assert 0 <= s["train_accuracy_after"] <= 1
-        assert 0 <= s["train_accuracy_after_refreshed"] <= 1
         assert settled["train_accuracy"] == logged[s["epoch"] + 1]
-        assert {f"test_accuracy_{when}" for when in ("before", "after", "after_refreshed")} < set(s)
+        assert {f"test_accuracy_{when}" for when in ("before", "after", "before_refreshed", "after_refreshed")} < set(s)
     learnable = {r[0]: r[4] for r in rows(folder) if r[3] == "learnable_parameters"}
     assert learnable[8] == learnable[2] - sum(s["parameters_freed"] for s in switches)
     summary = json.loads((folder / "summary.json").read_text())
@@ -165,6 +164,15 @@ def test_adaptive_run_records_its_switches(tiny):
     aligned = {r[2]: r[4] for r in rows(folder) if r[3] == "subspace_alignment" and r[0] == 8}
     assert list(aligned) == ["fc1", "fc2", "fc3"]
     assert [layer for layer, value in aligned.items() if not math.isnan(value)] == ["fc1"]
+
+
+def test_freezing_the_current_weights_changes_no_accuracy(tiny):
+    switches = events(train(tiny(*FROZEN)), "switch")
+    assert switches
+    for s in switches:
+        for split in ("train", "test"):
+            assert s[f"{split}_accuracy_after"] == s[f"{split}_accuracy_before"]
+            assert s[f"{split}_accuracy_after_refreshed"] == s[f"{split}_accuracy_before_refreshed"]
 
 
 def test_refreshed_norms_are_those_of_the_train_split(tiny):

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -137,21 +138,28 @@ class Fit:
 
     def _switch(self, result: Evaluation) -> list[Switch]:
         epoch = self.progress.epoch
+        old = deepcopy(self.model) if self.policy.settings.needs_measures else self.model
         switches = self.policy.after_epoch(self.model, self.optimizer, result.measures(), epoch)
         if switches:
-            fresh = refreshed(self.model, self.dataset, self.metrics.batch_size)
+            # Evaluation reads running batch-norm statistics, which lag behind the weights before a switch and belong to
+            # the old map after it; refreshed on both sides, they leave the effect of the switch alone.
+            new_fresh, old_fresh = (refreshed(m, self.dataset, self.metrics.batch_size) for m in (self.model, old))
             at = {}
             for split in ("train", "test"):
                 at[f"{split}_accuracy_before"] = result.network(split, "accuracy")
                 at[f"{split}_accuracy_after"] = self._accuracy(self.model, split)
-                at[f"{split}_accuracy_after_refreshed"] = self._accuracy(fresh, split)  # batch-norm statistics of now
-            train = " -> ".join(f"{value:.4f}" for key, value in at.items() if key.startswith("train"))
+                at[f"{split}_accuracy_before_refreshed"] = self._accuracy(old_fresh, split)
+                at[f"{split}_accuracy_after_refreshed"] = self._accuracy(new_fresh, split)
+            plain, fresh = (
+                f"{at[f'train_accuracy_before{kind}']:.4f} -> {at[f'train_accuracy_after{kind}']:.4f}"
+                for kind in ("", "_refreshed")
+            )
             for s in switches:
                 self.folder.event("switch", **s.record(), **at)
                 what = s.recipe.kind if s.recipe.kind == "frozen" else f"{s.recipe.frame} ETF"
                 self.display.say(
                     f"  epoch {epoch}: {s.site} is fixed ({what}), {s.parameters_freed:,} parameters fewer, "
-                    f"train accuracy {train} (before, after, norms refreshed)"
+                    f"train accuracy {plain}, with refreshed norms {fresh}"
                 )
             self.progress.unsettled = [s.site for s in switches]
         return switches
