@@ -22,7 +22,7 @@ setup: .venv/.ready  ## create .venv and install the pinned requirements
 
 .venv/.ready: pyproject.toml requirements.lock | $(UV)
 	$(UV) venv --quiet --allow-existing --python '>=3.11' .venv
-	$(UV) pip sync --quiet --python $(PY) --require-hashes requirements.lock
+	$(UV) pip sync --quiet --python $(PY) --require-hashes --compile-bytecode requirements.lock
 	$(UV) pip install --quiet --python $(PY) --no-deps --editable .
 	@touch $@
 
