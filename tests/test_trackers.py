@@ -4,15 +4,12 @@ import json
 import sys
 
 import pytest
+from run_folders import Killed
 
 import nclab.trackers
 from nclab import fit
 from nclab.trackers import TRACKERS, Tracker, TrackerSettings
 from nclab.train import train
-
-
-class Killed(BaseException):
-    """Stands for a process that ends here."""
 
 
 class Recorder(Tracker):

@@ -1,0 +1,57 @@
+"""What must be seen from outside the process: exit codes, one-line errors, sweeps, help."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run_command(*overrides, cwd):
+    command = [sys.executable, "-m", "nclab.train", *overrides]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def test_the_command_line(tmp_path):
+    """One process for what must be seen from outside: a sweep, its folders, and that it leaves no litter."""
+    tiny = ("dataset.train_size=200", "dataset.test_size=100", "model.depth=3", "model.width=16", "epochs=2")
+    done = run_command("--multirun", *tiny, "seed=0,1", "threads=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "outputs" / "main").glob("*/DONE"))) == 2
+    assert {p.name for p in tmp_path.iterdir()} == {"outputs"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["model.widht=3"],
+            "Could not override 'model.widht'. Valid keys of 'mlp': name, depth, width, norm, activation",
+        ),
+        (["etf=last_k", "etf.k=9"], "etf.k must be between 1 and 5"),
+        (["dataset=mnist"], "fetch it with: python scripts/fetch_data.py mnist"),
+    ],
+)
+def test_wrong_commands_end_in_one_line_and_exit_code_2(tmp_path, overrides, message):
+    done = run_command(*overrides, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_tries_every_run_and_names_every_failure(tmp_path):
+    tiny = ("dataset.train_size=200", "dataset.test_size=100", "model.width=16", "model.norm=none", "epochs=3")
+    done = run_command("-m", *tiny, "threads=1", "optimizer.lr=1e30,0.01,1e31", cwd=tmp_path)
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2 == len(done.stderr.splitlines())
+    assert "1e+30" in errors[0]
+    assert "1e+31" in errors[1]
+    assert len(list((tmp_path / "outputs" / "main").glob("*/DONE"))) == 1
+
+
+def test_help_explains_every_group(tmp_path):
+    done = run_command("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for group in ("dataset", "model", "etf", "optimizer", "schedule", "tracker", "experiment"):
+        assert f"\n  {group} " in done.stdout, group

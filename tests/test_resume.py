@@ -1,0 +1,289 @@
+"""Runs that are cut, killed, locked out, damaged or diverged: what resumes, to the bit, and what is refused."""
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from run_folders import ADAPTIVE, FROZEN, Killed, assert_same_run, events, rows
+
+import nclab.train
+from nclab import checkpoint, fit, record
+from nclab.record import RecordError, RunFolder, RunLocked
+from nclab.train import train
+from nclab.trained import load_trained
+
+
+class Cutter:
+    """Counts every write of a run, and ends the run in the middle of the chosen one: half of it is on disk."""
+
+    def __init__(self, monkeypatch):
+        self.count, self.stop = 0, math.inf
+        append, atomic = RunFolder._append, record.write_atomic
+
+        def half_append(folder, name, text):
+            self._cut(lambda: append(folder, name, text[: len(text) // 2]))
+            append(folder, name, text)
+
+        def half_atomic(path, data):
+            self._cut(lambda: path.with_name(path.name + ".part").write_bytes(b"half"))
+            atomic(path, data)
+
+        monkeypatch.setattr(RunFolder, "_append", half_append)
+        for module in (record, checkpoint, nclab.train):
+            monkeypatch.setattr(module, "write_atomic", half_atomic)
+
+    def _cut(self, halve):
+        self.count += 1
+        if self.count == self.stop:
+            halve()
+            raise Killed
+
+    def run(self, config, stop=math.inf):
+        self.count, self.stop = 0, stop
+        return train(config)
+
+
+def save_every(monkeypatch, epochs):
+    """Checkpoints after every so many epochs, as if time had passed so."""
+    save = fit.Fit.save
+
+    def sometimes(self):
+        if self.progress.epoch % epochs == 0 or self.progress.epoch == self.epochs:
+            save(self)
+
+    monkeypatch.setattr(fit.Fit, "save", sometimes)
+    return lambda: monkeypatch.setattr(fit.Fit, "save", save)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "saved_every", "stride"),
+    [
+        (("metrics.every=1",), 1, 3),
+        (("metrics.every=4",), 3, 1),  # rows without a checkpoint, then checkpoints without rows
+        (("metrics.every=0",), 1, 2),
+        (ADAPTIVE, 1, 4),
+        (ADAPTIVE, 3, 4),
+        ((*FROZEN, "schedule=cosine", "optimizer=adamw"), 2, 4),
+    ],
+)
+def test_resume_is_exact_wherever_the_run_was_cut(tiny, tmp_path, monkeypatch, overrides, saved_every, stride):
+    """Cut in the middle of every stride-th write, resume, cut again soon after, resume: bit for bit the same run."""
+    overrides = (*overrides, "seed=3", "epochs=8")
+    whole = train(tiny(*overrides, root=tmp_path / "whole"))
+    cutter = Cutter(monkeypatch)
+    rarely = save_every(monkeypatch, saved_every)
+    cutter.run(tiny(*overrides, root=tmp_path / "count"))
+    rarely()
+    total = cutter.count
+    assert total > 10
+    for stop in range(1, total + 1, stride):
+        config = tiny(*overrides, root=tmp_path / f"cut{stop}")
+        often = save_every(monkeypatch, saved_every)
+        with pytest.raises(Killed):
+            cutter.run(config, stop)
+        often()
+        with contextlib.suppress(Killed):  # a run cut at its very end has fewer writes left
+            cutter.run(config, stop=5)
+        assert_same_run(whole, cutter.run(config))
+
+
+def _train_in_child(config):
+    train(config)
+
+
+def test_kill_9_after_a_switch_resumes_bit_for_bit(tiny, tmp_path):
+    """A real SIGKILL to a real process, twice, once the first switch is on disk."""
+    overrides = (*ADAPTIVE, "epochs=40")
+    whole = train(tiny(*overrides, root=tmp_path / "whole"))
+    killed = tiny(*overrides, root=tmp_path / "killed")
+    context = multiprocessing.get_context("spawn")
+    for wanted in ('"switch"', '"epoch": 15'):
+        process = context.Process(target=_train_in_child, args=(killed,))
+        process.start()
+        log, deadline = killed.folder / "events.jsonl", time.monotonic() + 120
+        while not (log.exists() and wanted in log.read_text()):
+            assert process.is_alive(), "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert not (killed.folder / "DONE").exists()
+    resumed = train(killed)
+    assert events(resumed, "resume")
+    assert_same_run(whole, resumed)
+
+
+def test_a_resumed_run_keeps_the_machine_keys_it_started_with(tiny, monkeypatch):
+    stop_after(monkeypatch, epoch=3)
+    with pytest.raises(Killed):
+        train(tiny())
+    monkeypatch.undo()
+    train(tiny("threads=2", "overwrite=false"))
+    assert torch.get_num_threads() == 1
+
+
+def stop_after(monkeypatch, epoch):
+    save = fit.Fit.save
+
+    def then_stop(self):
+        save(self)
+        if self.progress.epoch == epoch:
+            raise Killed
+
+    monkeypatch.setattr(fit.Fit, "save", then_stop)
+
+
+def test_one_writer_a_run_folder(tiny, tmp_path):
+    config = tiny()
+    with RunFolder(config.folder), pytest.raises(RunLocked, match=f"being written by pid {os.getpid()} on"):
+        train(config)
+    train(config)  # the lock went with its holder
+
+
+def test_divergence_keeps_the_last_good_checkpoint(tiny, monkeypatch):
+    config = tiny("epochs=20")
+    set_lr = fit.Fit._set_lr
+
+    def explode(self, epoch):
+        set_lr(self, epoch)
+        if epoch == 4:
+            self.optimizer.param_groups[0]["lr"] = 1e38
+
+    monkeypatch.setattr(fit.Fit, "_set_lr", explode)
+    with pytest.raises(fit.Diverged, match=r"diverged in epoch 5 at learning rate 1e\+38 .*last good checkpoint stays"):
+        train(config)
+    assert [e["epoch"] for e in events(config.folder, "diverged")] == [5]
+    state = checkpoint.load(config.folder)
+    assert state["progress"]["epoch"] == 4
+    assert all(t.isfinite().all() for t in state["model"].values())
+    assert max(r[0] for r in rows(config.folder)) == 4
+
+
+def test_weights_that_diverge_in_the_last_step_are_not_recorded_as_a_result(tiny):
+    config = tiny("batch_size=200", "model.norm=none", "optimizer.lr=1e38", "epochs=1")
+    with pytest.raises(fit.Diverged) as caught:
+        train(config)
+    assert "checkpoint" not in str(caught.value)  # there is none yet
+    assert not (config.folder / "DONE").exists()
+
+
+def test_clearing_cut_anywhere_never_looks_finished_or_resumable(tiny, monkeypatch):
+    folder = train(tiny())
+    first = (folder / "metrics.csv").read_bytes()
+    unlink, left = Path.unlink, {"n": 0}
+
+    def cut(path, *args, **kwargs):
+        if left["n"] == 0:
+            raise Killed
+        left["n"] -= 1
+        unlink(path, *args, **kwargs)
+
+    for n in range(1, 7):
+        left["n"] = n
+        monkeypatch.setattr(Path, "unlink", cut)
+        with contextlib.suppress(Killed):
+            train(tiny("overwrite=true"))
+        monkeypatch.setattr(Path, "unlink", unlink)
+        assert not (folder / "DONE").exists() or (folder / "checkpoint.pt").exists()
+        train(tiny())
+        assert [e["event"] for e in events(folder)].count("start") == 1
+        assert (folder / "metrics.csv").read_bytes() == first
+
+
+def test_resume_by_folder_keeps_its_configuration(tiny, tmp_path, monkeypatch):
+    stop_after(monkeypatch, epoch=3)
+    with pytest.raises(Killed):
+        train(tiny("optimizer.lr=0.03"))
+    monkeypatch.undo()
+    folder = tiny("optimizer.lr=0.03").folder
+    assert train(tiny(f"resume={folder}", "optimizer.lr=0.9", "epochs=50")) == folder
+    assert_same_run(folder, train(tiny("optimizer.lr=0.03", root=tmp_path / "whole")))
+
+
+def test_a_damaged_checkpoint_is_named_and_nothing_destroyed(tiny, monkeypatch):
+    stop_after(monkeypatch, epoch=3)
+    with pytest.raises(Killed):
+        train(tiny())
+    monkeypatch.undo()
+    folder = tiny().folder
+    logged = (folder / "metrics.csv").read_bytes()
+    good = (folder / "checkpoint.pt").read_bytes()
+    (folder / "checkpoint.pt").write_bytes(good[:1000])
+    with pytest.raises(RecordError, match=r"checkpoint.pt cannot be read .*overwrite=true"):
+        train(tiny())
+    assert (folder / "metrics.csv").read_bytes() == logged
+    (folder / "checkpoint.pt").write_bytes(good)
+    (folder / "metrics.csv").write_bytes(logged[:100])
+    with pytest.raises(RecordError, match="lines were lost"):
+        train(tiny())
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path):
+    torch.save({"format": 99}, tmp_path / "checkpoint.pt")
+    with pytest.raises(RecordError, match="has format 99, expected 1"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "owned"),))
+
+    torch.save({"format": 1, "model": Evil()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(RecordError, match="cannot be read"):
+        checkpoint.load(tmp_path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_loading_what_is_no_run_is_refused(tmp_path, tiny):
+    with pytest.raises(RecordError, match="is no run folder"):
+        load_trained(tmp_path)
+    folder = train(tiny())
+    (folder / "checkpoint.pt").unlink()
+    with pytest.raises(RecordError, match=r"has no checkpoint\.pt yet"):
+        load_trained(folder)
+
+
+def test_fixed_weights_are_a_recipe_in_the_checkpoint(tiny):
+    state = checkpoint.load(train(tiny("etf=last_k", "etf.k=3")))
+    assert set(state["fixed"]) == {"fc2", "fc3", "fc4"}
+    assert all("weight" not in packed for packed in state["fixed"].values())
+    assert not [name for name in state["model"] if name in ("fc2.weight", "fc3.weight", "fc4.weight")]
+
+
+def test_a_full_disk_is_named_with_its_file(tiny, monkeypatch):
+    class Full:
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            pass
+
+    folder = RunFolder(tiny().folder)
+    with folder:
+        folder.open_logs(None)
+        folder._files["metrics.csv"].close()
+        folder._files["metrics.csv"] = Full()
+        with pytest.raises(OSError, match=r"No space left on device: .*metrics.csv"):
+            folder.rows([(1, "train", "fc1", "nc1", 0.5)])
+
+
+def test_write_atomic_leaves_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    record.write_atomic(path, "old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*file"):
+        record.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
