@@ -100,13 +100,17 @@ def test_autocast_and_tf32_of_the_caller_do_not_reach_the_numbers():
     h, y = features("collapsed", 32)
     weight, bias = torch.randn(C, 32), torch.randn(C)
     plain = measure(h, y, C, weight, bias)
-    torch.set_float32_matmul_precision("medium")
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [b.fp32_precision for b in backends]
     try:
+        for b, precision in zip(backends, ("tf32", "bf16"), strict=True):
+            b.fp32_precision = precision
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert measure(h, y, C, weight, bias) == plain
-        assert torch.get_float32_matmul_precision() == "medium"
+        assert [b.fp32_precision for b in backends] == ["tf32", "bf16"]
     finally:
-        torch.set_float32_matmul_precision("highest")
+        for b, precision in zip(backends, before, strict=True):
+            b.fp32_precision = precision
 
 
 def test_exact_etf_is_collapsed():

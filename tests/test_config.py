@@ -5,7 +5,7 @@ import torch
 from conftest import composed
 from omegaconf import OmegaConf
 
-from nclab.config import ConfigError, resolve_machine
+from nclab.config import ConfigError, resolve_machine, to_yaml, typed
 from nclab.data import DATASETS
 from nclab.optim import OPTIMIZERS, SCHEDULES
 from nclab.trackers import TRACKERS
@@ -58,6 +58,15 @@ def test_name_is_a_function_of_what_the_run_is():
     names = {composed("epochs=9", other).run_name for other in different}
     assert len(names) == len(different)
     assert name not in names
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["etf=none"], ["etf=last_k"], ["etf=adaptive"], ["etf=frozen", "etf.k=2"], ["etf=frozen", "etf.weights=current"]],
+)
+def test_a_stored_configuration_reads_back_as_the_same_run(overrides):
+    config = composed("schedule=cosine", "optimizer=adamw", "tracker=wandb", *overrides)
+    assert typed(OmegaConf.create(to_yaml(config))) == config
 
 
 def test_adaptive_starts_after_a_third():

@@ -190,4 +190,5 @@ def resolve_machine(c: RunConfig) -> RunConfig:
 
 
 def to_yaml(c: RunConfig) -> str:
-    return yaml.safe_dump(asdict(c), sort_keys=False)
+    """What config.yaml holds: the run, not the wish to resume or overwrite it."""
+    return yaml.safe_dump({**asdict(c), "resume": None, "overwrite": False}, sort_keys=False)

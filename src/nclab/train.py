@@ -16,6 +16,7 @@ from typing import Any
 import hydra
 import torch
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -162,15 +163,16 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
 def _as_started(config: RunConfig) -> RunConfig:
     """The configuration that a run was started with, if it was.
 
-    `resume=FOLDER` takes all of it, whatever conf/ says by now, but for the tracker and overwrite. A run found by its
-    name has the same identity already; it goes on with the machine keys on which its bits depend.
+    `resume=FOLDER` takes all of it, whatever conf/ says by now, but for overwrite and a tracker that is named anew.
+    A run found by its name has the same identity already; it goes on with the machine keys on which its bits depend.
     """
     stored = config.folder / "config.yaml"
     if config.resume is not None:
         if not stored.exists():
             raise ConfigError(f"resume must name a run folder, one with a config.yaml; got '{config.resume}'")
         started = typed(OmegaConf.load(stored))
-        return replace(started, resume=config.resume, tracker=config.tracker, overwrite=config.overwrite)
+        tracker = started.tracker if config.tracker.name == "none" else config.tracker
+        return replace(started, resume=config.resume, tracker=tracker, overwrite=config.overwrite)
     if not config.overwrite and (config.folder / checkpoint.NAME).exists() and stored.exists():
         before = yaml.safe_load(stored.read_text())
         for key in KEPT_ON_RESUME:
@@ -190,6 +192,8 @@ def _as_config_error(call: Any, *args: Any) -> Any:
 def _hydra_main(composed: DictConfig) -> str:
     try:
         config = typed(composed)
+        if config.resume is not None:
+            _only_resume(HydraConfig.get().overrides.task)
         return str(train(config))
     except (ConfigError, MissingDataError) as error:
         if composed.get("debug") is True:
@@ -219,6 +223,14 @@ def main() -> None:
         sys.exit(FAILED)
 
 
+def _only_resume(overrides: list[str]) -> None:
+    """Raise ConfigError for keys that `resume=FOLDER`, whose configuration lies in the folder, would ignore."""
+    valid = ("resume", "overwrite", "debug", "tracker")
+    ignored = [o for o in overrides if o.lstrip("+").split("=")[0].split(".")[0] not in valid]
+    if ignored:
+        raise ConfigError(f"resume=FOLDER takes the folder's configuration; leave out {', '.join(ignored)}")
+
+
 _failures: list[int] = []  # of this process's runs
 
 
@@ -230,7 +242,7 @@ def _complain(error: BaseException, code: int) -> int:
     if isinstance(parent, DictConfig):
         of = f" of '{parent.name}'" if "name" in parent else ""
         text = f"{lines[0]} Valid keys{of}: {', '.join(map(str, parent))}"
-    if isinstance(error, OSError) and not isinstance(error, MissingDataError):
+    if isinstance(error, OSError) and code == FAILED:
         text += "; what was saved is kept, the same command resumes"
     print(f"error: {text}", file=sys.stderr)
     return code

@@ -40,13 +40,16 @@ class ClassMeans:
 @contextmanager
 def full_precision(device_type: str) -> Iterator[None]:
     """No autocast and no TF32 inside, whatever the caller trains with; no gradients either."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [b.fp32_precision for b in backends]
+    for b in backends:
+        b.fp32_precision = "ieee"
     try:
         with torch.no_grad(), torch.autocast(device_type, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for b, precision in zip(backends, before, strict=True):
+            b.fp32_precision = precision
 
 
 def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:

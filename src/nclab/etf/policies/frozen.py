@@ -28,7 +28,11 @@ class FrozenSettings(AdaptiveSettings):
             raise ValueError(f"unknown etf.weights '{self.weights}'; valid: {', '.join(WEIGHTS)}")
         # A key without effect would give one run two names.
         idle = {"frame", "classifier_frame", "rank", "scale", "classifier_scale"}
-        idle |= {"k"} if self.weights == "current" else {f.name for f in fields(AdaptiveSettings)} - {"name", "bias"}
+        idle |= (
+            {"k"}
+            if self.weights == "current"
+            else {f.name for f in fields(AdaptiveSettings)} - {"name", "bias", "start"}
+        )
         for f in fields(self):
             if f.name in idle and getattr(self, f.name) != f.default:
                 raise ValueError(f"etf.{f.name} has no effect with etf=frozen etf.weights={self.weights}; leave it out")
