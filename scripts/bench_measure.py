@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nclab.data import Dataset, Split
 from nclab.evaluate import MetricsSettings, evaluate
-from nclab.fit import train_epoch
+from nclab.fit import train_epoch, training_forward
 from nclab.metrics import measure
 from nclab.models.mlp import MLP
 from nclab.record import provenance
@@ -96,9 +96,10 @@ def bench_epoch(n: int, repeats: int) -> dict[str, float]:
     model = MLP(784, CLASSES, 5, 400)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     generators = {"order": torch.Generator(), "augment": torch.Generator()}
+    forward = training_forward(model)
     train, whole = interleaved(
         repeats,
-        lambda: train_epoch(model, dataset, optimizer, 128, generators),
+        lambda: train_epoch(model, dataset, optimizer, 128, generators, forward),
         lambda: evaluate(model, dataset, MetricsSettings()),
     )
     return {"n": n, "seconds_train": train, "seconds_measure": whole, "measure_over_train": whole / train}

@@ -28,15 +28,15 @@ def ncc_accuracy(features: Tensor, labels: Tensor, centres: Tensor) -> float:
 def compare(folder: Path) -> pd.DataFrame:
     """One row a layer: train and test NCC accuracy with true and with short centres."""
     model, dataset, config = load_trained(folder)
-    probes = model.probes(config.metrics.probe)
+    probes = {p.layer: p.feature for p in model.probes(config.metrics.probe) if p.stage is not None}
     collected = {}
     for split in ("train", "test"):
         part = getattr(dataset, split)
         batches = [f for f, _ in Pass(model, dataset, part, config.metrics.batch_size)]
         collected[split] = {p: torch.cat([f[p] for f in batches]).double() for p in probes.values()}, part.labels
     rows = []
-    for site, probe in probes.items():
-        row = {"layer": site}
+    for layer, probe in probes.items():
+        row = {"layer": layer}
         true_train = None
         for split, (features, labels) in collected.items():
             h, classes = features[probe], range(dataset.num_classes)

@@ -15,12 +15,14 @@ torch.set_num_threads(1)
 TINY = (
     "dataset.train_size=200",
     "dataset.test_size=100",
-    "model.depth=4",
-    "model.width=24",
     "optimizer.lr=0.05",
     "threads=1",
     "checkpoint_seconds=0",
 )
+TINY_MODELS = {
+    "model=mlp": ("model.depth=4", "model.width=24"),
+    "model=vit": ("model.width=24", "model.heads=2", "model.ratio=2"),
+}
 
 
 def composed(*overrides: str) -> RunConfig:
@@ -34,6 +36,7 @@ def tiny(tmp_path: Path) -> Callable[..., RunConfig]:
     """tiny("etf=last_k", ...) -> configuration of a run on a few digits that takes a fraction of a second."""
 
     def make(*overrides: str, root: Path = tmp_path) -> RunConfig:
-        return composed(*TINY, f"output_root={root}", "epochs=6", *overrides)
+        model = next((o for o in overrides if o in TINY_MODELS), "model=mlp")
+        return composed(*TINY, *TINY_MODELS[model], f"output_root={root}", "epochs=6", *overrides)
 
     return make

@@ -8,7 +8,7 @@ import torch
 from nclab import checkpoint
 
 ADAPTIVE = ("etf=adaptive", "etf.start=2", "etf.patience=1", "etf.threshold=0.5")
-FROZEN = ("etf=frozen", "etf.weights=current", "etf.start=2", "etf.patience=1", "etf.threshold=0.5")
+FROZEN = (*ADAPTIVE, "etf.kind=frozen")
 
 
 def rows(folder):

@@ -28,7 +28,7 @@ def test_the_command_line(tmp_path):
             "Could not override 'model.widht'. Valid keys of 'mlp': name, depth, width, norm, activation",
         ),
         (["etf=last_k", "etf.k=9"], "etf.k must be between 1 and 5"),
-        (["etf=lastk"], "Available options in 'etf':; adaptive; frozen; last_k; none\n"),
+        (["etf=lastk"], "Available options in 'etf':; adaptive; last_k; none; transformer_ffn\n"),
         (["resume=somewhere", "epochs=9"], "takes the folder's configuration; leave out epochs=9"),
         (["dataset=mnist"], "fetch it with: python scripts/fetch_data.py mnist"),
     ],

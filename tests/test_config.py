@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from nclab.config import ConfigError, resolve_machine, to_yaml, typed
 from nclab.data import DATASETS
+from nclab.models import MODELS
 from nclab.optim import OPTIMIZERS, SCHEDULES
 from nclab.trackers import TRACKERS
 from nclab.train import CONF, train
@@ -33,7 +34,13 @@ def test_yaml_holds_every_key_of_its_schema_at_the_schemas_default(option):
 
 @pytest.mark.parametrize(
     ("registry", "group"),
-    [(DATASETS, "dataset"), (OPTIMIZERS, "optimizer"), (SCHEDULES, "schedule"), (TRACKERS, "tracker")],
+    [
+        (DATASETS, "dataset"),
+        (MODELS, "model"),
+        (OPTIMIZERS, "optimizer"),
+        (SCHEDULES, "schedule"),
+        (TRACKERS, "tracker"),
+    ],
 )
 def test_registry_and_conf_hold_the_same_names(registry, group):
     assert registry.names() == sorted(p.stem for p in (CONF / group).glob("*.yaml"))
@@ -52,9 +59,25 @@ def test_figure1_is_the_papers_setting():
 def test_name_is_a_function_of_what_the_run_is():
     name = composed("epochs=9").run_name
     assert name.startswith("digits-mlp5x400-none-e9-s0-")
-    same = ("device=cpu", "threads=1", "tracker=wandb", "output_root=x", "overwrite=true", "deterministic=true")
+    same = (
+        "device=cpu",
+        "threads=1",
+        "tracker=wandb",
+        "output_root=x",
+        "overwrite=true",
+        "deterministic=true",
+        "tf32=true",
+        "compile=true",
+    )
     assert all(composed("epochs=9", other).run_name == name for other in same)
-    different = ("seed=1", "optimizer.lr=0.02", "metrics.every=2", "schedule=cosine", "dataset.train_size=500")
+    different = (
+        "seed=1",
+        "optimizer.lr=0.02",
+        "metrics.every=2",
+        "schedule=cosine",
+        "dataset.train_size=500",
+        "precision=bf16",
+    )
     names = {composed("epochs=9", other).run_name for other in different}
     assert len(names) == len(different)
     assert name not in names
@@ -62,7 +85,13 @@ def test_name_is_a_function_of_what_the_run_is():
 
 @pytest.mark.parametrize(
     "overrides",
-    [["etf=none"], ["etf=last_k"], ["etf=adaptive"], ["etf=frozen", "etf.k=2"], ["etf=frozen", "etf.weights=current"]],
+    [
+        ["etf=none"],
+        ["etf=last_k"],
+        ["etf=adaptive"],
+        ["etf=last_k", "etf.kind=frozen"],
+        ["model=vit", "etf=transformer_ffn", "etf.blocks=[1,3]"],
+    ],
 )
 def test_a_stored_configuration_reads_back_as_the_same_run(overrides):
     config = composed("schedule=cosine", "optimizer=adamw", "tracker=wandb", *overrides)
@@ -87,7 +116,7 @@ def test_adaptive_starts_after_a_third():
         (["optimizer.nesterov=3.7"], "optimizer.nesterov"),
         (["optimizer.lr=fast"], "optimizer.lr: .*expected float"),
         (["schedule=multistep", "schedule.milestones=[1,x]"], "schedule.milestones"),
-        (["model.name=cnn"], "unknown model 'cnn'; valid: mlp"),
+        (["model.name=cnn"], "unknown model 'cnn'; valid: mlp, vit"),
         (["epochs=0"], "epochs must be at least 1"),
         (["seed=-1"], "seed must be between 0 and"),
         (["batch_size=1"], "batch_size must be at least 2"),
@@ -98,12 +127,20 @@ def test_adaptive_starts_after_a_third():
         (["optimizer.lr=-1"], "optimizer.lr must be above 0"),
         (["experiment_name=a/b"], "must be a plain folder name"),
         (["etf=adaptive", "metrics.every=0"], "metrics.every must be between 1 and 59 with epochs=60, got 0"),
-        (["etf=frozen", "etf.weights=current", "metrics.every=99"], "metrics.every must be between 1 and"),
         (["etf=adaptive", "etf.start=60"], "could never switch: the last decision is after epoch 59, and etf.start=60"),
         (["etf=adaptive", "epochs=6", "etf.patience=50"], "could never switch: .*none before 50"),
         (["etf=adaptive", "epochs=20", "metrics.every=7", "etf.start=15"], "last decision is after epoch 14"),
-        (["etf=frozen", "etf.threshold=0.5"], "etf.threshold has no effect with etf=frozen etf.weights=initial"),
-        (["etf=frozen", "etf.weights=current", "etf.k=2"], "etf.k has no effect"),
+        (["etf=last_k", "etf.kind=frozen", "etf.frame=canonical"], "etf.frame has no effect with etf.kind=frozen"),
+        (["etf=adaptive", "etf.kind=frozen", "etf.classifier_scale=2"], "etf.classifier_scale has no effect"),
+        (["etf=transformer_ffn", "etf.kind=frozen", "etf.in_scale=2"], "etf.in_scale has no effect"),
+        (["etf=last_k", "etf.kind=etff"], "unknown etf.kind 'etff'; valid: etf, frozen"),
+        (["etf=transformer_ffn", "etf.blocks=some"], r"etf.blocks must be all, firstN, lastN or a list .*got some"),
+        (["etf=transformer_ffn", "etf.blocks=last0"], "etf.blocks must be all"),
+        (["etf=transformer_ffn", "etf.blocks=[0]"], "etf.blocks must be all"),
+        (["etf=transformer_ffn", "etf.blocks=[]"], "etf.blocks must be all"),
+        (["etf=transformer_ffn", "etf.scale=2", "etf.in_scale=1"], "etf.scale sets the factor of both maps"),
+        (["precision=fp8"], "unknown precision 'fp8'; valid: float32, bf16"),
+        (["compile=maybe"], "compile: .*expected bool"),
         (["seed=9223372036854775808"], "seed must be between 0 and"),
         (["metrics.eps=1.5"], "must be below 1"),
         (["device=meta"], "unknown device 'meta'; valid: auto, cpu, cuda, cuda:N"),
@@ -129,6 +166,13 @@ def test_wrong_configuration_is_refused(overrides, message):
         (["batch_size=500"], "batch_size must be at most 200"),
         (["dataset.train_size=5"], "train split: expected images of every class, got none of class"),
         (["dataset.train_size=9999"], "dataset.train_size of digits"),
+        (["model=vit", "model.patch=3"], r"model.patch must divide the image of 8 x 8: 1, 2, 4, 8; got 3"),
+        (["model=vit", "model.heads=5"], "model.heads must divide model.width, got 5 heads and width 24"),
+        (
+            ["model=vit", "etf=transformer_ffn", "etf.blocks=last3"],
+            r"asks for block 3; the model has 2: block1, block2",
+        ),
+        (["etf=transformer_ffn"], "needs a model with feed-forward maps, such as model=vit"),
         (["resume=nowhere"], "resume must name a run folder"),
     ],
 )

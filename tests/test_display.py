@@ -16,7 +16,7 @@ LAST = Evaluation(
         },
         "test": {"network": {"accuracy": 0.8}},
     },
-    probe_of={"fc1": "fc1", "fc2": "fc2"},
+    stages={"fc1": ("fc1",), "fc2": ("fc2",)},
 )
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nclab.models import MODELS
+from nclab.models import MODELS, layer_of
 from nclab.models.mlp import MLP, MLPSettings
 from nclab.train import CONF
 
@@ -41,9 +41,14 @@ def test_probes_and_inputs_name_real_features(kind):
     _, features = model(torch.rand(5, 12))
     names = {**features, "logits": None, "input": None}
     sites = list(model.etf_sites())
-    assert list(model.probes(kind)) == list(model.inputs()) == list(model.etf_roles()) == sites
-    assert all(f in names for f in (*model.probes(kind).values(), *model.inputs().values()))
-    assert model.probes(kind)[sites[-1]] == "logits"
+    probes = model.probes(kind)
+    assert [p.site for p in probes if p.site] == list(model.inputs()) == list(model.etf_roles()) == sites
+    assert [p.stage for p in probes if p.stage is not None] == [(site,) for site in sites]
+    assert all(f in names for f in (*(p.feature for p in probes), *model.inputs().values()))
+    assert (probes[-1].feature, probes[-1].site, model.classifier) == ("logits", "fc4", "fc4")
+    assert model.inputs()["fc4"] in [p.feature for p in probes]
+    stem = {"linear": "fc", "activation": "act"}[kind]
+    assert [layer_of(probes, site) for site in sites] == [*(f"{stem}{i}" for i in (1, 2, 3)), "fc4"]
 
 
 def test_norm_none_and_other_activations():

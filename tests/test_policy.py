@@ -33,7 +33,8 @@ def fixed(model: MLP) -> list[str]:
 
 
 def separated(*values: float, accuracy: float = 1.0) -> Measures:
-    return Measures(accuracy, {f"fc{i}": v for i, v in enumerate(values, 1)})
+    ncc = {f"fc{i}": v for i, v in enumerate(values, 1)}
+    return Measures(accuracy, ncc, {layer: (layer,) for layer in ncc})
 
 
 def test_every_policy_of_the_registry_has_its_yaml_and_default_settings():
@@ -89,8 +90,10 @@ def test_frames_follow_seed_and_site():
         ("adaptive", {"patience": 0}, "etf.patience must be at least 1, got 0"),
         ("adaptive", {"start": 0}, "etf.start must be at least 1"),
         ("adaptive", {"pause": 0}, "etf.pause must be at least 1"),
-        ("frozen", {"weights": "best"}, "unknown etf.weights 'best'; valid: initial, current"),
-        ("frozen", {"k": 9}, "between 1 and 4"),
+        ("last_k", {"kind": "froze"}, "unknown etf.kind 'froze'; valid: etf, frozen"),
+        ("last_k", {"kind": "frozen", "k": 9}, "between 1 and 4"),
+        ("last_k", {"kind": "frozen", "scale": 2.0}, "etf.scale has no effect with etf.kind=frozen"),
+        ("transformer_ffn", {}, "needs a model with feed-forward maps"),
     ],
 )
 def test_settings_that_cannot_be_met_are_refused(name, settings, message):
@@ -212,25 +215,22 @@ def test_state_decides_as_if_it_had_never_stopped():
     assert [s.site for s in second.after_epoch(model, optimizer, measures, 3)] == ["fc4"]
 
 
-def test_frozen_initial_freezes_the_initial_weights_of_the_last_k():
+def test_frozen_last_k_freezes_the_initial_weights():
     model = network()
     weights = [model.fc3.weight.detach().clone(), model.fc4.weight.detach().clone()]
-    policy("frozen", k=2).setup(model, 0)
+    policy("last_k", kind="frozen", k=2).setup(model, 0)
     assert fixed(model) == ["fc3", "fc4"]
     assert isinstance(model.fc3, FrozenLinear)
     assert torch.equal(model.fc3.weight, weights[0])
     assert torch.equal(model.fc4.weight, weights[1])
 
 
-def test_frozen_current_freezes_when_adaptive_would_switch():
+def test_frozen_adaptive_freezes_the_current_weights():
     model = network()
-    p = policy("frozen", weights="current", patience=1, start=1)
+    p = policy("adaptive", kind="frozen", patience=1, start=1)
     p.setup(model, 0)
     optimizer = trained(model)
     weight = model.fc4.weight.detach().clone()
     (switch,) = p.after_epoch(model, optimizer, separated(0.1, 0.1, 0.95, 0.95), 1)
     assert (switch.site, switch.recipe.kind) == ("fc4", "frozen")
     assert torch.equal(model.fc4.weight, weight)
-    again = policy("frozen", weights="current")
-    again.load_state_dict(p.state_dict())
-    assert again.state_dict() == p.state_dict()

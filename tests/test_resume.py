@@ -70,6 +70,8 @@ def save_every(monkeypatch, epochs):
         (ADAPTIVE, 1, 4),
         (ADAPTIVE, 3, 4),
         ((*FROZEN, "schedule=cosine", "optimizer=adamw"), 2, 4),
+        (("model=vit", "etf=transformer_ffn", "etf.blocks=last1", "optimizer=adamw"), 1, 7),
+        (("model=vit", *ADAPTIVE, "etf.threshold=0.01", "precision=bf16"), 2, 7),
     ],
 )
 def test_resume_is_exact_wherever_the_run_was_cut(tiny, tmp_path, monkeypatch, overrides, saved_every, stride):

@@ -2,13 +2,14 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 from run_folders import ADAPTIVE, FROZEN, assert_same_run, events, flat, rows
 
 from nclab.data import load_dataset
-from nclab.evaluate import refreshed
+from nclab.evaluate import Pass, refreshed
 from nclab.models.mlp import MLP
 from nclab.train import train
 from nclab.trained import load_trained
@@ -78,7 +79,9 @@ def test_logged_numbers_are_those_of_the_saved_network(tiny):
     assert final["train", "network", "loss"] == pytest.approx(loss, rel=1e-6)
 
 
-@pytest.mark.parametrize("policy", [(), ("etf=last_k", "etf.k=2"), ("etf=frozen", "etf.k=2"), ADAPTIVE])
+@pytest.mark.parametrize(
+    "policy", [(), ("etf=last_k", "etf.k=2"), ("etf=last_k", "etf.kind=frozen", "etf.k=2"), ADAPTIVE]
+)
 def test_two_feature_passes_give_the_numbers_of_one(tiny, tmp_path, policy):
     kept = train(tiny(*policy, "metrics.batch_size=64", root=tmp_path / "kept"))
     again = train(tiny(*policy, "metrics.batch_size=64", "metrics.memory_gib=0", root=tmp_path / "again"))
@@ -158,3 +161,75 @@ def test_finished_runs_are_skipped_and_overwrite_starts_again(tiny, capsys):
 
 def test_single_leftover_sample_is_skipped(tiny):
     train(tiny("batch_size=199"))  # 200 = 199 + 1: batch norm has no variance over one sample
+
+
+VIT = ("model=vit", "optimizer=adamw", "optimizer.lr=0.003")
+
+
+def test_a_vit_run_logs_every_feed_forward_map(tiny):
+    folder = train(tiny(*VIT, "etf=transformer_ffn", "etf.blocks=last1"))
+    blocks = [f"block{b}{part}" for b in (1, 2) for part in (".attn", ".ffn_in", ".ffn_out", "")]
+    layers = [*blocks, "norm", "head", "network"]
+    assert list(dict.fromkeys(r[2] for r in rows(folder))) == layers
+    assert {r[2] for r in rows(folder) if r[3] == "ncc_accuracy"} == {*layers} - {"network"}
+    (start,) = events(folder, "start")
+    assert [layer["layer"] for layer in start["layers"]] == layers[:-1]
+    assert [layer["layer"] for layer in start["layers"] if layer["stage"] is not None] == ["block1", "block2", "head"]
+    assert [(s["site"], s["layer"], s["epoch"]) for s in events(folder, "switch")] == [
+        ("block2.ffn_in", "block2.ffn_in", 0),
+        ("block2.ffn_out", "block2.ffn_out", 0),
+    ]
+    aligned = {r[2]: r[4] for r in rows(folder) if r[3] == "subspace_alignment" and r[0] == 6}
+    assert [layer for layer, value in aligned.items() if not math.isnan(value)] == ["block1.ffn_in", "block1.ffn_out"]
+    assert all(0 <= r[4] <= 1 for r in rows(folder) if r[3] == "ncc_accuracy")
+
+
+def test_a_vit_measured_behind_the_activation_and_adaptive(tiny):
+    folder = train(tiny(*VIT, "etf=adaptive", *ADAPTIVE[1:-1], "etf.threshold=0.01", "metrics.probe=activation"))
+    assert "block1.act" in {r[2] for r in rows(folder)}
+    assert [(s["site"], s["layer"], s["epoch"]) for s in events(folder, "switch")] == [
+        ("head", "head", 2),
+        ("block2.ffn_in", "block2.act", 3),
+        ("block2.ffn_out", "block2.ffn_out", 3),
+    ]
+    assert [s["site"] for s in events(folder, "switch_settled")] == ["head", "block2.ffn_in", "block2.ffn_out"]
+
+
+def test_bf16_is_of_the_training_steps_alone(tiny):
+    """The logged numbers are those of the float32 network with the trained weights, which themselves differ."""
+    folder = train(tiny(*VIT, "precision=bf16"))
+    model, data, _ = load_trained(folder)
+    weights = [p.detach() for p in model.parameters()]
+    assert all(w.dtype == torch.float32 for w in weights)
+    with torch.no_grad():
+        logits, _ = model(data.inputs(data.train.images))
+    loss = next(r[4] for r in rows(folder) if r[:4] == (6, "train", "network", "loss"))
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, data.train.labels).item(), rel=1e-6)
+    plain = train(tiny(*VIT))
+    assert plain.name != folder.name
+    at = (6, "train", "network", "running_loss")
+    losses = [next(r[4] for r in rows(f) if r[:4] == at) for f in (folder, plain)]
+    assert 1e-6 < abs(losses[0] / losses[1] - 1) < 0.02
+
+
+def test_autocast_and_tf32_never_reach_an_evaluation(tiny):
+    """Whatever is set outside: features and logits of a pass are float32 and equal those of a plain pass."""
+    config = tiny()
+    data = load_dataset(config.dataset, ".")
+    torch.manual_seed(0)
+    model = MLP(64, 10, 3, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = [features for features, _ in Pass(model, data, data.test, 50)]
+    for a, (b, _) in zip(inside, Pass(model, data, data.test, 50), strict=True):
+        assert all(a[name].dtype == torch.float32 and torch.equal(a[name], b[name]) for name in b)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_training_steps_give_the_same_training(tiny, tmp_path):
+    keys = ("model.depth=2", "model.width=10", "epochs=4", *ADAPTIVE)
+    plain = train(tiny(*keys, root=tmp_path / "plain"))
+    compiled = train(tiny(*keys, "compile=true", root=tmp_path / "compiled"))
+    assert plain.name == compiled.name
+    assert [s["site"] for s in events(compiled, "switch")] == [s["site"] for s in events(plain, "switch")] != []
+    losses = [[r[4] for r in rows(f) if r[1:4] == ("train", "network", "running_loss")][1:] for f in (plain, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -20,8 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 from nclab.data import DATASETS, DatasetSettings, data_root
 from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
-from nclab.evaluate import PROBES, MetricsSettings
-from nclab.models import MODELS
+from nclab.evaluate import MetricsSettings
+from nclab.fit import PRECISIONS
+from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
 from nclab.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
 from nclab.trackers import TRACKERS, TrackerSettings
@@ -39,6 +40,8 @@ MACHINE_KEYS = (
     "device",
     "threads",
     "deterministic",
+    "tf32",
+    "compile",
     "debug",
     "output_root",
     "data_root",
@@ -49,7 +52,7 @@ MACHINE_KEYS = (
     "resume",
 )
 # Of these, the ones that bits may depend on: a resumed run keeps those it started with.
-KEPT_ON_RESUME = ("device", "threads", "deterministic")
+KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -69,9 +72,12 @@ class RunConfig:
     seed: int = 0
     epochs: int = 60
     batch_size: int = 128
+    precision: str = "float32"
     device: str = "auto"
     threads: int | None = None
     deterministic: bool = False
+    tf32: bool = False
+    compile: bool = False
     debug: bool = False
     overwrite: bool = False
     output_root: str = "outputs"
@@ -166,8 +172,9 @@ def _check_values(c: RunConfig) -> None:
         raise ValueError(f"unknown device '{c.device}'; valid: auto, cpu, cuda, cuda:N")
     if c.threads is not None:
         at_least("threads", c.threads, 1)
-    if c.metrics.probe not in PROBES:
-        raise ValueError(f"unknown metrics.probe '{c.metrics.probe}'; valid: {', '.join(PROBES)}")
+    for key, value, valid in (("precision", c.precision, PRECISIONS), ("metrics.probe", c.metrics.probe, PROBES)):
+        if value not in valid:
+            raise ValueError(f"unknown {key} '{value}'; valid: {', '.join(valid)}")
     if c.experiment_name in ("", ".", "..") or Path(c.experiment_name).name != c.experiment_name:
         raise ValueError(f"experiment_name must be a plain folder name, got '{c.experiment_name}'")
     c.etf.complete(c.epochs, c.metrics.every)

@@ -4,7 +4,7 @@ The features of a split are kept in memory when they fit the budget, so that one
 the meters; else a second forward pass makes them again. The numbers are the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -15,40 +15,40 @@ from torch.optim.swa_utils import update_bn
 
 from nclab.data import Dataset, Split
 from nclab.etf import FixedLinear, Measures
-from nclab.metrics import CollapseMeter, effective_depth, effective_depth_first, subspace_alignment
-from nclab.models import Classifier
+from nclab.metrics import CollapseMeter, effective_depth, effective_depth_first, full_precision, subspace_alignment
+from nclab.models import PROBES, Classifier, Probe
 
-PROBES = ("linear", "activation")
 GIB = 2**30
 
 
 @dataclass
 class MetricsSettings:
     every: int = 1  # epochs between measurements; 0: loss and accuracy at the end only
-    probe: str = "linear"  # what is measured behind a hidden map: linear | activation
+    probe: str = PROBES[0]  # what is measured behind a hidden map: linear | activation
     eps: float = 0.01  # NCC error up to which a layer counts as separated (effective depth)
-    batch_size: int = 2000  # of the evaluation passes
+    batch_size: int = 500  # of the evaluation passes
     memory_gib: float = 2.0  # features up to this size are kept between the two passes
 
 
 @dataclass
 class Evaluation:
-    """values[split][layer][metric]; layer `network` holds what belongs to no layer."""
+    """values[split][layer][metric]; layer `network` holds what belongs to no layer. stages: the layers that count for
+    the effective depth, each with the maps that end there."""
 
     values: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    probe_of: dict[str, str] = field(default_factory=dict)  # site -> layer
+    stages: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def network(self, split: str, metric: str) -> float:
         return self.values[split]["network"][metric]
 
     def ncc(self, split: str = "train") -> dict[str, float]:
-        """NCC accuracy behind every linear map, by site, in network order; empty if not measured."""
+        """NCC accuracy of every stage, in network order; empty if not measured."""
         layers = self.values[split]
-        return {s: layers[p]["ncc_accuracy"] for s, p in self.probe_of.items() if p in layers}
+        return {layer: layers[layer]["ncc_accuracy"] for layer in self.stages if layer in layers}
 
     def measures(self) -> Measures:
         """What a policy may know."""
-        return Measures(self.network("train", "accuracy"), self.ncc("train"))
+        return Measures(self.network("train", "accuracy"), self.ncc("train"), self.stages)
 
 
 class Pass:
@@ -63,7 +63,7 @@ class Pass:
         model.eval()
         try:
             for images, labels in zip(self.split.images.split(size), self.split.labels.split(size), strict=True):
-                with torch.no_grad():
+                with full_precision(images.device.type):
                     x = self.dataset.inputs(images)
                     logits, features = model(x)
                 yield {"input": x.flatten(1), **features, "logits": logits}, labels
@@ -87,70 +87,83 @@ def refreshed(model: Classifier, dataset: Dataset, batch_size: int) -> Classifie
     copy = deepcopy(model)
     images = dataset.train.images.split(max(2, batch_size))
     images = images[:-1] if len(images[-1]) == 1 else images  # batch norm has no variance over one sample
-    update_bn((dataset.inputs(batch) for batch in images), copy)
+    with full_precision(dataset.train.images.device.type):
+        update_bn((dataset.inputs(batch) for batch in images), copy)
     return copy
 
 
 def evaluate(model: Classifier, dataset: Dataset, settings: MetricsSettings, collapse: bool = True) -> Evaluation:
     """Loss and accuracy of both splits and, with `collapse`, all metrics at all probe points."""
-    result = Evaluation(probe_of=_layer_names(model, settings.probe))
+    probes = model.probes(settings.probe)
+    result = Evaluation(stages={p.layer: p.stage for p in probes if p.stage is not None})
+    train, test = (Pass(model, dataset, split, settings.batch_size) for split in (dataset.train, dataset.test))
     if not collapse:
-        for name in ("train", "test"):
+        for name, stream in (("train", train), ("test", test)):
             tally = _Tally()
-            split = getattr(dataset, name)
-            for features, labels in Pass(model, dataset, split, settings.batch_size):
+            for features, labels in stream:
                 tally.add(features["logits"], labels)
             result.values[name] = {"network": tally.compute()}
         return result
 
-    last = model.inputs()[_classifier(model)]  # the classifier's input: where NC2, NC3 and NC4 with W live
-    sources = dict(zip(model.probes(settings.probe).values(), result.probe_of.values(), strict=True))
-    if last not in sources:
-        sources = _insert_before(sources, "logits", last)
-    inputs = {s: f for s, f in model.inputs().items() if _aligned(model, s)}  # site -> feature whose means are asked
+    sources = {p.feature: p.layer for p in probes}
+    last = model.inputs()[model.classifier]  # where NC2, NC3 and NC4 with W live
+    weight = model.etf_sites()[model.classifier].weight
+
+    def values(meters: dict[str, CollapseMeter], tally: _Tally) -> dict[str, dict[str, float]]:
+        layers = {layer: meters[f].compute(weight if f == last else None) for f, layer in sources.items()}
+        return {**layers, "network": tally.compute()}
+
+    inputs = {p.layer: model.inputs()[p.site] for p in probes if _aligned(model, p)}
+    meters = {f: CollapseMeter(dataset.num_classes) for f in sources}
     means_only = {f: CollapseMeter(dataset.num_classes) for f in inputs.values() if f not in sources}
-    classifier = model.etf_sites()[_classifier(model)].weight
-
-    known = {}
-    for name in ("train", "test"):
-        split = getattr(dataset, name)
-        stream = Pass(model, dataset, split, settings.batch_size)
-        meters = {f: CollapseMeter(dataset.num_classes, known.get(f)) for f in sources}
-        tally = _Tally()
-        kept: list[tuple[dict[str, Tensor], Tensor]] = []
-        fits = None
-        if name == "train":
-            for features, labels in stream:
-                tally.add(features["logits"], labels)
-                for f, meter in (meters | means_only).items():
-                    meter.add_means(features[f], labels)
-                if fits is None:
-                    row = sum(features[f][0].numel() * features[f].element_size() for f in sources)
-                    fits = row * len(split) <= settings.memory_gib * GIB
-                if fits:
-                    kept.append(({f: features[f] for f in {*sources, "logits"}}, labels))
-            known = {f: meter.class_means for f, meter in meters.items()}
-        for features, labels in kept or stream:
-            if name == "test":
-                tally.add(features["logits"], labels)
-            for f, meter in meters.items():
-                meter.add_spread(features[f], labels, features["logits"] if f == last else None)
-        result.values[name] = {
-            layer: meters[f].compute(classifier if f == last else None) for f, layer in sources.items()
-        }
-        result.values[name]["network"] = tally.compute()
-
-    train = result.values["train"]
-    known |= {f: meter.class_means for f, meter in means_only.items()}
-    for site, role in model.etf_roles().items():
-        if role != "classifier":  # undefined on a fixed map
-            weight = model.etf_sites()[site].weight
-            aligned = subspace_alignment(known[inputs[site]], weight) if site in inputs else float("nan")
-            train[result.probe_of[site]]["subspace_alignment"] = aligned
+    tally = _Tally()
+    kept = _means_pass(train, meters | means_only, tally, {*sources, "logits"}, settings.memory_gib * GIB)
+    known = {f: meter.class_means for f, meter in (meters | means_only).items()}
+    _spread_pass(kept or train, meters, last)
+    result.values["train"] = layers = values(meters, tally)
+    for p in probes:
+        if p.site not in (None, model.classifier):  # undefined on a fixed map
+            means = known.get(inputs.get(p.layer))
+            aligned = subspace_alignment(means, model.etf_sites()[p.site].weight) if means else float("nan")
+            layers[p.layer]["subspace_alignment"] = aligned
     ncc = list(result.ncc().values())
-    train["network"]["effective_depth"] = effective_depth(ncc, settings.eps)
-    train["network"]["effective_depth_first"] = effective_depth_first(ncc, settings.eps)
+    layers["network"]["effective_depth"] = effective_depth(ncc, settings.eps)
+    layers["network"]["effective_depth_first"] = effective_depth_first(ncc, settings.eps)
+
+    meters = {f: CollapseMeter(dataset.num_classes, known[f]) for f in sources}
+    tally = _Tally()
+    _spread_pass(test, meters, last, tally)
+    result.values["test"] = values(meters, tally)
     return result
+
+
+Batches = Iterable[tuple[dict[str, Tensor], Tensor]]
+
+
+def _means_pass(
+    stream: Pass, meters: dict[str, CollapseMeter], tally: "_Tally", wanted: set[str], budget: float
+) -> list[tuple[dict[str, Tensor], Tensor]]:
+    """Pass 1 over a split; returns the wanted features of all batches, or nothing where they exceed `budget` bytes."""
+    kept, fits = [], None
+    for features, labels in stream:
+        tally.add(features["logits"], labels)
+        for f, meter in meters.items():
+            meter.add_means(features[f], labels)
+        if fits is None:
+            row = sum(features[f][0].numel() * features[f].element_size() for f in wanted)
+            fits = row * len(stream.split) <= budget
+        if fits:
+            kept.append(({f: features[f] for f in wanted}, labels))
+    return kept
+
+
+def _spread_pass(batches: Batches, meters: dict[str, CollapseMeter], last: str, tally: "_Tally | None" = None) -> None:
+    """Pass 2 over a split; NC4 needs the network's decisions at the classifier's input `last`."""
+    for features, labels in batches:
+        if tally is not None:
+            tally.add(features["logits"], labels)
+        for f, meter in meters.items():
+            meter.add_spread(features[f], labels, features["logits"] if f == last else None)
 
 
 class _Tally:
@@ -170,21 +183,7 @@ class _Tally:
         return {"loss": float(self.loss) / self.samples, "accuracy": float(self.hits) / self.samples}
 
 
-def _classifier(model: Classifier) -> str:
-    return next(site for site, role in model.etf_roles().items() if role == "classifier")
-
-
-def _layer_names(model: Classifier, probe: str) -> dict[str, str]:
-    """Site -> its layer's name in the logs: the feature's name, for the logits the name of the classifier."""
-    return {site: site if f == "logits" else f for site, f in model.probes(probe).items()}
-
-
-def _insert_before(sources: dict[str, str], key: str, feature: str) -> dict[str, str]:
-    items = list(sources.items())
-    at = [k for k, _ in items].index(key)
-    return dict([*items[:at], (feature, feature), *items[at:]])
-
-
-def _aligned(model: Classifier, site: str) -> bool:
-    """Subspace alignment is defined for hidden maps with a learnable weight."""
-    return model.etf_roles()[site] != "classifier" and not isinstance(model.etf_sites()[site], FixedLinear)
+def _aligned(model: Classifier, probe: Probe) -> bool:
+    """Subspace alignment is defined for hidden maps with a learnable weight whose input is handed out."""
+    hidden = probe.site not in (None, model.classifier)
+    return hidden and probe.site in model.inputs() and not isinstance(model.etf_sites()[probe.site], FixedLinear)

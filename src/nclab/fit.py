@@ -18,10 +18,13 @@ from nclab.display import Display
 from nclab.etf import ETFPolicy, Switch
 from nclab.etf.policy import learnable
 from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate, refreshed
-from nclab.models import Classifier
+from nclab.models import Classifier, layer_of
 from nclab.optim import optimizer_bytes
 from nclab.record import RunFolder
 from nclab.trackers import Tracker
+
+PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
+Forward = Callable[[Tensor], Tensor]
 
 
 class Diverged(RuntimeError):
@@ -47,6 +50,7 @@ class Fit:
     display: Display
     progress: Progress
     checkpoint_seconds: float
+    forward: Forward
 
     def run(self) -> Evaluation:
         """Trains to the end; returns the last evaluation. Raises Diverged."""
@@ -59,7 +63,7 @@ class Fit:
             began = time.perf_counter()
             self._set_lr(p.epoch)
             running_loss = train_epoch(
-                self.model, self.dataset, self.optimizer, self.batch_size, self.generators
+                self.model, self.dataset, self.optimizer, self.batch_size, self.generators, self.forward
             )  # one number leaves the device an epoch
             trained = time.perf_counter()
             p.epoch += 1
@@ -154,8 +158,9 @@ class Fit:
                 f"{at[f'train_accuracy_before{kind}']:.4f} -> {at[f'train_accuracy_after{kind}']:.4f}"
                 for kind in ("", "_refreshed")
             )
+            probes = self.model.probes(self.metrics.probe)
             for s in switches:
-                self.folder.event("switch", **s.record(), **at)
+                self.folder.event("switch", layer=layer_of(probes, s.site), **s.record(), **at)
                 what = s.recipe.kind if s.recipe.kind == "frozen" else f"{s.recipe.frame} ETF"
                 self.display.say(
                     f"  epoch {epoch}: {s.site} is fixed ({what}), {s.parameters_freed:,} parameters fewer, "
@@ -181,8 +186,30 @@ class Fit:
         self.display.update(self.progress.epoch, seconds, learn, running_loss, result)
 
 
+def training_forward(model: Classifier, precision: str = "float32", compiled: bool = False) -> Forward:
+    """How a training step runs the model: images (B, ch, h, w) -> logits (B, C) in float32.
+
+    bf16: under autocast, weights and optimizer state stay float32. compiled: by torch.compile, which compiles anew when
+    a map is replaced. Evaluation uses neither: every logged metric is of the float32 network.
+    """
+    run = torch.compile(model) if compiled else model
+    device = next(model.parameters()).device.type
+    dtype = PRECISIONS[precision]
+
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+            return run(x)[0].float()
+
+    return forward
+
+
 def train_epoch(
-    model: Classifier, dataset: Dataset, optimizer: Optimizer, batch_size: int, generators: dict[str, Generator]
+    model: Classifier,
+    dataset: Dataset,
+    optimizer: Optimizer,
+    batch_size: int,
+    generators: dict[str, Generator],
+    forward: Forward,
 ) -> float:
     """One epoch of cross-entropy over the train split in random order; returns the mean loss of its batches' samples.
 
@@ -197,7 +224,7 @@ def train_epoch(
         if len(batch) == 1:
             continue
         x, y = dataset.inputs(images[batch], generators["augment"]), labels[batch]
-        loss = functional.cross_entropy(model(x)[0], y)
+        loss = functional.cross_entropy(forward(x), y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

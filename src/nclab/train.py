@@ -29,8 +29,8 @@ from nclab.display import Display
 from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.policy import learnable, site_seed
 from nclab.evaluate import Evaluation
-from nclab.fit import Diverged, Fit
-from nclab.models import MODELS, Classifier
+from nclab.fit import Diverged, Fit, training_forward
+from nclab.models import MODELS, Classifier, layer_of
 from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
 from nclab.record import RecordError, RunFolder, RunLocked, provenance, write_atomic
 from nclab.trackers import TRACKERS, Guarded
@@ -55,6 +55,7 @@ def train(config: RunConfig) -> Path:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     torch.use_deterministic_algorithms(config.deterministic)
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
     dataset = _as_config_error(load_dataset, config.dataset, config.data_root, config.device)
     if config.batch_size > len(dataset.train):
         raise ConfigError(f"batch_size must be at most {len(dataset.train)}, the train split; got {config.batch_size}")
@@ -93,9 +94,10 @@ def _fit(config: RunConfig, dataset: Dataset, model: Classifier, policy: ETFPoli
         out.event("resume", epoch=progress.epoch)
     else:
         progress = Progress(total_parameters=total)
-        out.event("start", epoch=0)
+        probes = model.probes(config.metrics.probe)
+        out.event("start", epoch=0, layers=[probe.record() for probe in probes])
         for switch in switches:
-            out.event("switch", **switch.record())
+            out.event("switch", layer=layer_of(probes, switch.site), **switch.record())
 
     def tracker_failed(reason: str) -> None:
         out.event("warning", epoch=progress.epoch, text=f"tracker stopped: {reason}")
@@ -121,6 +123,7 @@ def _fit(config: RunConfig, dataset: Dataset, model: Classifier, policy: ETFPoli
             display=display,
             progress=progress,
             checkpoint_seconds=config.checkpoint_seconds,
+            forward=training_forward(model, config.precision, config.compile),
         )
         try:
             result = fit.run()

@@ -1,6 +1,7 @@
 """The command line that the figure and table scripts share."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ def command(doc: str, out: str, make: Make) -> None:
     """Load the runs asked for, `make(runs, policies, out)`, print its text and the files it wrote."""
     parser = _parser(doc, out)
     args = parser.parse_args()
-    if args.out.suffix in (".pdf", ".png", ".csv", ".md"):
+    if args.out.suffix in (".pdf", ".png", ".csv", ".md", ".tex"):
         parser.error(f"argument --out: expected the path without ending, got {args.out}")
     try:
         runs = load_runs(args.folders, args.dataset, args.seeds, args.epochs, dict(args.where))
@@ -37,13 +38,18 @@ def _parser(doc: str, out: str) -> Parser:
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="FOLDER", help="run folder, experiment folder or output root")
     add("--out", type=Path, default=Path(out), help=f"where to write, without ending ({out})")
-    add("--dataset", help="only runs on this dataset")
+    add("--dataset", type=_names, action="extend", metavar="NAME",
+        help="only runs on this dataset; tables take several: mnist,cifar10")  # fmt: skip
     add("--seeds", type=_integers, help="only these seeds: 0,1,2")
     add("--epochs", type=int, help="only runs of this many epochs")
-    add("--policies", type=lambda text: text.split(","), help='these, in this order: "baseline,frozen last 3"')
+    add("--policies", type=_names, help='these, in this order: "baseline,frozen last 3"')
     add("--where", type=_setting, action="append", default=[], metavar="KEY=VALUE",
         help="only runs with this setting, e.g. optimizer.lr=0.01; may be repeated")  # fmt: skip
     return parser
+
+
+def _names(text: str) -> list[str]:
+    return re.split(r",(?!\d)", text)  # the comma of 'FFN-ETF 1,3' belongs to the name
 
 
 def _integers(text: str) -> list[int]:

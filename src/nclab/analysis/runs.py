@@ -13,39 +13,22 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from nclab.analysis.labels import meaningless, policy_label, policy_order, said_by_label
+
 COLUMNS = ["epoch", "split", "layer", "metric", "value"]
+LAYER_KEYS = {"layer", "role", "site", "stage"}
 REQUIRED = ["seed", "epochs", "dataset.name", "model.name", "etf.name"]
 # Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed.
 # Of `etf` see `differences`.
 MAY_DIFFER = re.compile(
-    r"(seed|experiment_name|output_root|data_root|device|threads|deterministic|overwrite|debug|checkpoint_seconds"
-    r"|resume|metrics\.memory_gib|tracker\..+|etf\.name)$"
+    r"(seed|experiment_name|output_root|data_root|device|threads|deterministic|tf32|compile|overwrite|debug"
+    r"|checkpoint_seconds|resume|metrics\.memory_gib|tracker\..+|etf\.name)$"
 )
 FLAGS = {"dataset.name": "--dataset", "epochs": "--epochs", "seed": "--seeds"}
 
 
 class AnalysisError(ValueError):
     """What the user can mend: a wrong selection or a broken file. One line of text."""
-
-
-def policy_label(config: dict) -> str:
-    """What the policy is called in figures and tables: 'baseline', 'last 2 ETF', 'Adaptive-ETF' ..."""
-    etf = config["etf"]
-    labels = {
-        "none": "baseline",
-        "last_k": f"last {etf.get('k')} ETF",
-        "adaptive": "Adaptive-ETF",
-        "frozen": "frozen at switch" if etf.get("weights") == "current" else f"frozen last {etf.get('k')}",
-    }
-    return labels.get(etf["name"], etf["name"])
-
-
-def policy_order(label: str) -> tuple[int, str, int]:
-    """Sort key of the labels: baseline, last k ETF, frozen last k, Adaptive-ETF, frozen at switch, others."""
-    heads = ["baseline", "last ", "frozen last", "Adaptive", "frozen at"]
-    rank = next((i for i, head in enumerate(heads) if label.startswith(head)), len(heads))
-    number = re.search(r"\d+", label)
-    return rank, re.sub(r"\d+", "", label), int(number[0]) if number else 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +45,11 @@ class Run:
     @property
     def policy(self) -> str:
         return policy_label(self.config)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The configuration by dotted keys, without those that mean nothing in this run."""
+        return {key: value for key, value in flatten(self.config).items() if key not in meaningless(self.config)}
 
     @property
     def finished(self) -> bool:
@@ -94,6 +82,24 @@ class Run:
         return [_json(line, f"{file}, line {i}") for i, line in enumerate(_text(file).splitlines(), 1) if line]
 
     @cached_property
+    def layers(self) -> list[dict]:
+        """Every probed layer in network order: layer (its name in metrics.csv), role, site (the map whose output it
+        is, or None), stage (the maps of the step of depth that ends there, or None)."""
+        file = self.path / "events.jsonl"
+        start = self.events[0] if self.events else {}
+        if not isinstance(start.get("layers"), list):
+            raise AnalysisError(f"{file}: no layers in the start event: written by an older version; train it again")
+        for layer in start["layers"]:
+            if not (isinstance(layer, dict) and layer.keys() >= LAYER_KEYS):
+                raise AnalysisError(f"{file}: expected a layer with {', '.join(sorted(LAYER_KEYS))}, got {layer}")
+        return start["layers"]
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the layers that end a step of depth: every map of an MLP, the blocks and the head of a ViT."""
+        return [layer["layer"] for layer in self.layers if layer["stage"] is not None]
+
+    @cached_property
     def summary(self) -> dict:
         """summary.json: final numbers, parameters, versions; of finished runs only."""
         file = self.path / "summary.json"
@@ -109,7 +115,7 @@ class Run:
 
 def load_runs(
     folders: Iterable[Path | str],
-    dataset: str | None = None,
+    dataset: str | Iterable[str] | None = None,
     seeds: Iterable[int] | None = None,
     epochs: int | None = None,
     where: dict[str, Any] | None = None,
@@ -121,13 +127,16 @@ def load_runs(
     `etf.threshold`). Unfinished runs are named on stderr and left out, unless `finished_only` is false.
     """
     folders = [Path(folder) for folder in folders]
-    wanted = {"dataset.name": dataset, "epochs": epochs} | (where or {})
-    conditions = {key: [value] for key, value in wanted.items() if value is not None}
-    if seeds is not None:
-        conditions["seed"] = list(seeds)
+    conditions = {
+        "dataset.name": [dataset] if isinstance(dataset, str) else dataset,
+        "epochs": None if epochs is None else [epochs],
+        "seed": seeds,
+    }
+    conditions = {key: list(values) for key, values in conditions.items() if values is not None}
+    conditions |= {key: [value] for key, value in (where or {}).items()}
     paths = {path.resolve(): path for folder in folders for path in _find(folder)}  # a folder given twice: once
     runs = [Run(path, _config(path / "config.yaml")) for path in paths.values()]
-    flat = {run.path: flatten(run.config) for run in runs}
+    flat = {run.path: run.settings for run in runs}
     for key in conditions:
         if runs and not any(key in settings for settings in flat.values()):
             raise AnalysisError(f"no run has a setting {key}; there are {', '.join(sorted(flat[runs[0].path]))}")
@@ -170,20 +179,31 @@ def choose(runs: list[Run], policies: Iterable[str]) -> list[Run]:
     return chosen
 
 
+def usual_policies(runs: list[Run], pattern: str, usual: str) -> list[str]:
+    """The policies there whose whole name matches; none is an error that says what is `usual` and what is there."""
+    there = list(dict.fromkeys(run.policy for run in runs))
+    found = [policy for policy in there if re.fullmatch(pattern, policy)]
+    if not found:
+        raise AnalysisError(f"no run of the usual policies ({usual}); there are: {', '.join(there)}")
+    return found
+
+
 def differences(runs: list[Run]) -> dict[str, list]:
     """Settings besides seed and policy in which runs differ, with their values; empty: they may be averaged.
 
     In a group with a name (dataset, model, etf: here the policy's label) the other keys count only among runs
     of one name: MNIST and CIFAR-10 differ in `dataset.name`, whatever else that implies.
     """
-    flat = [flatten(run.config) | {"etf.name": run.policy} for run in runs]
+    flat = [(run.settings | {"etf.name": run.policy}, said_by_label(run.policy)) for run in runs]
     found = {}
-    for key in dict.fromkeys(key for settings in flat for key in settings):
+    for key in dict.fromkeys(key for settings, _ in flat for key in settings):
         group = key.split(".")[0]
         if MAY_DIFFER.match(key):
             continue
         by_name = defaultdict(dict)  # name of the group's choice -> the values of this key
-        for settings in flat:
+        for settings, said in flat:
+            if key in said:
+                continue
             name = None if key == f"{group}.name" else settings.get(f"{group}.name")
             value = settings.get(key, "absent")
             by_name[name][repr(value)] = value
@@ -193,23 +213,26 @@ def differences(runs: list[Run]) -> dict[str, list]:
     return found
 
 
-def refuse_mixture(runs: list[Run]) -> None:
-    """Raise unless the runs differ in seed and policy alone, and each seed of a policy is there once."""
-    found = differences(runs)
+def refuse_mixture(runs: list[Run], by: str | None = None) -> None:
+    """Raise unless the runs differ in seed and policy alone, and each seed of a policy is there once.
+
+    `by` is a setting whose values are drawn apart and never averaged over, such as model.blocks.
+    """
+    found = {key: values for key, values in differences(runs).items() if key != by}
     if found:
         keys = "; ".join(f"{key} = {_values(values)}" for key, values in list(found.items())[:4])
         more = f" and {len(found) - 4} more" if len(found) > 4 else ""
         key, values = next(iter(found.items()))
         hint = f"{FLAGS[key]} {values[-1]}" if key in FLAGS else f"--where {key}={values[-1]}"
-        raise AnalysisError(f"runs of one figure must not differ in {keys}{more}; choose, e.g. with {hint}")
-    refuse_twins(runs)
+        raise AnalysisError(f"runs that are compared must not differ in {keys}{more}; choose, e.g. with {hint}")
+    refuse_twins(runs, by)
 
 
-def refuse_twins(runs: list[Run]) -> None:
-    """Raise if a seed of a policy occurs twice: it would count double."""
+def refuse_twins(runs: list[Run], by: str | None = None) -> None:
+    """Raise if a seed of a policy (and of a value of `by`) occurs twice: it would count double."""
     seen = {}
     for run in runs:
-        first = seen.setdefault((run.policy, run.seed), run.path)
+        first = seen.setdefault((run.policy, run.seed, run.settings.get(by)), run.path)
         if first != run.path:
             raise AnalysisError(f"seed {run.seed} of {run.policy} is there twice: {first} and {run.path}")
 
@@ -271,10 +294,15 @@ def _equal(value: Any, wanted: Any) -> bool:
 
 
 def _tell_missing(runs: list[Run], seeds: list[int]) -> None:
-    for policy in sorted({run.policy for run in runs}, key=policy_order):
-        lacking = sorted(set(seeds) - {run.seed for run in runs if run.policy == policy})
-        if lacking:
-            print(f"{policy}: no finished run of seed {_values(lacking)}", file=sys.stderr)
+    """Name the rows of the figure or table to come, as far as several are there, that lack a seed."""
+    told = [key for key in ("dataset.name", "model.blocks") if len({run.settings.get(key) for run in runs}) > 1]
+    rows: dict[tuple, set[int]] = defaultdict(set)
+    for run in runs:
+        row = [f"{key} = {run.settings.get(key, '-')}" for key in told]
+        rows[(policy_order(run.policy), *row, run.policy)].add(run.seed)
+    for (_, *row), have in sorted(rows.items()):
+        if lacking := sorted(set(seeds) - have):
+            print(f"{_values(row)}: no finished run of seed {_values(lacking)}", file=sys.stderr)
 
 
 def _names(runs: list[Run], most: int = 5) -> str:

@@ -1,36 +1,40 @@
-"""Summary tables: one row a policy, from the runs' summary.json."""
+"""Tables from the runs' summary.json: one row a policy, as numbers, as text for people, as files."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from nclab.analysis.runs import Run, differences, flatten, refuse_twins
+from nclab.analysis.labels import NO_FFN, said_by_label
+from nclab.analysis.latex import latex_table
+from nclab.analysis.runs import Run, differences, refuse_twins
 
 
-def summary_table(runs: list[Run]) -> pd.DataFrame:
+def summary_table(runs: list[Run], by: list[str] | None = None) -> pd.DataFrame:
     """One row a policy, as numbers: counts, fractions, percent saved; std is the sample's (nan with one seed).
 
-    Runs may differ in more than seed and policy (a shallower network as control): each such setting then is a
-    column in front, and nothing is averaged over it. `effective_depth` is the mean over the
+    The settings `by` are columns in front, and nothing is averaged over them; default: all in which the runs
+    differ besides seed and policy (a shallower network as control). `effective_depth` is the mean over the
     `effective_depth_n` seeds that have one.
+
+    `saved_percent` is relative to the baseline of the same network, that is to all parameters of a run, fixed ones
+    included. A transformer without feed-forward layers is another, smaller network: it is compared with the
+    network that its row's settings otherwise describe; nan if there is no run of it.
     """
-    extra = list(differences(runs))
+    by = list(differences(runs)) if by is None else by
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
-        settings = flatten(run.config)
-        groups.setdefault((*(str(settings.get(key, "-")) for key in extra), run.policy), []).append(run)
+        groups.setdefault((*_row(run, by), run.policy), []).append(run)
     rows = []
     for key, group in groups.items():
         refuse_twins(group)
-        learnable = pd.Series([run.result("parameters_learnable") for run in group])
-        total = pd.Series([run.result("parameters_total") for run in group])
-        train, test = (
-            pd.Series([run.result(f"final.{split}.accuracy") for run in group], dtype=float)
-            for split in ("train", "test")
+        learnable = _results(group, "parameters_learnable")
+        total = _whole(runs, by, key[:-1]) if key[-1] == NO_FFN else _results(group, "parameters_total")
+        train, test, depth = (
+            _results(group, f"final.{name}").astype(float)
+            for name in ("train.accuracy", "test.accuracy", "effective_depth")
         )
-        depth = pd.Series([run.result("final.effective_depth") for run in group], dtype=float)
         rows.append(
-            dict(zip([*extra, "policy"], key, strict=True))
+            dict(zip([*by, "policy"], key, strict=True))
             | {
                 "seeds": len(group),
                 "learnable": learnable.mean(),
@@ -54,43 +58,72 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     for row in table.to_dict("records"):
         same = row["learnable_min"] == row["learnable_max"]
         spread = "" if same else f" ({row['learnable_min']:,.0f} to {row['learnable_max']:,.0f})"
-        few = row["effective_depth_n"] < row["seeds"]
-        seeds = f" ({row['effective_depth_n']} of {row['seeds']} seeds)" if few else ""
-        depth = f"{row['effective_depth']:.3g}{seeds}" if row["effective_depth_n"] else "-"
-        rows.append(
-            {key: row[key] for key in [*table.columns[: table.columns.get_loc("seeds")], "seeds"]}
-            | {
-                "learnable": f"{row['learnable']:,.0f}{spread}",
-                "saved %": f"{row['saved_percent']:.1f}",
-                "train acc. %": _percent(row["train_accuracy"], row["train_accuracy_std"]),
-                "test acc. %": _percent(row["test_accuracy"], row["test_accuracy_std"]),
-                "effective depth": depth,
-            }
-        )
+        cells = {key: row[key] for key in [*table.columns[: table.columns.get_loc("seeds")], "seeds"]} | {
+            "learnable": f"{row['learnable']:,.0f}{spread}",
+            "saved %": "-" if pd.isna(row["saved_percent"]) else f"{row['saved_percent']:.1f}",
+            "train acc. %": _percent(row["train_accuracy"], row["train_accuracy_std"]),
+            "test acc. %": _percent(row["test_accuracy"], row["test_accuracy_std"]),
+        }
+        if "effective_depth" in table:
+            few = row["effective_depth_n"] < row["seeds"]
+            seeds = f" ({row['effective_depth_n']} of {row['seeds']} seeds)" if few else ""
+            cells["effective depth"] = f"{row['effective_depth']:.3g}{seeds}" if row["effective_depth_n"] else "-"
+        rows.append(cells)
     return pd.DataFrame(rows).astype(str)
 
 
 def text_table(table: pd.DataFrame, markdown: bool = False) -> str:
-    """A table of strings with aligned columns, the first to the left and the rest to the right."""
-    columns = [[name, *map(str, table[name])] for name in table]
+    """A table of strings with aligned columns, words to the left and numbers to the right."""
+    columns = [[name, *table[name]] for name in table]
     widths = [max(map(len, column)) for column in columns]
+    right = _right(table)
     lines = [
-        [cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        [cell.rjust(width) if end else cell.ljust(width) for cell, width, end in zip(row, widths, right, strict=True)]
         for row in zip(*columns, strict=True)
     ]
     if not markdown:
         return "\n".join("  ".join(line).rstrip() for line in lines)
-    lines.insert(1, ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)])
+    lines.insert(1, ["-" * (width - 1) + (":" if end else "-") for width, end in zip(widths, right, strict=True)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def save_table(table: pd.DataFrame, out: Path | str) -> list[Path]:
-    """Write `summary_table` as numbers to OUT.csv and for people to OUT.md; returns the two paths."""
+def save_table(table: pd.DataFrame, out: Path | str, caption: str | None = None) -> list[Path]:
+    """Write a table of numbers to OUT.csv and for people to OUT.md; with a caption also as LaTeX to OUT.tex."""
     paths = [Path(f"{out}.csv"), Path(f"{out}.md")]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(paths[0], index=False)
-    paths[1].write_text(text_table(readable(table), markdown=True) + "\n", encoding="utf-8")
+    text = readable(table)
+    paths[1].write_text(text_table(text, markdown=True) + "\n", encoding="utf-8")
+    if caption is not None:
+        paths.append(Path(f"{out}.tex"))
+        groups = table.columns.get_loc("policy")
+        latex = latex_table(text, _right(text), caption, f"tab:{Path(out).name}", groups)
+        paths[2].write_text(latex, encoding="utf-8")
     return paths
+
+
+def _right(table: pd.DataFrame) -> list[bool]:
+    """Which columns hold numbers: none of their cells begins with a letter."""
+    return [not any(cell[:1].isalpha() for cell in table[name]) for name in table]
+
+
+def _row(run: Run, by: list[str]) -> tuple[str, ...]:
+    return tuple(str(run.settings.get(key, "-")) for key in by)
+
+
+def _whole(runs: list[Run], by: list[str], row: tuple[str, ...]) -> float:
+    """All parameters of the network with feed-forward layers in a row of these settings, if there is exactly one."""
+
+    def same(run: Run) -> bool:
+        pairs = zip(by, _row(run, by), row, strict=True)
+        return all(value == wanted for key, value, wanted in pairs if key not in said_by_label(NO_FFN))
+
+    totals = {run.result("parameters_total") for run in runs if run.policy != NO_FFN and same(run)}
+    return totals.pop() if len(totals) == 1 else float("nan")
+
+
+def _results(runs: list[Run], key: str) -> pd.Series:
+    return pd.Series([run.result(key) for run in runs])
 
 
 def _percent(mean: float, std: float) -> str:

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from nclab.etf.frame import FRAMES, nearest_etf, nearest_etf_product, require_simplex, simplex_etf
 
+KINDS = ("etf", "frozen")
 RANKS = ("full", "classes")  # of a hidden map
 ROWS = "rows"  # of a classifier
 
@@ -31,7 +32,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, value, valid in (
-            ("kind", self.kind, ("etf", "frozen")),
+            ("kind", self.kind, KINDS),
             ("frame", self.frame, FRAMES),
             ("rank", self.rank, (*RANKS, ROWS)),
         ):

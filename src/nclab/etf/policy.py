@@ -3,14 +3,14 @@
 import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from nclab.etf.frame import FRAMES
-from nclab.etf.layer import RANKS, ROWS, Recipe, fix, replace, require_fit
+from nclab.etf.layer import KINDS, RANKS, ROWS, Recipe, fix, replace, require_fit
 from nclab.registry import Registry
 
 POLICIES = Registry("etf", "nclab.etf.policies")
@@ -40,11 +40,12 @@ class Switch:
 
 @dataclass(frozen=True)
 class Measures:
-    """What a policy may know after an epoch: accuracy of the network and NCC accuracy of every map's output, by
-    site in network order, both on the train split and in evaluation mode."""
+    """What a policy may know after an epoch: accuracy of the network and NCC accuracy of every stage, by its layer in
+    network order, both on the train split and in evaluation mode; and the maps that end in each stage."""
 
     accuracy: float
     ncc: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,9 +73,12 @@ class PolicySettings:
 class FixSettings(PolicySettings):
     """How a map is fixed. See `nclab.etf.layer.etf_weight` for frame, rank and scale.
 
+    kind `frozen` is the control of every ETF claim: the same maps at the same time, frozen as they stand, so that the
+    difference between two runs is what the ETF itself contributes; frames, rank and scales then mean nothing.
     The classifier has keys of its own: over ReLU features a canonical frame reads C of d units and those die.
     """
 
+    kind: str = "etf"  # etf | frozen
     frame: str = "random"
     classifier_frame: str = "random"
     rank: str = "full"
@@ -83,22 +87,43 @@ class FixSettings(PolicySettings):
     bias: bool = True  # the bias stays learnable; false drops it
 
     def __post_init__(self) -> None:
-        for key, valid in (("frame", FRAMES), ("classifier_frame", FRAMES), ("rank", RANKS)):
+        of_frames = (("frame", FRAMES), ("classifier_frame", FRAMES), ("rank", RANKS))
+        for key, valid in (("kind", KINDS), *of_frames):
             if getattr(self, key) not in valid:
                 raise ValueError(f"unknown etf.{key} '{getattr(self, key)}'; valid: {', '.join(valid)}")
-        for key in ("scale", "classifier_scale"):
+        scales = [f.name for f in fields(self) if f.name.endswith("scale")]
+        for key in scales:
             value = getattr(self, key)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"etf.{key} must be above 0 and finite, or null for the default, got {value}")
+        if self.kind == "frozen":  # a key without effect would give one run two names
+            idle = {*scales, *(key for key, _ in of_frames)}
+            for f in fields(self):
+                if f.name in idle and getattr(self, f.name) != f.default:
+                    raise ValueError(f"etf.{f.name} has no effect with etf.kind=frozen; leave it out")
 
-    def recipe(self, model: nn.Module, site: str, seed: int, kind: str = "etf") -> Recipe:
+    @property
+    def label(self) -> str:
+        return f"frozen_{self.stem}" if self.kind == "frozen" else self.stem
+
+    @property
+    def stem(self) -> str:
+        """Short form of which maps are fixed, for run names."""
+        return self.name
+
+    def scale_of(self, linear: nn.Linear, role: str) -> float | None:
+        """Factor on the weight of a map of this role; None: that of `etf_weight`."""
+        return self.classifier_scale if role == "classifier" else self.scale
+
+    def recipe(self, model: nn.Module, site: str, seed: int) -> Recipe:
         """The recipe for `site`; the rows of a classifier are the simplex ETF."""
-        classifier = model.etf_roles()[site] == "classifier"
+        role = model.etf_roles()[site]
+        classifier = role == "classifier"
         return Recipe(
-            kind=kind,
+            kind=self.kind,
             frame=self.classifier_frame if classifier else self.frame,
             rank=ROWS if classifier else self.rank,
-            scale=self.classifier_scale if classifier else self.scale,
+            scale=self.scale_of(model.get_submodule(site), role),
             seed=site_seed(seed, site),
             num_classes=model.num_classes,
             bias=self.bias,
@@ -155,6 +180,16 @@ class ETFPolicy:
         self.seed = state["seed"]
 
 
+def check_before_training(settings: FixSettings) -> None:
+    """Raise ValueError for frame `nearest`: before training there is nothing learnt to be near to."""
+    if settings.kind == "etf" and "nearest" in (settings.frame, settings.classifier_frame):
+        valid = ", ".join(frame for frame in FRAMES if frame != "nearest")
+        raise ValueError(
+            f"frame 'nearest' follows a learnt weight, and etf={settings.name} fixes maps before training; "
+            f"valid here: {valid}"
+        )
+
+
 def switch(model: nn.Module, site: str, recipe: Recipe, epoch: int, optimizer: Optimizer | None = None) -> Switch:
     """Fix the map at `site` now; with an optimizer, make it forget what is no longer learnable."""
     linear = model.etf_sites()[site]
@@ -167,10 +202,10 @@ def switch(model: nn.Module, site: str, recipe: Recipe, epoch: int, optimizer: O
     return Switch(site, epoch, recipe, fixed.scale, learnable(gone))
 
 
-def check_fits(model: nn.Module, sites: Iterable[str], recipes: Iterable[Recipe]) -> None:
+def check_fits(model: nn.Module, sites: Iterable[str], settings: FixSettings) -> None:
     """Raise ValueError, naming the map, where a frame does not fit a map; changes nothing."""
-    for site, recipe in zip(sites, recipes, strict=True):
-        linear = model.etf_sites()[site]
+    for site in sites:
+        linear, recipe = model.etf_sites()[site], settings.recipe(model, site, seed=0)
         if recipe.kind == "etf":
             try:
                 require_fit(linear.out_features, linear.in_features, recipe)

@@ -1,6 +1,6 @@
 """Collapse metrics, usable alone: `from nclab.metrics import measure`."""
 
-from nclab.metrics.collapse import ClassMeans, Spread, class_sums, geometry, spread, subspace_alignment
+from nclab.metrics.collapse import ClassMeans, Spread, class_sums, full_precision, geometry, spread, subspace_alignment
 from nclab.metrics.depth import effective_depth, effective_depth_first
 from nclab.metrics.meter import CollapseMeter, measure
 
@@ -11,6 +11,7 @@ __all__ = [
     "class_sums",
     "effective_depth",
     "effective_depth_first",
+    "full_precision",
     "geometry",
     "measure",
     "spread",

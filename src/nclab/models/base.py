@@ -1,13 +1,15 @@
 """The interface of every model: logits, named intermediate features, and the linear maps that may be fixed."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from nclab.registry import Registry
 
 MODELS = Registry("model", "nclab.models")
+PROBES = ("linear", "activation")  # what is measured behind a hidden map: its own output, or what follows
 
 
 @dataclass
@@ -20,6 +22,32 @@ class ModelSettings:
     def label(self) -> str:
         """Short form for run names."""
         return self.name
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A point of the network at which collapse is measured.
+
+    layer: its name in the logs. feature: the tensor of `Classifier.forward` that is measured; `logits` stands for the
+    model's output. role: hidden, ffn_in, ffn_out, attention, block, classifier_input or classifier. site: the linear
+    map whose output it is, if it is one's. stage: where a step of the network's depth ends, the maps of that step that
+    a policy may fix (none of them in a block without such a map); None elsewhere. Effective depth counts stages.
+    """
+
+    layer: str
+    feature: str
+    role: str
+    site: str | None = None
+    stage: tuple[str, ...] | None = None
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready, without what only the model can use."""
+        return {key: value for key, value in asdict(self).items() if key != "feature"}
+
+
+def layer_of(probes: list[Probe], site: str) -> str:
+    """Name in the logs of what is measured behind the map at `site`."""
+    return next(probe.layer for probe in probes if probe.site == site)
 
 
 class Classifier(nn.Module, ABC):
@@ -38,21 +66,25 @@ class Classifier(nn.Module, ABC):
         """See the class."""
 
     @abstractmethod
-    def etf_sites(self) -> dict[str, nn.Linear]:
-        """The linear maps that a policy may fix, by submodule name, from input to output (fixed ones included)."""
-
-    @abstractmethod
     def etf_roles(self) -> dict[str, str]:
-        """Role of each site: hidden, ffn_in, ffn_out or classifier."""
+        """Role of each linear map that a policy may fix, by submodule name, from input to output: hidden, ffn_in,
+        ffn_out, and `classifier` for the last."""
 
     @abstractmethod
-    def probes(self, kind: str) -> dict[str, str]:
-        """Site -> name of the feature that is measured behind it, in network order.
-
-        kind: `linear` (the map's own output) or `activation` (what follows normalisation and non-linearity). The
-        name `logits` stands for the model's output.
-        """
+    def probes(self, kind: str) -> list[Probe]:
+        """Where to measure, in network order; `kind` is one of PROBES. The classifier's input is among them, and the
+        last are the logits."""
 
     @abstractmethod
     def inputs(self) -> dict[str, str]:
-        """Site -> name of the feature that the map reads; `input` stands for the flattened model input."""
+        """Site -> name of the feature that the map reads, for the maps whose input is handed out; `input` stands
+        for the flattened model input."""
+
+    @property
+    def classifier(self) -> str:
+        """The site of the map that makes the logits."""
+        return next(site for site, role in self.etf_roles().items() if role == "classifier")
+
+    def etf_sites(self) -> dict[str, nn.Linear]:
+        """The maps of `etf_roles` (fixed ones included)."""
+        return {site: self.get_submodule(site) for site in self.etf_roles()}

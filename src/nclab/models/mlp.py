@@ -5,7 +5,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from nclab.models.base import MODELS, Classifier, ModelSettings
+from nclab.models.base import MODELS, Classifier, ModelSettings, Probe
 
 NORMS = {"batch": nn.BatchNorm1d, "none": nn.Identity}
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
@@ -63,17 +63,16 @@ class MLP(Classifier):
             features[f"act{i}"] = h = self.activation(getattr(self, f"norm{i}")(h))  # (B, width)
         return getattr(self, f"fc{self.depth}")(h), features  # (B, C)
 
-    def etf_sites(self) -> dict[str, nn.Linear]:
-        return {site: getattr(self, site) for site in self.etf_roles()}
-
     def etf_roles(self) -> dict[str, str]:
         hidden = {f"fc{i}": "hidden" for i in range(1, self.depth)}
         return {**hidden, f"fc{self.depth}": "classifier"}
 
-    def probes(self, kind: str) -> dict[str, str]:
+    def probes(self, kind: str) -> list[Probe]:
         stem = {"linear": "fc", "activation": "act"}[kind]
-        hidden = {f"fc{i}": f"{stem}{i}" for i in range(1, self.depth)}
-        return {**hidden, f"fc{self.depth}": "logits"}
+        points = [Probe(f"{stem}{i}", f"{stem}{i}", "hidden", f"fc{i}", (f"fc{i}",)) for i in range(1, self.depth)]
+        if kind == "linear":
+            points.append(Probe(f"act{self.depth - 1}", f"act{self.depth - 1}", "classifier_input"))
+        return [*points, Probe(f"fc{self.depth}", "logits", "classifier", f"fc{self.depth}", (f"fc{self.depth}",))]
 
     def inputs(self) -> dict[str, str]:
         return {f"fc{i}": f"act{i - 1}" if i > 1 else "input" for i in range(1, self.depth + 1)}

@@ -43,14 +43,16 @@ class AdaptiveSettings(FixSettings):
                 raise ValueError(f"etf.{key} must be at least 1, got {value}")
 
     @property
+    def stem(self) -> str:
+        return "current" if self.kind == "frozen" else self.name
+
+    @property
     def needs_measures(self) -> bool:
         return True
 
     def complete(self, epochs: int, every: int) -> None:
         if self.start is None:
             self.start = max(1, epochs // 3)
-        if not self.needs_measures:
-            return
         if not 1 <= every < epochs:
             raise ValueError(
                 f"etf={self.name} decides by the measured NCC accuracy while training goes on: metrics.every must be "
@@ -67,26 +69,22 @@ class AdaptiveSettings(FixSettings):
 
 @POLICIES.add("adaptive", AdaptiveSettings)
 class Adaptive(ETFPolicy):
-    """Effective depth = the first map from whose output on every train NCC accuracy has stayed at or above the
-    threshold for `patience` epochs. Every map after it is fixed, one at a time or all at once, switches at
-    least `pause` epochs apart.
+    """Effective depth = the first stage of the network from which on every train NCC accuracy has stayed at or above
+    the threshold for `patience` epochs: a stage is a map of an MLP, a block of a ViT. The maps of every stage after it
+    are fixed, one stage at a time or all at once, switches at least `pause` epochs apart.
 
     A measure or weight that is not finite never switches anything and starts the counting afresh.
     """
 
-    kind = "etf"
-
     def __init__(self, settings: AdaptiveSettings):
         super().__init__(settings)
-        self.since: dict[str, int] = {}  # site -> epoch from which on its output has been above the threshold
+        self.since: dict[str, int] = {}  # stage -> epoch from which on it has been above the threshold
         self.last_switch: int | None = None
 
     def check(self, model: nn.Module) -> None:
-        s = self.settings
-        roles = model.etf_roles()
-        # The first map is never beyond anything.
-        sites = [site for site in list(roles)[1:] if s.maps == "all" or roles[site] != "classifier"]
-        check_fits(model, sites, [s.recipe(model, site, 0, self.kind) for site in sites])
+        stages = [probe.stage for probe in model.probes("linear") if probe.stage is not None]
+        sites = [site for stage in stages[1:] for site in stage]  # the first stage is never beyond anything
+        check_fits(model, [site for site in sites if self._may_fix(model, site)], self.settings)
 
     def after_epoch(self, model: nn.Module, optimizer: Optimizer, measures: Measures, epoch: int) -> list[Switch]:
         s = self.settings
@@ -94,11 +92,11 @@ class Adaptive(ETFPolicy):
             self.since.clear()
             return []
         bar = s.threshold * (measures.accuracy if s.relative else 1.0)
-        for site, ncc in measures.ncc.items():
+        for stage, ncc in measures.ncc.items():
             if ncc >= bar:
-                self.since.setdefault(site, epoch)
+                self.since.setdefault(stage, epoch)
             else:
-                self.since.pop(site, None)
+                self.since.pop(stage, None)
         if s.start is not None and epoch < s.start:
             return []
         if self.last_switch is not None and epoch - self.last_switch < s.pause:
@@ -108,24 +106,31 @@ class Adaptive(ETFPolicy):
             beyond = beyond[-1:]
         if beyond:
             self.last_switch = epoch
-        recipe = s.recipe
-        return [switch(model, site, recipe(model, site, self.seed, self.kind), epoch, optimizer) for site in beyond]
+        sites = [site for stage in beyond for site in stage]
+        return [switch(model, site, s.recipe(model, site, self.seed), epoch, optimizer) for site in sites]
 
-    def _beyond(self, model: nn.Module, measures: Measures, epoch: int) -> list[str]:
-        """Learnable maps after the effective depth, in network order."""
-        settled: list[str] = []  # sites whose output, and all later ones, have been separated long enough
-        for site in reversed(measures.ncc):
-            if site not in self.since or epoch - self.since[site] + 1 < self.settings.patience:
+    def _beyond(self, model: nn.Module, measures: Measures, epoch: int) -> list[list[str]]:
+        """The learnable maps of each stage after the effective depth, in network order; no stage without any."""
+        settled: list[str] = []  # stages that, with all later ones, have been separated long enough
+        for stage in reversed(measures.ncc):
+            if stage not in self.since or epoch - self.since[stage] + 1 < self.settings.patience:
                 break
-            settled.insert(0, site)
-        sites, roles = model.etf_sites(), model.etf_roles()
-        return [
-            site
-            for site in settled[1:]
-            if not isinstance(sites[site], FixedLinear)
-            and (self.settings.maps == "all" or roles[site] != "classifier")
-            and bool(torch.isfinite(sites[site].weight).all())
+            settled.insert(0, stage)
+        sites = model.etf_sites()
+        open_maps = [
+            [
+                site
+                for site in measures.stages[stage]
+                if self._may_fix(model, site)
+                and not isinstance(sites[site], FixedLinear)
+                and bool(torch.isfinite(sites[site].weight).all())
+            ]
+            for stage in settled[1:]
         ]
+        return [maps for maps in open_maps if maps]
+
+    def _may_fix(self, model: nn.Module, site: str) -> bool:
+        return self.settings.maps == "all" or site != model.classifier
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "since": dict(self.since), "last_switch": self.last_switch}

@@ -1,0 +1,55 @@
+"""What policies are called in figures and tables, how they are sorted, and which of their keys mean nothing."""
+
+import re
+
+BASELINE, NO_FFN = "baseline", "no FFN"
+# A frozen control keeps a map as it stands: frames, rank and scales describe the ETF that it is not made.
+OF_ETF_ALONE = re.compile(r"frame|rank|scale")
+ORDER = [BASELINE, "last ", "frozen last", "Adaptive", "frozen at", "FFN-ETF", "frozen FFN", NO_FFN]
+
+
+def policy_label(config: dict) -> str:
+    """'baseline', 'last 2 ETF', 'Adaptive-ETF', 'FFN-ETF last 1 + head', 'frozen at switch', 'no FFN' ..."""
+    etf = config["etf"]
+    frozen = etf.get("kind") == "frozen"
+    if etf["name"] == "none":
+        return NO_FFN if _without_ffn(config) else BASELINE
+    if etf["name"] == "last_k":
+        return f"frozen last {etf.get('k')}" if frozen else f"last {etf.get('k')} ETF"
+    if etf["name"] == "adaptive":
+        return "frozen at switch" if frozen else "Adaptive-ETF"
+    if etf["name"] == "transformer_ffn":
+        head = " + head" if etf.get("classifier") else ""
+        return f"{'frozen FFN' if frozen else 'FFN-ETF'}{_blocks(etf.get('blocks', 'all'))}{head}"
+    return etf["name"]
+
+
+def policy_order(label: str) -> tuple[int, str, int]:
+    """Sort key of the labels, in the order of ORDER, numbers as numbers; others come last."""
+    rank = next((i for i, head in enumerate(ORDER) if label.startswith(head)), len(ORDER))
+    number = re.search(r"\d+", label)
+    return rank, re.sub(r"\d+", "", label), int(number[0]) if number else 0
+
+
+def meaningless(config: dict) -> set[str]:
+    """Dotted keys of the configuration that change nothing in its run."""
+    etf = config["etf"]
+    return {f"etf.{key}" for key in etf if etf.get("kind") == "frozen" and OF_ETF_ALONE.search(key)}
+
+
+def said_by_label(label: str) -> set[str]:
+    """Dotted keys outside `etf` that the label stands for: runs may differ in them as they differ in policy."""
+    return {"model.ratio"} if label == NO_FFN else set()
+
+
+def _without_ffn(config: dict) -> bool:
+    return config["model"]["name"] == "vit" and config["model"].get("ratio") == 0
+
+
+def _blocks(blocks: str | list[int]) -> str:
+    """'all' -> '', 'last1' -> ' last 1', [1, 3] -> ' 1,3'."""
+    if blocks == "all":
+        return ""
+    if isinstance(blocks, list):
+        return f" {','.join(map(str, blocks))}"
+    return " " + re.sub(r"(?<=[a-z])(?=\d)", " ", str(blocks))

@@ -1,0 +1,182 @@
+"""model=vit: a small pre-norm vision transformer (Dosovitskiy et al. 2021), the body of ETF-Transformer in
+arXiv 2412.00884. That paper publishes none of its ViT's settings; every default here is our choice."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nclab.models.base import MODELS, Classifier, ModelSettings, Probe
+
+POOLS = ("cls", "mean")
+FFN_NORMS = {"none": lambda width: nn.Identity(), "layer": nn.LayerNorm}
+
+
+@dataclass
+class ViTSettings(ModelSettings):
+    name: str = "vit"
+    patch: int = 4  # side of a square patch in pixels; must divide the image: 28, 32 or 8 pixels
+    width: int = 64  # of a token
+    heads: int = 4
+    blocks: int = 2
+    ratio: float = 4.0  # units of the feed-forward part a unit of width; 0: blocks without a feed-forward part
+    ffn_norm: str = "none"  # between the first feed-forward map and its GELU: none | layer
+    pool: str = "cls"  # what is classified: the class token | the mean over the patches' tokens
+
+    @property
+    def label(self) -> str:
+        return f"vit{self.blocks}x{self.width}" + ("" if self.ratio else "_noffn")
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention by torch's scaled_dot_product_attention.
+
+    forward(x (B, T, d), queries): output (B, queries, d) of the first `queries` tokens, which attend to all T.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, queries: int) -> Tensor:
+        q = self._split(self.q(x[:, :queries]))  # (B, heads, queries, d / heads)
+        k, v = map(self._split, self.kv(x).chunk(2, dim=-1))  # (B, heads, T, d / heads)
+        return self.out(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """x <- x + attn(norm1(x)); x <- x + ffn_out(gelu(ffn_norm(ffn_in(norm2(x))))), the second only with hidden > 0."""
+
+    def __init__(self, width: int, heads: int, hidden: int, ffn_norm: str):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.hidden = hidden
+        if hidden:
+            self.norm2 = nn.LayerNorm(width)
+            self.ffn_in = nn.Linear(width, hidden)
+            self.ffn_norm = FFN_NORMS[ffn_norm](hidden)
+            self.ffn_out = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor, tokens: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """(B, T, d) -> the first `tokens` tokens (B, tokens, d) and every intermediate of theirs."""
+        made = {"attn": self.attn(self.norm1(x), tokens)}
+        x = x[:, :tokens] + made["attn"]
+        if self.hidden:
+            made["norm2"] = self.norm2(x)
+            made["ffn_in"] = self.ffn_in(made["norm2"])  # (B, tokens, hidden)
+            made["act"] = functional.gelu(self.ffn_norm(made["ffn_in"]))  # (B, tokens, hidden)
+            made["ffn_out"] = self.ffn_out(made["act"])
+            x = x + made["ffn_out"]
+        return x, made
+
+
+class ViT(Classifier):
+    """x (B, ch, h, w) -> patches -> tokens (B, T, d) with learnt positions -> block1 ... blockL -> norm -> head (B, C).
+
+    Features, all on the token that is classified (pool=mean: the mean over tokens): for each block block1.attn,
+    block1.norm2, block1.ffn_in (B, ratio d), block1.act, block1.ffn_out and block1, the block's output after both
+    residual sums; then norm, the classifier's input.
+
+    With a class token nothing after the last block reads another token, so that block makes its outputs for that one
+    alone: the same function and gradient, at a fraction of the work.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        num_classes: int,
+        patch: int = 4,
+        width: int = 64,
+        heads: int = 4,
+        blocks: int = 2,
+        ratio: float = 4.0,
+        ffn_norm: str = "none",
+        pool: str = "cls",
+    ):
+        super().__init__()
+        for key, value in (("patch", patch), ("width", width), ("heads", heads), ("blocks", blocks)):
+            if value < 1:
+                raise ValueError(f"model.{key} must be at least 1, got {value}")
+        channels, *sides = shape
+        if any(side % patch for side in sides):
+            valid = ", ".join(str(p) for p in range(1, min(sides) + 1) if not any(side % p for side in sides))
+            raise ValueError(f"model.patch must divide the image of {sides[0]} x {sides[1]}: {valid}; got {patch}")
+        if width % heads:
+            raise ValueError(f"model.heads must divide model.width, got {heads} heads and width {width}")
+        if not 0 <= ratio < float("inf") or 0 < ratio * width < 1:
+            raise ValueError(f"model.ratio must be 0 (no feed-forward part) or give at least one unit, got {ratio}")
+        for key, value, valid in (("ffn_norm", ffn_norm, FFN_NORMS), ("pool", pool, POOLS)):
+            if value not in valid:
+                raise ValueError(f"unknown model.{key} '{value}'; valid: {', '.join(valid)}")
+        self.num_classes = num_classes
+        self.patch, self.pool, self.ratio = patch, pool, ratio
+        self.blocks = blocks
+        tokens = sides[0] // patch * (sides[1] // patch)
+        self.embed = nn.Linear(channels * patch**2, width)
+        self.cls = nn.Parameter(torch.empty(1, 1, width)) if pool == "cls" else None
+        self.position = nn.Parameter(torch.empty(1, tokens, width))
+        for i in range(1, blocks + 1):
+            setattr(self, f"block{i}", Block(width, heads, round(ratio * width), ffn_norm))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, num_classes)
+        for parameter in (self.cls, self.position):
+            if parameter is not None:
+                nn.init.trunc_normal_(parameter, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        p = self.patch
+        patches = x.unfold(2, p, p).unfold(3, p, p).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)  # (B, T, ch p p)
+        x = self.embed(patches) + self.position  # (B, T, d)
+        if self.cls is not None:
+            x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1)
+        classified: Callable[[Tensor], Tensor] = (lambda t: t[:, 0]) if self.pool == "cls" else (lambda t: t.mean(1))
+        features = {}
+        for i in range(1, self.blocks + 1):
+            tokens = 1 if self.pool == "cls" and i == self.blocks else x.shape[1]
+            x, made = getattr(self, f"block{i}")(x, tokens)
+            features |= {f"block{i}.{name}": classified(t) for name, t in made.items()}
+            features[f"block{i}"] = classified(x)  # (B, d)
+        features["norm"] = classified(self.norm(x))
+        return self.head(features["norm"]), features
+
+    def etf_roles(self) -> dict[str, str]:
+        maps = [f"block{i}.{role}" for i in range(1, self.blocks + 1) for role in ("ffn_in", "ffn_out") if self.ratio]
+        return {**{site: site.partition(".")[2] for site in maps}, "head": "classifier"}
+
+    def probes(self, kind: str) -> list[Probe]:
+        first = {"linear": "ffn_in", "activation": "act"}[kind]
+        points = []
+        for block in (f"block{i}" for i in range(1, self.blocks + 1)):
+            points.append(Probe(f"{block}.attn", f"{block}.attn", "attention"))
+            stage = (f"{block}.ffn_in", f"{block}.ffn_out") if self.ratio else ()
+            for layer, site in zip((f"{block}.{first}", f"{block}.ffn_out"), stage, strict=bool(stage)):
+                points.append(Probe(layer, layer, self.etf_roles()[site], site))
+            points.append(Probe(block, block, "block", stage=stage))
+        points.append(Probe("norm", "norm", "classifier_input"))
+        return [*points, Probe("head", "logits", "classifier", "head", ("head",))]
+
+    def inputs(self) -> dict[str, str]:
+        read = {"ffn_in": "norm2", "ffn_out": "act"}
+        maps = {
+            site: f"{site.partition('.')[0]}.{read[role]}" for site, role in self.etf_roles().items() if role in read
+        }
+        return {**maps, "head": "norm"}
+
+
+@MODELS.add("vit", ViTSettings)
+def build_vit(settings: ViTSettings, shape: tuple[int, int, int], num_classes: int) -> ViT:
+    s = settings
+    return ViT(shape, num_classes, s.patch, s.width, s.heads, s.blocks, s.ratio, s.ffn_norm, s.pool)
