@@ -3,17 +3,26 @@ PY := .venv/bin/python
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export PYTHONUNBUFFERED := 1
 
-# Variables of the figures: make figure1 DATASET=mnist SEEDS=0,1 EPOCHS=30
-DATASET ?= fashion_mnist
-SEEDS ?= 0,1,2
-EPOCHS ?= 400
+# Size of make paper and its parts: smoke (digits, minutes), cpu (Fashion-MNIST, an evening), paper (400 epochs, a GPU)
+PROFILE ?= cpu
+# Instead of the profile's own: make figure1 DATASET=mnist SEEDS=0,1 EPOCHS=30
+DATASET ?=
+SEEDS ?=
+EPOCHS ?=
+# Runs side by side; empty: as many as there are free cores, at most 8
+JOBS ?=
 OUTPUT ?= outputs
+# Further keys of all runs: make figure1 ARGS="optimizer.lr=0.02"
 ARGS ?=
-# Further keys of the policy alone: make figure2 ETF="etf.threshold=0.95"
+# Further keys of the runs with a policy: make figure2 ETF="etf.threshold=0.95"
 ETF ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train test lint bench figure1 figure2 clean
+PARTS := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
+PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) \
+	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) \
+	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
+.PHONY: help setup demo train test lint bench paper $(PARTS) claims clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9_-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -42,20 +51,14 @@ demo: setup  ## digits, five policies, three seeds: figures and a table in two m
 train: setup  ## one run: make train ARGS="dataset=mnist5k etf=last_k etf.k=2"
 	$(PY) -m nclab.train $(ARGS)
 
-figure1: setup  ## baseline against 1, 2, 3 fixed last layers: DATASET= SEEDS= EPOCHS=
-	$(PY) scripts/fetch_data.py $(DATASET)
-	$(PY) -m nclab.train --multirun experiment=figure1 $(SWEEP) etf=none
-	$(PY) -m nclab.train --multirun experiment=figure1 $(SWEEP) etf=last_k etf.k=1,2,3 $(ETF)
-	$(PY) scripts/figure1.py $(OUTPUT)/figure1 $(SELECT) --out $(OUTPUT)/figures/figure1_$(DATASET)
+paper: setup  ## every figure and table, restartable: PROFILE=smoke|cpu|paper
+	$(PLAN)
 
-figure2: setup  ## baseline against Adaptive-ETF: DATASET= SEEDS= EPOCHS=
-	$(PY) scripts/fetch_data.py $(DATASET)
-	$(PY) -m nclab.train --multirun experiment=figure1 $(SWEEP) etf=none
-	$(PY) -m nclab.train --multirun experiment=figure2 $(SWEEP) $(ETF)
-	$(PY) scripts/figure2.py $(OUTPUT)/figure1 $(OUTPUT)/figure2 $(SELECT) --out $(OUTPUT)/figures/figure2_$(DATASET)
+$(PARTS): setup  ## (figure1 to 4, table1, table2, controls, controls_vit) one part: PROFILE= DATASET= SEEDS= EPOCHS=
+	$(PLAN) $@
 
-SWEEP = dataset=$(DATASET) seed=$(SEEDS) epochs=$(EPOCHS) output_root=$(OUTPUT) $(ARGS)
-SELECT = --dataset $(DATASET) --seeds $(SEEDS) --epochs $(EPOCHS)
+claims: setup  ## judge the claims of conf/claims.yaml by the runs that are there: a page in OUTPUT/report
+	$(PY) scripts/claims.py $(OUTPUT) --figures $(OUTPUT)/figures --out $(OUTPUT)/report
 
 bench: setup  ## measure the cost of measuring, as ratios in one run
 	$(PY) scripts/bench_measure.py

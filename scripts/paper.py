@@ -1,0 +1,89 @@
+"""Everything behind a paper: train what is not trained yet, several runs side by side, and draw its figures and tables.
+
+    python scripts/paper.py --profile smoke                 all parts on digits, minutes
+    python scripts/paper.py figure3 --profile cpu           one part
+    python scripts/paper.py figure1 --dataset mnist --seeds 0,1 --epochs 30
+
+Parts and profiles are in conf/plan/. Stop it anywhere: the same command goes on, and repeats no finished run.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from nclab import analysis
+from nclab.analysis import AnalysisError, load_runs, save_figure, save_table
+from nclab.config import ConfigError
+from nclab.data import MissingDataError
+from nclab.plan import Part, Plan
+from nclab.sweep import default_jobs, run_all
+from nclab.train import BAD_INPUT, CONF, FAILED, INTERRUPTED
+
+TABLES = ("table1", "table2", "variants")  # over all datasets; the others are figures, one a dataset
+PACKAGED = ("digits", "mnist5k")  # nothing to fetch
+
+
+def main() -> int:
+    args = _arguments()
+    try:
+        overrides = [*args.override, f"output_root={args.output}", *([f"epochs={args.epochs}"] if args.epochs else [])]
+        plan = Plan(CONF, args.plan)
+        parts = plan.resolve(args.parts, args.profile, args.dataset, args.seeds, overrides, args.policy)
+        fetch = sorted({part.dataset for part in parts} - {*PACKAGED})
+        if fetch and subprocess.run([sys.executable, "scripts/fetch_data.py", *fetch]).returncode:
+            return FAILED
+        configs = {config.folder: config for part in parts for config in part.configs}
+        # Seed by seed: a sweep that is stopped has whole seeds to show.
+        outcomes = run_all(sorted(configs.values(), key=lambda config: config.seed), args.jobs or default_jobs())
+        drawn = _draw(parts, Path(args.output) / "figures")
+    except (ConfigError, MissingDataError, AnalysisError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    print(*drawn, sep="\n")
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed:
+        print(f"FAILED {outcome.folder}: {outcome.error}", file=sys.stderr)
+    return FAILED if failed else 0
+
+
+def _draw(parts: list[Part], out: Path) -> list[Path]:
+    """A figure a part and dataset, a table a part over all its datasets, of finished runs."""
+    paths = []
+    tables: dict[tuple[str, str], list[Path]] = {}
+    for part in parts:
+        if part.draw in TABLES:
+            tables.setdefault((part.name, part.draw), []).extend(part.finished)
+        else:
+            figure, table = getattr(analysis, part.draw)(load_runs(part.finished))
+            paths += save_figure(figure, table, out / f"{part.name}_{part.dataset}")
+    for (name, draw), folders in tables.items():
+        table, caption = getattr(analysis, draw)(load_runs(folders))
+        paths += save_table(table, out / name, caption)
+    return paths
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("words", nargs="*", metavar="PART|KEY=VALUE",
+        help="figure1 ... table2, controls, controls_vit (none: all); further keys of all runs")  # fmt: skip
+    add("--plan", default="paper", help="file in conf/plan/ (paper)")
+    add("--profile", default="cpu", help="smoke, cpu or paper (cpu)")
+    add("--dataset", type=lambda text: text.split(","), help="instead of the profile's: mnist,cifar10")
+    add("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], help="instead of the profile's: 0,1,2")
+    add("--epochs", type=int, help="instead of the profile's")
+    add("--jobs", type=int, help=f"runs side by side (here {default_jobs()})")
+    add("--output", default="outputs", help="output_root of all runs; pictures land in OUTPUT/figures (outputs)")
+    add("--policy", action="append", default=[], metavar="KEY=VALUE", help="key of every run with an ETF policy")
+    args = parser.parse_intermixed_args()
+    args.override = [word for word in args.words if "=" in word]
+    args.parts = [word for word in args.words if "=" not in word]
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Plans: the runs behind the figures and tables of a paper, in profiles of several sizes (conf/plan/NAME.yaml)."""
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from nclab.config import ConfigError, RunConfig, typed
+
+
+@dataclass(frozen=True)
+class Part:
+    """One figure or table (`draw`) of one dataset, and the runs that it needs."""
+
+    name: str
+    dataset: str
+    draw: str
+    configs: list[RunConfig]
+
+    @property
+    def finished(self) -> list[Path]:
+        """Folders of its finished runs."""
+        return [config.folder for config in self.configs if (config.folder / "DONE").exists()]
+
+
+class Plan:
+    """Reads conf/plan/NAME.yaml. Raises ConfigError for a file that is none, unknown parts and profiles."""
+
+    def __init__(self, conf: Path, name: str):
+        self.conf = conf
+        valid = sorted(file.stem for file in (conf / "plan").glob("*.yaml"))
+        if name not in valid:
+            raise ConfigError(f"unknown plan '{name}'; valid: {', '.join(valid)}")
+        tree = yaml.safe_load((conf / "plan" / f"{name}.yaml").read_text())
+        self.parts: dict[str, dict[str, Any]] = tree["parts"]
+        self.profiles: dict[str, dict[str, Any]] = tree["profiles"]
+
+    def resolve(
+        self,
+        parts: list[str],
+        profile: str,
+        datasets: list[str] | None = None,
+        seeds: list[int] | None = None,
+        overrides: list[str] | None = None,
+        policy_overrides: list[str] | None = None,
+    ) -> list[Part]:
+        """The checked runs of the named parts (none: all) on every dataset of the profile.
+
+        datasets and seeds take the place of the profile's; `overrides` are further keys of every run,
+        `policy_overrides` of the runs with a policy (etf=none has no keys). A run that several parts need is one
+        object in each of them.
+        """
+        for kind, asked, valid in (("part", parts, self.parts), ("profile", [profile], self.profiles)):
+            unknown = [name for name in asked if name not in valid]
+            if unknown:
+                raise ConfigError(f"unknown {kind} '{unknown[0]}'; valid: {', '.join(valid)}")
+        size = self.profiles[profile]
+        seeds = seeds or size["seeds"]
+        known: dict[tuple[str, ...], list[RunConfig]] = {}  # keys of a run -> its configuration with every seed
+        found = []
+        with initialize_config_dir(version_base="1.3", config_dir=str(self.conf)):
+            for dataset, name in product(datasets or size["datasets"], parts or self.parts):
+                part = self.parts[name]
+                own: list[RunConfig] = []
+                for run in (run for line in part["runs"] for run in _expand(line)):
+                    of_policy = [] if "etf=none" in run else policy_overrides or []
+                    keys = (f"dataset={dataset}", *size[part["model"]].split(), *run, "threads=1")
+                    keys += (*(overrides or []), *of_policy)
+                    if keys not in known:
+                        known[keys] = _with_seeds(_composed([*keys, f"seed={min(seeds)}"]), seeds)
+                    own += known[keys]
+                found.append(Part(name, dataset, part["draw"], own))
+        return found
+
+
+def _expand(line: str) -> list[tuple[str, ...]]:
+    """Every run of a line: 'a=1 b=2,3' -> (a=1, b=2), (a=1, b=3)."""
+    choices = []
+    for word in line.split():
+        key, _, values = word.partition("=")
+        choices.append([f"{key}={value}" for value in values.split(",")])
+    return list(product(*choices))
+
+
+def _with_seeds(config: RunConfig, seeds: list[int]) -> list[RunConfig]:
+    """Copies that differ in the seed alone: composing takes a tenth of a second, and a paper has a thousand runs."""
+    return [replace(deepcopy(config), seed=seed) for seed in seeds]
+
+
+def _composed(keys: list[str]) -> RunConfig:
+    try:
+        return typed(compose("train", keys))
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        raise ConfigError(f"{reason} (in: {' '.join(keys)})") from None

@@ -1,0 +1,136 @@
+"""Plans and sweeps: which runs stand behind a figure, and that none is lost, doubled or repeated."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nclab import analysis
+from nclab.config import ConfigError
+from nclab.data import DATASETS
+from nclab.plan import Plan
+from nclab.sweep import run_all
+from nclab.train import CONF
+
+REPOSITORY = Path(__file__).parents[1]
+SMALL = ["dataset.train_size=200", "dataset.test_size=100", "checkpoint_seconds=0"]
+
+
+def resolve(*parts: str, profile: str = "smoke", **how):
+    return Plan(CONF, "paper").resolve(list(parts), profile, **how)
+
+
+@pytest.mark.parametrize("name", [file.stem for file in sorted((CONF / "plan").glob("*.yaml"))])
+def test_every_profile_of_every_plan_is_a_set_of_checked_runs(name):
+    plan = Plan(CONF, name)
+    assert list(plan.profiles) == ["smoke", "cpu", "paper"]
+    for profile, size in plan.profiles.items():
+        assert set(size["datasets"]) <= set(DATASETS.names())
+        parts = plan.resolve([], profile, seeds=[0], datasets=size["datasets"][:1])
+        assert [part.name for part in parts] == list(plan.parts)
+        assert all(part.configs and hasattr(analysis, part.draw) for part in parts)
+
+
+def test_the_papers_runs_are_those_of_the_paper():
+    figure1, figure3 = (part.configs for part in resolve("figure1", "figure3", profile="paper", datasets=["mnist"]))
+    assert {(c.etf.label, c.seed) for c in figure1} == {
+        (label, seed) for label in ("none", "last1", "last2", "last3") for seed in range(5)
+    }
+    assert {(c.model.depth, c.model.width, c.epochs, c.dataset.name) for c in figure1} == {(5, 400, 400, "mnist")}
+    assert {(c.model.blocks, c.etf.label) for c in figure3} == {
+        (blocks, label) for blocks in (1, 2, 3, 4) for label in ("none", "ffn_all")
+    }
+
+
+def test_runs_that_several_parts_need_are_trained_once():
+    parts = resolve()
+    folders = [config.folder for part in parts for config in part.configs]
+    assert len(set(folders)) < len(folders)
+    by_folder = {}
+    for part in parts:
+        for config in part.configs:
+            assert by_folder.setdefault(config.folder, config) is config
+
+
+def test_own_choices_take_the_place_of_the_profiles():
+    (part,) = resolve(
+        "figure2",
+        datasets=["mnist5k"],
+        seeds=[7],
+        overrides=["epochs=12", "output_root=/nowhere"],
+        policy_overrides=["etf.threshold=0.5"],
+    )
+    baseline, adaptive = part.configs
+    assert (baseline.etf.name, adaptive.etf.name, adaptive.etf.threshold) == ("none", "adaptive", 0.5)
+    assert {(c.dataset.name, c.seed, c.epochs, c.threads) for c in part.configs} == {("mnist5k", 7, 12, 1)}
+    assert baseline.folder.is_relative_to("/nowhere")
+    assert part.finished == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: resolve("figure9"), "unknown part 'figure9'; valid: figure1, figure2"),
+        (lambda: resolve(profile="huge"), "unknown profile 'huge'; valid: smoke, cpu, paper"),
+        (lambda: Plan(CONF, "pape"), "unknown plan 'pape'; valid: paper"),
+        (lambda: resolve("figure1", datasets=["mnits"]), r"mnits.*\(in: dataset=mnits"),
+        (lambda: resolve("figure1", overrides=["epochs=0"]), r"epochs must be at least 1 .*got 0 \(in: "),
+        (lambda: resolve("figure1", overrides=["model.heads=2"]), "Could not override 'model.heads'"),
+        (lambda: run_all([], 0), "jobs must be at least 1, got 0"),
+    ],
+)
+def test_wrong_choices_are_refused(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()
+
+
+def test_a_sweep_runs_what_is_not_finished_and_reports_what_failed(tmp_path, capfd):
+    def configs(*more):
+        keys = [*SMALL, f"output_root={tmp_path}", "epochs=2", *more]
+        return resolve("figure1", seeds=[0], overrides=keys)[0].configs
+
+    good, bad = configs(), configs("optimizer.lr=1e30", "model.norm=none")
+    outcomes = run_all([*good[:2], bad[0]], jobs=2)
+    assert {o.folder for o in outcomes} == {good[0].folder, good[1].folder, bad[0].folder}
+    assert [o.folder for o in outcomes if o.error] == [bad[0].folder]
+    assert "diverged in epoch 1" in next(o.error for o in outcomes if o.error)
+    stamp = (good[0].folder / "summary.json").stat().st_mtime_ns
+    assert [o.folder for o in run_all(good[:3], jobs=2)] == [good[2].folder]
+    assert (good[0].folder / "summary.json").stat().st_mtime_ns == stamp
+    assert run_all(good[:3], jobs=2) == []
+    out = capfd.readouterr().out
+    assert "3 runs, 2 finished before, 1 to do" in out
+    assert f"FAILED {bad[0].folder}: training diverged" in out
+
+
+def paper(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "scripts/paper.py", *arguments]
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_make_paper_goes_on_after_ctrl_c_and_after_kill_9_and_leaves_no_orphan(tmp_path):
+    arguments = ("figure2", "--profile", "smoke", "--seeds", "0", "--epochs", "60", "--output", str(tmp_path))
+    arguments += ("--jobs", "2", *SMALL)
+    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        before = sum(log.stat().st_size for log in tmp_path.glob("*/*/metrics.csv"))
+        process = paper(*arguments)
+        deadline = time.monotonic() + 120
+        while sum(log.stat().st_size for log in tmp_path.glob("*/*/metrics.csv")) < before + 5000:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.kill(process.pid, number)
+        process.communicate(timeout=60)  # ends when its workers, which hold its output open, have ended too
+        assert process.returncode == code
+        assert len(list(tmp_path.glob("*/*/DONE"))) < 2
+    again = paper(*arguments)
+    _, errors = again.communicate(timeout=240)
+    assert again.returncode == 0, errors
+    resumes = [log.read_text().count('"resume"') for log in tmp_path.glob("*/*/events.jsonl")]
+    assert len(resumes) == len(list(tmp_path.glob("*/*/DONE"))) == 2
+    assert sum(resumes) >= 2
+    assert (tmp_path / "figures" / "figure2_digits.png").stat().st_size > 10_000
