@@ -1,0 +1,58 @@
+"""Judge the ledger of claims from run folders; write one HTML page and the same as Markdown.
+
+python scripts/claims.py outputs --out outputs/report
+python scripts/claims.py outputs --dataset fashion_mnist --epochs 30 --figures outputs/figures
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from nclab.analysis.claims import judge
+from nclab.analysis.cli import Parser
+from nclab.analysis.ledger import load_ledger
+from nclab.analysis.report import effect_text, make_report, write_report
+from nclab.analysis.runs import AnalysisError, load_runs
+from nclab.analysis.tables import text_table
+
+LEDGER = Path(__file__).parents[1] / "conf" / "claims.yaml"
+FIGURES = Path("outputs/figures")
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("folders", nargs="+", type=Path, metavar="FOLDER", help="run folder, experiment folder or output root")
+    add("--ledger", type=Path, default=LEDGER, help="the claims (conf/claims.yaml)")
+    add("--dataset", help="only runs on this dataset")
+    add("--epochs", type=int, help="only runs of this many epochs")
+    add("--figures", type=Path, help=f"figures and tables to show ({FIGURES}, if it is there)")
+    add("--out", type=Path, default=Path("outputs/report"), help="where to write (outputs/report)")
+    args = parser.parse_args()
+    figures = args.figures or (FIGURES if FIGURES.is_dir() else None)
+    try:
+        claims = load_ledger(args.ledger)
+        runs = load_runs(args.folders, args.dataset, epochs=args.epochs, finished_only=False)
+        if not any(run.finished for run in runs):
+            raise AnalysisError(f"{len(runs)} runs there, none finished")
+        if figures and not figures.is_dir():
+            raise AnalysisError(f"no such folder: {figures}")
+        if figures and figures.resolve() == args.out.resolve():
+            raise AnalysisError(f"--out must not be the folder of the figures, {figures}: the report would show itself")
+        judgements = judge(claims, runs)
+        report = make_report(judgements, runs, figures)
+        paths = write_report(report, args.out)
+    except (AnalysisError, OSError) as error:
+        parser.error(str(error))
+    unfinished = [str(run.path) for run in runs if not run.finished]
+    if unfinished:
+        print(f"skipped {len(unfinished)} unfinished: {', '.join(unfinished[:5])}", file=sys.stderr)
+    rows = [(j.claim.id, j.where, j.verdict, effect_text(j), str(len(j.seeds))) for j in judgements]
+    print(text_table(pd.DataFrame(rows, columns=["claim", "setting", "verdict", "effect [95 % interval]", "seeds"])))
+    print("", ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items()), *paths, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The picture of a claim: one line a setting with mean, 95 % interval and every seed."""
+
+import io
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nclab.analysis.claims import Judgement
+from nclab.analysis.drawing import style
+from nclab.analysis.ledger import Claim
+from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH
+
+WIDTH = 4.6  # inches: narrow enough to be read on a phone
+# Verdicts differ in shape as well as in colour (Okabe and Ito's blue and vermilion).
+MARKERS = {
+    HOLDS: {"marker": "o", "color": "#0072B2"},
+    FAILS: {"marker": "X", "color": "#D55E00"},
+    NOT_ENOUGH: {"marker": "o", "color": "0.35", "markerfacecolor": "white"},
+}
+LEGEND = "● holds, ✖ fails, ○ not enough runs; ticks: seeds; arrows: the interval goes on; dashed: what decides"
+
+
+def draw_effects(claim: Claim, judgements: list[Judgement]) -> bytes | None:
+    """PNG of the judgements of one claim that have a number; None if none has. The same numbers give the same bytes."""
+    shown = [judgement for judgement in judgements if judgement.estimate]
+    if not shown:
+        return None
+    with style():
+        figure = Figure(figsize=(WIDTH, 0.62 + 0.42 * len(shown)), layout="constrained")
+        axes = figure.subplots()
+        lines = decisive(claim)
+        low, high = _limits(shown, lines)
+        for line in lines:
+            axes.axvline(
+                line, color="0.45", lw=0.8, ls="-" if claim.rule.paired and line == 0 else (0, (4, 2)), zorder=1
+            )
+        for row, judgement in enumerate(shown):
+            _line(axes, judgement, -row, low, high)
+        axes.set(xlim=(low, high), ylim=(-len(shown) + 0.55, 0.75), yticks=[])
+        axes.set_xlabel(axis_label(claim))
+        axes.spines["left"].set_visible(False)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def decisive(claim: Claim) -> list[float]:
+    """The values at which the verdict turns, and 0 of a difference."""
+    return {
+        "not_lower": [-claim.margin, 0.0],
+        "higher": [0.0, claim.margin],
+        "lower": [-claim.margin, 0.0],
+        "at_least": [claim.threshold],
+        "equals": [claim.threshold - claim.margin, claim.threshold + claim.margin],
+    }[claim.kind]
+
+
+def axis_label(claim: Claim) -> str:
+    """'test accuracy, treatment − baseline (points)'."""
+    sides = ", treatment − baseline" if claim.rule.paired else ""
+    return f"{claim.statistic.name.replace('_', ' ')}{sides} ({claim.statistic.unit})"
+
+
+def _limits(shown: list[Judgement], lines: list[float]) -> tuple[float, float]:
+    """Seeds and decisive values are inside, intervals as far as twice their span: those of two seeds are 9 sd wide."""
+    points = [*lines, *(value for judgement in shown for value in judgement.estimate.values)]
+    low, high = min(points), max(points)
+    span = high - low or 1.0
+    ends = [end for j in shown for end in (j.estimate.low, j.estimate.high) if low - span <= end <= high + span]
+    low, high = min([low, *ends]), max([high, *ends])
+    return low - 0.06 * span, high + 0.06 * span
+
+
+def _line(axes: Axes, judgement: Judgement, height: float, low: float, high: float) -> None:
+    e, look = judgement.estimate, MARKERS[judgement.verdict]
+    if math.isfinite(e.low):
+        axes.plot([max(e.low, low), min(e.high, high)], [height] * 2, color=look["color"], lw=1.4, zorder=2)
+        beyond = ((e.low < low, low, "<"), (e.high > high, high, ">"))
+        for is_beyond, at, arrow in beyond:
+            if is_beyond:
+                axes.plot(at, height, arrow, color=look["color"], ms=5, clip_on=False, zorder=3)
+    axes.plot(e.values, [height] * e.n, "|", color=look["color"], ms=7, mew=0.9, zorder=3)
+    axes.plot(e.mean, height, ls="", ms=6, mew=1.2, zorder=4, **look)
+    where = axes.get_yaxis_transform()
+    ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # the lines behind stop at the words
+    axes.annotate(judgement.where, (0, height), (2, 7), where, "offset points", fontsize=7, color="0.2", bbox=ground)

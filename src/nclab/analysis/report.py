@@ -1,0 +1,202 @@
+"""The report on judged claims: one self-contained HTML page, and the same as Markdown with its pictures beside it."""
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from nclab.analysis.claims import Judgement, has_diverged
+from nclab.analysis.effects import LEGEND, axis_label, draw_effects
+from nclab.analysis.gallery import Picture, Table, find_pictures, find_tables
+from nclab.analysis.ledger import Claim, condition_text
+from nclab.analysis.runs import Run
+from nclab.analysis.verdict import FAILS, HOLDS, KINDS, NOT_ENOUGH, estimate, number
+
+SIGNS = {HOLDS: "✔", FAILS: "✘", NOT_ENOUGH: "?"}  # not by colour alone
+TITLE = "Intermediate neural collapse with simplex ETFs: the ledger of claims"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A judgement as text."""
+
+    verdict: str
+    where: str
+    treatment: str
+    baseline: str
+    effect: str
+    d_z: str
+    seeds: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A claim as text, with its picture."""
+
+    claim: Claim
+    test: str
+    sides: list[tuple[str, str]]
+    rows: list[Row]
+    picture: bytes | None
+    axis: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that both forms of the report show."""
+
+    title: str
+    facts: list[tuple[str, str]]
+    counts: dict[str, int]
+    rules: list[tuple[str, str]]
+    sections: list[Section]
+    pictures: list[Picture]
+    tables: list[Table]
+    legend: str = LEGEND
+
+
+def make_report(judgements: list[Judgement], runs: list[Run], figures: Path | None = None) -> Report:
+    """The report on `judgements`, which come in the order of the ledger; `runs` are those they were made from,
+    unfinished ones included."""
+    by_claim: dict[str, list[Judgement]] = {}
+    for judgement in judgements:
+        by_claim.setdefault(judgement.claim.id, []).append(judgement)
+    counts = Counter(judgement.verdict for judgement in judgements)
+    kinds = dict.fromkeys(judgement.claim.kind for judgement in judgements)
+    return Report(
+        title=TITLE,
+        facts=_facts(runs),
+        counts={verdict: counts[verdict] for verdict in SIGNS},
+        rules=[(KINDS[kind].name, KINDS[kind].rule) for kind in kinds],
+        sections=[_section(group) for group in by_claim.values()],
+        pictures=find_pictures(figures) if figures else [],
+        tables=find_tables(figures) if figures else [],
+    )
+
+
+def write_report(report: Report, out: Path) -> list[Path]:
+    """Write OUT/index.html, OUT/report.md and the pictures the latter links to; the same runs give the same bytes."""
+    page, text = out / "index.html", out / "report.md"
+    for section in report.sections:
+        if section.picture:
+            _write(out / "effects" / f"{section.claim.id}.png", section.picture)
+    for picture in report.pictures:
+        _write(out / "figures" / picture.path.name, picture.data)
+    _write(page, _render("report.html", report, escape=True))
+    _write(text, _render("report.md", report, escape=False))
+    return [page, text]
+
+
+def effect_text(judgement: Judgement) -> str:
+    """'+0.12 [-0.20, +0.43] points', without interval where there is no spread; a dash for what is not known."""
+    e, signed = judgement.estimate, judgement.claim.rule.paired
+    if not e:
+        return "–"
+    ends = f" [{number(e.low, signed)}, {number(e.high, signed)}]" if e.low < e.high else ""
+    return f"{number(e.mean, signed)}{ends} {judgement.claim.statistic.unit}"
+
+
+def _section(judgements: list[Judgement]) -> Section:
+    claim = judgements[0].claim
+    sides = [("treatment", claim.treatment), ("baseline", claim.baseline)] if claim.baseline else []
+    sides = sides or [("runs", claim.treatment)]
+    return Section(
+        claim=claim,
+        test=claim.rule.written.format(margin=claim.margin, threshold=claim.threshold, unit=claim.statistic.unit),
+        sides=[(name, condition_text(conditions)) for name, conditions in sides],
+        rows=[_row(judgement) for judgement in judgements],
+        picture=draw_effects(claim, judgements),
+        axis=axis_label(claim),
+    )
+
+
+def _row(judgement: Judgement) -> Row:
+    e = judgement.estimate
+    return Row(
+        verdict=judgement.verdict,
+        where=judgement.where,
+        treatment=_spread(judgement.treatment),
+        baseline=_spread(judgement.baseline),
+        effect=effect_text(judgement),
+        d_z=number(e.d_z) if e and judgement.claim.rule.paired else "–",
+        seeds=f"{len(judgement.seeds)} ({', '.join(map(str, judgement.seeds))})" if judgement.seeds else "0",
+        reason="; ".join(part for part in (judgement.reason, judgement.note) if part),
+    )
+
+
+def _spread(values: tuple[float, ...]) -> str:
+    """'88.31 ± 1.55', mean and sample standard deviation over seeds."""
+    if not values:
+        return "–"
+    e = estimate(list(values))
+    return number(e.mean) + (f" ± {number(e.sd)}" if e.n > 1 else "")
+
+
+def _facts(runs: list[Run]) -> list[tuple[str, str]]:
+    """When, where and with what the runs were made. The date is the newest run's: now is not a property of the runs."""
+    finished = [run for run in runs if run.finished]
+    times = [event["time"] for run in finished for event in run.events[-1:] if "time" in event]
+    diverged = sum(has_diverged(run) for run in runs)
+    others = len(runs) - len(finished) - diverged
+    left_out = [f"{count} {what}" for count, what in ((diverged, "diverged"), (others, "unfinished")) if count]
+    return [
+        ("newest run", f"{datetime.fromtimestamp(max(times), UTC):%Y-%m-%d}" if times else "not recorded"),
+        ("runs", f"{len(finished)} finished" + "".join(f", {part}" for part in left_out)),
+        ("data sets", _tally(finished, lambda run: run.config["dataset"]["name"])),
+        ("hardware", _tally(finished, lambda run: _hardware(run.summary.get("hardware") or {}))),
+        ("versions", _tally(finished, lambda run: _versions(run.summary.get("versions") or {}))),
+        ("commits", _tally(finished, lambda run: _commit(run.summary.get("commit")))),
+    ]
+
+
+def _tally(runs: Iterable[Run], what: Callable[[Run], str]) -> str:
+    """'mnist (12); digits (4)', the commonest first."""
+    counts = sorted(Counter(map(what, runs)).items(), key=lambda item: (-item[1], item[0]))
+    return "; ".join(f"{name} ({count})" for name, count in counts)
+
+
+def _hardware(hardware: dict) -> str:
+    if "gpu" in hardware:
+        return str(hardware["gpu"])
+    cores = f", {hardware['cores']} cores" if "cores" in hardware else ""
+    return f"{hardware['processor']}{cores}" if "processor" in hardware else "not recorded"
+
+
+def _versions(versions: dict) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"
+
+
+def _commit(commit: str | None) -> str:
+    if not commit:
+        return "not recorded"
+    head, dirty, _ = commit.partition("-dirty")
+    return head[:10] + dirty
+
+
+def _render(template: str, report: Report, escape: bool) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"base64": lambda data: base64.b64encode(data).decode(), "markdown": _markdown_cell}
+    return environment.get_template(template).render(report=report, signs=SIGNS)
+
+
+def _markdown_cell(text: str) -> str:
+    """Text that is neither HTML nor the end of a table's cell."""
+    marks = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "*": "\\*", "_": "\\_", "`": "\\`"}
+    return "".join(marks.get(character, character) for character in " ".join(str(text).split()))
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
