@@ -18,14 +18,14 @@ ARGS ?=
 ETF ?=
 
 .DEFAULT_GOAL := help
-PARTS := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup demo train test lint bench paper $(PARTS) claims clean
+.PHONY: help setup demo train test lint bench paper claims clean \
+	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9_-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9_ -]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: .venv/.ready  ## create .venv and install the pinned requirements
 
@@ -54,7 +54,7 @@ train: setup  ## one run: make train ARGS="dataset=mnist5k etf=last_k etf.k=2"
 paper: setup  ## every figure and table, restartable: PROFILE=smoke|cpu|paper
 	$(PLAN)
 
-$(PARTS): setup  ## (figure1 to 4, table1, table2, controls, controls_vit) one part: PROFILE= DATASET= SEEDS= EPOCHS=
+figure1 figure2 figure3 figure4 table1 table2 controls controls_vit: setup  ## one part: PROFILE= DATASET= SEEDS= EPOCHS=
 	$(PLAN) $@
 
 claims: setup  ## judge the claims of conf/claims.yaml by the runs that are there: a page in OUTPUT/report

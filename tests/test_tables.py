@@ -14,6 +14,7 @@ from nclab.analysis import (
     table1,
     table2,
     text_table,
+    variants,
 )
 
 
@@ -171,6 +172,25 @@ def test_paper_tables_say_what_is_missing(tmp_path):
         table2(load_runs([tmp_path]))
     with pytest.raises(AnalysisError, match="no run of policy 'ffn-etf'"):
         table1(load_runs([tmp_path]), ["FFN-ETF"])
+
+
+def test_variants_have_a_row_a_combination_of_settings(tmp_path):
+    for scale in (1.0, None):
+        write_run(tmp_path, FFN | {"in_scale": scale}, model=vit(2))
+    write_run(tmp_path, BASELINE, model=vit(2))
+    write_run(tmp_path, FFN | {"in_scale": None, "kind": "frozen"}, model=vit(2))
+    table, caption = variants(load_runs([tmp_path]))
+    assert sorted(map(tuple, table[["policy", "etf.in_scale"]].to_numpy())) == [
+        ("FFN-ETF", "1.0"),
+        ("FFN-ETF", "None"),
+        ("baseline", "-"),
+        ("frozen FFN", "-"),
+    ]
+    assert "Variants" in caption
+    latex = save_table(table, tmp_path / "table", caption)[2].read_text()
+    assert latex.count(r"\\") == 5
+    table, _ = variants(load_runs([tmp_path]), ["baseline"])
+    assert list(table.policy) == ["baseline"]
 
 
 def test_words_are_aligned_to_the_left_and_numbers_to_the_right():
