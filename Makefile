@@ -18,6 +18,7 @@ ARGS ?=
 ETF ?=
 
 .DEFAULT_GOAL := help
+PAPER = $(addprefix $(OUTPUT)/,figure1 figure2 figure3 controls controls_vit)
 PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
@@ -58,7 +59,8 @@ figure1 figure2 figure3 figure4 table1 table2 controls controls_vit: setup  ## o
 	$(PLAN) $@
 
 claims: setup  ## judge the claims of conf/claims.yaml by the runs that are there: a page in OUTPUT/report
-	$(PY) scripts/claims.py $(OUTPUT) --figures $(OUTPUT)/figures --out $(OUTPUT)/report
+	$(PY) scripts/claims.py $(or $(wildcard $(PAPER)),$(OUTPUT)) $(if $(wildcard $(OUTPUT)/figures),--figures $(OUTPUT)/figures) \
+		--out $(OUTPUT)/report
 
 bench: setup  ## measure the cost of measuring, as ratios in one run
 	$(PY) scripts/bench_measure.py

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nclab import analysis
 from nclab.analysis import AnalysisError, load_runs, save_figure, save_table
+from nclab.analysis.cli import Parser, integers, names
 from nclab.config import ConfigError
 from nclab.data import MissingDataError
 from nclab.plan import Part, Plan
@@ -21,60 +22,69 @@ from nclab.sweep import default_jobs, run_all
 from nclab.train import BAD_INPUT, CONF, FAILED, INTERRUPTED
 
 TABLES = ("table1", "table2", "variants")  # over all datasets; the others are figures, one a dataset
+FETCH = Path(__file__).with_name("fetch_data.py")
 PACKAGED = ("digits", "mnist5k")  # nothing to fetch
 
 
 def main() -> int:
     args = _arguments()
     try:
-        overrides = [*args.override, f"output_root={args.output}", *([f"epochs={args.epochs}"] if args.epochs else [])]
+        overrides = [
+            *args.override,
+            f"output_root={args.output}",
+            *([] if args.epochs is None else [f"epochs={args.epochs}"]),
+        ]
         plan = Plan(CONF, args.plan)
         parts = plan.resolve(args.parts, args.profile, args.dataset, args.seeds, overrides, args.policy)
         fetch = sorted({part.dataset for part in parts} - {*PACKAGED})
-        if fetch and subprocess.run([sys.executable, "scripts/fetch_data.py", *fetch]).returncode:
+        if fetch and subprocess.run([sys.executable, FETCH, *fetch]).returncode:
             return FAILED
         configs = {config.folder: config for part in parts for config in part.configs}
         # Seed by seed: a sweep that is stopped has whole seeds to show.
-        outcomes = run_all(sorted(configs.values(), key=lambda config: config.seed), args.jobs or default_jobs())
-        drawn = _draw(parts, Path(args.output) / "figures")
-    except (ConfigError, MissingDataError, AnalysisError) as error:
+        outcomes = run_all(
+            sorted(configs.values(), key=lambda config: config.seed), default_jobs() if args.jobs is None else args.jobs
+        )
+    except (ConfigError, MissingDataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return INTERRUPTED
-    print(*drawn, sep="\n")
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
-    for outcome in failed:
-        print(f"FAILED {outcome.folder}: {outcome.error}", file=sys.stderr)
-    return FAILED if failed else 0
+    failures = [f"FAILED {outcome.folder}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
+    for (name, draw), folders in _pictures(parts).items():
+        try:
+            print(*_draw(draw, folders, Path(args.output) / "figures" / name), sep="\n")
+        except (AnalysisError, OSError) as error:
+            failures.append(f"not drawn: {name}: {error}")
+    print(*failures, sep="\n", end="", file=sys.stderr)
+    return FAILED if failures else 0
 
 
-def _draw(parts: list[Part], out: Path) -> list[Path]:
-    """A figure a part and dataset, a table a part over all its datasets, of finished runs."""
-    paths = []
-    tables: dict[tuple[str, str], list[Path]] = {}
+def _pictures(parts: list[Part]) -> dict[tuple[str, str], list[Path]]:
+    """(name, how it is drawn) -> its finished runs: a figure a part and dataset, a table a part over all datasets."""
+    pictures: dict[tuple[str, str], list[Path]] = {}
     for part in parts:
-        if part.draw in TABLES:
-            tables.setdefault((part.name, part.draw), []).extend(part.finished)
-        else:
-            figure, table = getattr(analysis, part.draw)(load_runs(part.finished))
-            paths += save_figure(figure, table, out / f"{part.name}_{part.dataset}")
-    for (name, draw), folders in tables.items():
-        table, caption = getattr(analysis, draw)(load_runs(folders))
-        paths += save_table(table, out / name, caption)
-    return paths
+        name = part.name if part.draw in TABLES else f"{part.name}_{part.dataset}"
+        pictures.setdefault((name, part.draw), []).extend(part.finished)
+    return pictures
+
+
+def _draw(draw: str, folders: list[Path], out: Path) -> list[Path]:
+    if not folders:
+        raise AnalysisError("none of its runs is finished")
+    made, about = getattr(analysis, draw)(load_runs(folders))
+    return save_table(made, out, about) if draw in TABLES else save_figure(made, about, out)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("words", nargs="*", metavar="PART|KEY=VALUE",
         help="figure1 ... table2, controls, controls_vit (none: all); further keys of all runs")  # fmt: skip
     add("--plan", default="paper", help="file in conf/plan/ (paper)")
     add("--profile", default="cpu", help="smoke, cpu or paper (cpu)")
-    add("--dataset", type=lambda text: text.split(","), help="instead of the profile's: mnist,cifar10")
-    add("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], help="instead of the profile's: 0,1,2")
+    add("--dataset", type=names, help="instead of the profile's: mnist,cifar10")
+    add("--seeds", type=integers, help="instead of the profile's: 0,1,2")
     add("--epochs", type=int, help="instead of the profile's")
     add("--jobs", type=int, help=f"runs side by side (here {default_jobs()})")
     add("--output", default="outputs", help="output_root of all runs; pictures land in OUTPUT/figures (outputs)")

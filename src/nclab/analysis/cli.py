@@ -38,21 +38,23 @@ def _parser(doc: str, out: str) -> Parser:
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="FOLDER", help="run folder, experiment folder or output root")
     add("--out", type=Path, default=Path(out), help=f"where to write, without ending ({out})")
-    add("--dataset", type=_names, action="extend", metavar="NAME",
+    add("--dataset", type=names, action="extend", metavar="NAME",
         help="only runs on this dataset; tables take several: mnist,cifar10")  # fmt: skip
-    add("--seeds", type=_integers, help="only these seeds: 0,1,2")
+    add("--seeds", type=integers, help="only these seeds: 0,1,2")
     add("--epochs", type=int, help="only runs of this many epochs")
-    add("--policies", type=_names, help='these, in this order: "baseline,frozen last 3"')
+    add("--policies", type=names, help='these, in this order: "baseline,frozen last 3"')
     add("--where", type=_setting, action="append", default=[], metavar="KEY=VALUE",
         help="only runs with this setting, e.g. optimizer.lr=0.01; may be repeated")  # fmt: skip
     return parser
 
 
-def _names(text: str) -> list[str]:
+def names(text: str) -> list[str]:
+    """A comma-separated list."""
     return re.split(r",(?!\d)", text)  # the comma of 'FFN-ETF 1,3' belongs to the name
 
 
-def _integers(text: str) -> list[int]:
+def integers(text: str) -> list[int]:
+    """A comma-separated list of whole numbers."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
