@@ -18,6 +18,8 @@ ARGS ?=
 ETF ?=
 
 .DEFAULT_GOAL := help
+# Parts share runs, and each already uses all cores
+.NOTPARALLEL:
 PAPER = $(addprefix $(OUTPUT)/,figure1 figure2 figure3 controls controls_vit)
 PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) \

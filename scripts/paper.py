@@ -29,17 +29,15 @@ PACKAGED = ("digits", "mnist5k")  # nothing to fetch
 def main() -> int:
     args = _arguments()
     try:
-        overrides = [
-            *args.override,
-            f"output_root={args.output}",
-            *([] if args.epochs is None else [f"epochs={args.epochs}"]),
-        ]
+        overrides = args.override + ([] if args.epochs is None else [f"epochs={args.epochs}"])
         plan = Plan(CONF, args.plan)
-        parts = plan.resolve(args.parts, args.profile, args.dataset, args.seeds, overrides, args.policy)
-        fetch = sorted({part.dataset for part in parts} - {*PACKAGED})
-        if fetch and subprocess.run([sys.executable, FETCH, *fetch]).returncode:
-            return FAILED
+        parts = plan.resolve(args.parts, args.profile, args.dataset, args.seeds, overrides, args.policy, args.output)
         configs = {config.folder: config for part in parts for config in part.configs}
+        fetch = sorted({part.dataset for part in parts} - {*PACKAGED})
+        root = next(iter(configs.values())).data_root
+        where = [] if root is None else ["--root", root]
+        if fetch and subprocess.run([sys.executable, FETCH, *fetch, *where]).returncode:
+            return FAILED
         # Seed by seed: a sweep that is stopped has whole seeds to show.
         outcomes = run_all(
             sorted(configs.values(), key=lambda config: config.seed), default_jobs() if args.jobs is None else args.jobs

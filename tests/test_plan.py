@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from nclab import analysis
 from nclab.config import ConfigError
 from nclab.data import DATASETS
 from nclab.plan import Plan
-from nclab.sweep import run_all
+from nclab.record import RunFolder
+from nclab.sweep import _run, run_all
 from nclab.train import CONF
 
 REPOSITORY = Path(__file__).parents[1]
@@ -61,13 +63,14 @@ def test_own_choices_take_the_place_of_the_profiles():
         "figure2",
         datasets=["mnist5k"],
         seeds=[7],
-        overrides=["epochs=12", "output_root=/nowhere"],
+        overrides=["epochs=12"],
         policy_overrides=["etf.threshold=0.5"],
+        output_root="/no (where), at all",
     )
     baseline, adaptive = part.configs
     assert (baseline.etf.name, adaptive.etf.name, adaptive.etf.threshold) == ("none", "adaptive", 0.5)
     assert {(c.dataset.name, c.seed, c.epochs, c.threads) for c in part.configs} == {("mnist5k", 7, 12, 1)}
-    assert baseline.folder.is_relative_to("/nowhere")
+    assert baseline.folder.is_relative_to("/no (where), at all")
     assert part.finished == []
 
 
@@ -76,11 +79,19 @@ def test_own_choices_take_the_place_of_the_profiles():
     [
         (lambda: resolve("figure9"), "unknown part 'figure9'; valid: figure1, figure2"),
         (lambda: resolve(profile="huge"), "unknown profile 'huge'; valid: smoke, cpu, paper"),
-        (lambda: Plan(CONF, "pape"), "unknown plan 'pape'; valid: paper"),
+        (lambda: Plan(CONF, "pape"), "unknown plan 'pape'; valid: ffn_gap, paper"),
         (lambda: resolve("figure1", datasets=["mnits"]), r"mnits.*\(in: dataset=mnits"),
         (lambda: resolve("figure1", overrides=["epochs=0"]), r"epochs must be at least 1 .*got 0 \(in: "),
         (lambda: resolve("figure1", overrides=["model.heads=2"]), "Could not override 'model.heads'"),
+        (
+            lambda: resolve("figure1", overrides=["dataset=mnist"]),
+            "dataset is the plan's to set.*leave out dataset=mnist",
+        ),
+        (lambda: resolve("figure1", overrides=["+seed=3"]), "seed is the plan's to set"),
+        (lambda: resolve("figure1", overrides=["overwrite=true"]), "overwrite is the plan's to set"),
+        (lambda: resolve("figure1", seeds=[0, 2**63]), "seeds must be between 0 and"),
         (lambda: run_all([], 0), "jobs must be at least 1, got 0"),
+        (lambda: run_all(resolve("figure3", overrides=["model.patch=3"])[0].configs, 1), "model.patch must divide"),
     ],
 )
 def test_wrong_choices_are_refused(call, message):
@@ -90,8 +101,9 @@ def test_wrong_choices_are_refused(call, message):
 
 def test_a_sweep_runs_what_is_not_finished_and_reports_what_failed(tmp_path, capfd):
     def configs(*more):
-        keys = [*SMALL, f"output_root={tmp_path}", "epochs=2", *more]
-        return resolve("figure1", seeds=[0], overrides=keys)[0].configs
+        return resolve("figure1", seeds=[0], overrides=[*SMALL, "epochs=2", *more], output_root=str(tmp_path))[
+            0
+        ].configs
 
     good, bad = configs(), configs("optimizer.lr=1e30", "model.norm=none")
     outcomes = run_all([*good[:2], bad[0]], jobs=2)
@@ -105,6 +117,55 @@ def test_a_sweep_runs_what_is_not_finished_and_reports_what_failed(tmp_path, cap
     out = capfd.readouterr().out
     assert "3 runs, 2 finished before, 1 to do" in out
     assert f"FAILED {bad[0].folder}: training diverged" in out
+
+
+def test_a_sweep_survives_a_killed_worker_and_a_failure_that_nobody_foresaw(tmp_path, monkeypatch, capfd):
+    """A worker killed once costs nothing, one killed again and again only its own run; a bug costs its run alone."""
+    (part,) = resolve("figure1", seeds=[0], overrides=[*SMALL, "epochs=2"], output_root=str(tmp_path))
+    (tmp_path / "once").touch()
+    monkeypatch.setenv("NCLAB_TEST_ONCE", str(tmp_path / "once"))
+    monkeypatch.setattr("nclab.sweep._run", killed_once)
+    outcomes = run_all(part.configs[:2], jobs=1)
+    assert [o.error for o in outcomes] == [None, None]
+    assert "a worker was killed" in capfd.readouterr().out
+    monkeypatch.setattr("nclab.sweep._run", killed_always)
+    outcomes = run_all(part.configs[2:3], jobs=1)
+    assert "its worker was killed twice" in outcomes[0].error
+    monkeypatch.undo()
+    (tmp_path / "figure1" / part.configs[3].run_name).mkdir()
+    (tmp_path / "figure1" / part.configs[3].run_name / "config.yaml").write_text("no: yaml: at all")
+    (tmp_path / "figure1" / part.configs[3].run_name / "checkpoint.pt").touch()
+    (outcome,) = run_all(part.configs[3:], jobs=1)
+    assert outcome.error.startswith("ScannerError: ")
+
+
+def killed_once(config, wait):
+    once = Path(os.environ["NCLAB_TEST_ONCE"])
+    if once.exists():
+        once.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _run(config, wait)
+
+
+def killed_always(config, wait):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_runs_that_another_process_trains_are_waited_for(tmp_path, capfd):
+    (part,) = resolve("figure2", seeds=[0], overrides=[*SMALL, "epochs=9"], output_root=str(tmp_path))
+    with RunFolder(part.configs[0].folder):
+        outcomes = []
+        sweep = threading.Thread(target=lambda: outcomes.extend(run_all(part.configs, jobs=1)))
+        sweep.start()
+        deadline = time.monotonic() + 120
+        while not (part.configs[1].folder / "DONE").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not (part.configs[0].folder / "DONE").exists()
+    sweep.join(timeout=120)
+    assert [o.error for o in outcomes] == [None, None]
+    assert (part.configs[0].folder / "DONE").exists()
+    assert "1 of them are being trained by another process" in capfd.readouterr().out
 
 
 def paper(*arguments: str) -> subprocess.Popen:

@@ -103,6 +103,14 @@ def test_settings_that_cannot_be_met_are_refused(name, settings, message):
     assert fixed(model) == []
 
 
+def test_a_model_with_nothing_left_to_learn_is_refused():
+    bare = MLP(20, 5, 3, 16, norm="none")
+    with pytest.raises(ValueError, match=r"etf.k=3 with etf.bias=false leaves this model nothing to learn"):
+        policy("last_k", k=3, bias=False).setup(bare, 0)
+    policy("last_k", k=3, bias=False).setup(MLP(20, 5, 3, 16), 0)  # batch norm learns
+    policy("last_k", k=3).setup(bare, 0)
+
+
 def test_too_few_dimensions_for_the_classes_are_refused_by_name():
     model = network(width=16, num_classes=20)
     with pytest.raises(ValueError, match=r"map 'fc3' \(16 -> 16\): 20 vectors form .* dimension 19 or more"):

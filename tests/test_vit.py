@@ -5,7 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nclab.data import Dataset, Split
 from nclab.etf import POLICIES, ETFLinear, FixedLinear, FrozenLinear, Measures
+from nclab.etf.layer import Recipe, etf_weight, unit_scale
+from nclab.evaluate import Pass, _means_pass, _Tally
 from nclab.models.vit import ViT
 
 
@@ -169,6 +172,46 @@ def test_frozen_feed_forward_maps_keep_their_initial_weights():
     assert fixed(model) == ["block2.ffn_in", "block2.ffn_out", "block3.ffn_in", "block3.ffn_out"]
     assert isinstance(model.block2.ffn_in, FrozenLinear)
     assert all(torch.equal(layer.weight, weights[site]) for site, layer in model.etf_sites().items())
+
+
+@pytest.mark.parametrize("shape", [(8, 32), (32, 8), (16, 16)])
+@pytest.mark.parametrize("rank", ["full", "classes"])
+def test_the_default_scale_keeps_the_variance(shape, rank):
+    """Rows of mean square 1, so that unit-variance inputs give unit-variance outputs: exactly in the mean over rows."""
+    recipe = Recipe(rank=rank, num_classes=6, seed=1)
+    weight, scale = etf_weight(*shape, recipe)
+    assert weight.square().sum(1).mean().item() == pytest.approx(1)
+    assert scale == pytest.approx(unit_scale(*shape, recipe))
+
+
+def test_one_choice_of_blocks_has_one_name():
+    settings = POLICIES["transformer_ffn"].settings
+    assert {settings(blocks=b).stem for b in ([1, 3], [3, 1], [3, 1, 3])} == {"ffn_1+3"}
+    for key in ("classifier_scale", "classifier_frame"):
+        value = {"classifier_scale": 2.0, "classifier_frame": "canonical"}[key]
+        settings(classifier=True, **{key: value})
+        with pytest.raises(ValueError, match=f"etf.{key} has no effect with etf.classifier=false"):
+            settings(**{key: value})
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_kept_features_own_no_more_than_themselves(pool):
+    """A view of the class token would keep all tokens alive, tens of times what metrics.memory_gib counts."""
+    images = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
+    labels = torch.arange(40) % 5
+    dataset = Dataset(Split(images, labels), Split(images, labels), 5, (1, 8, 8))
+    model = vit(pool=pool)
+    stream = Pass(model, dataset, dataset.train, 10)
+    wanted = {"block1", "block1.ffn_in", "norm", "logits"}
+    kept = _means_pass(stream, {}, _Tally(), wanted, budget=1e9)
+    plain = list(stream)
+    assert len(kept) == 4
+    for (features, _), (expected, _) in zip(kept, plain, strict=True):
+        assert set(features) == wanted
+        for name, value in features.items():
+            assert torch.equal(value, expected[name])
+            assert value.untyped_storage().nbytes() == value.numel() * value.element_size(), name
+    assert _means_pass(stream, {}, _Tally(), wanted, budget=10) == []
 
 
 def test_blocks_that_are_not_there_are_refused_before_anything_is_fixed():

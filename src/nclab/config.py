@@ -54,6 +54,8 @@ MACHINE_KEYS = (
 # Of these, the ones that bits may depend on: a resumed run keeps those it started with.
 KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
 
+CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time in a period: "200000 100000" or "max 100000"
+
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 # Small matrices gain little from more, and threads that wait for a busy core make a run many times slower.
@@ -190,10 +192,16 @@ def resolve_machine(c: RunConfig) -> RunConfig:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device '{c.device}' cannot be used ({reason}); valid: auto, cpu, cuda, cuda:N") from None
     if c.threads is None:
-        free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        c.threads = min(MOST_THREADS, free)
+        c.threads = min(MOST_THREADS, free_cores())
     c.data_root = str(data_root(c.data_root))
     return c
+
+
+def free_cores() -> int:
+    """Cores that this process may use: its affinity and, in a container, its share of the machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = CPU_SHARE.read_text().partition(" ") if CPU_SHARE.exists() else ("max", "", "")
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def to_yaml(c: RunConfig) -> str:

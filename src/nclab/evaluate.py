@@ -153,8 +153,14 @@ def _means_pass(
             row = sum(features[f][0].numel() * features[f].element_size() for f in wanted)
             fits = row * len(stream.split) <= budget
         if fits:
-            kept.append(({f: features[f] for f in wanted}, labels))
+            kept.append(({f: _own(features[f]) for f in wanted}, labels))
     return kept
+
+
+def _own(feature: Tensor) -> Tensor:
+    """The feature without the rest of what it is a view of: a class token would keep all the tokens of its layer."""
+    whole = feature.untyped_storage().nbytes() == feature.numel() * feature.element_size()
+    return feature if whole else feature.clone()
 
 
 def _spread_pass(batches: Batches, meters: dict[str, CollapseMeter], last: str, tally: "_Tally | None" = None) -> None:

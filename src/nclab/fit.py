@@ -24,6 +24,7 @@ from nclab.record import RunFolder
 from nclab.trackers import Tracker
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
+MOST_GRAPHS = 256  # one a switch and batch shape; torch goes on uncompiled beyond its limit, without a word
 Forward = Callable[[Tensor], Tensor]
 
 
@@ -192,6 +193,10 @@ def training_forward(model: Classifier, precision: str = "float32", compiled: bo
     bf16: under autocast, weights and optimizer state stay float32. compiled: by torch.compile, which compiles anew when
     a map is replaced. Evaluation uses neither: every logged metric is of the float32 network.
     """
+    if compiled:
+        # What an earlier run of this process compiled must neither serve this one nor use up its recompilations.
+        torch.compiler.reset()
+        torch._dynamo.config.recompile_limit = MOST_GRAPHS
     run = torch.compile(model) if compiled else model
     device = next(model.parameters()).device.type
     dtype = PRECISIONS[precision]

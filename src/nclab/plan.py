@@ -13,6 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nclab.config import ConfigError, RunConfig, typed
 
+# Keys by which the plan tells runs and files apart; the command line has arguments of its own for some.
+PLANNED = ("dataset", "dataset.name", "seed", "output_root", "experiment", "experiment_name", "overwrite", "resume")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -49,19 +52,25 @@ class Plan:
         seeds: list[int] | None = None,
         overrides: list[str] | None = None,
         policy_overrides: list[str] | None = None,
+        output_root: str = "outputs",
     ) -> list[Part]:
         """The checked runs of the named parts (none: all) on every dataset of the profile.
 
-        datasets and seeds take the place of the profile's; `overrides` are further keys of every run,
-        `policy_overrides` of the runs with a policy (etf=none has no keys). A run that several parts need is one
-        object in each of them.
+        datasets and seeds take the place of the profile's; all runs land below `output_root`. `overrides` are further
+        keys of every run, `policy_overrides` of the runs with a policy (etf=none has no keys). A run that several parts
+        need is one object in each of them.
         """
         for kind, asked, valid in (("part", parts, self.parts), ("profile", [profile], self.profiles)):
             unknown = [name for name in asked if name not in valid]
             if unknown:
                 raise ConfigError(f"unknown {kind} '{unknown[0]}'; valid: {', '.join(valid)}")
+        for word in overrides or []:
+            if (key := word.split("=")[0].strip("+~")) in PLANNED:
+                raise ConfigError(f"{key} is the plan's to set, for all its runs alike; leave out {word}")
         size = self.profiles[profile]
         seeds = seeds or size["seeds"]
+        if not all(0 <= seed < 2**63 for seed in seeds):
+            raise ConfigError(f"seeds must be between 0 and 2^63 - 1, got {', '.join(map(str, seeds))}")
         known: dict[tuple[str, ...], list[RunConfig]] = {}  # keys of a run -> its configuration with every seed
         found = []
         with initialize_config_dir(version_base="1.3", config_dir=str(self.conf)):
@@ -73,7 +82,7 @@ class Plan:
                     keys = (f"dataset={dataset}", *size[part["model"]].split(), *run, "threads=1")
                     keys += (*(overrides or []), *of_policy)
                     if keys not in known:
-                        known[keys] = _with_seeds(_composed([*keys, f"seed={min(seeds)}"]), seeds)
+                        known[keys] = _with_seeds(_composed(list(keys)), seeds, output_root)
                     own += known[keys]
                 found.append(Part(name, dataset, part["draw"], own))
         return found
@@ -88,9 +97,9 @@ def _expand(line: str) -> list[tuple[str, ...]]:
     return list(product(*choices))
 
 
-def _with_seeds(config: RunConfig, seeds: list[int]) -> list[RunConfig]:
+def _with_seeds(config: RunConfig, seeds: list[int], output_root: str) -> list[RunConfig]:
     """Copies that differ in the seed alone: composing takes a tenth of a second, and a paper has a thousand runs."""
-    return [replace(deepcopy(config), seed=seed) for seed in seeds]
+    return [replace(deepcopy(config), seed=seed, output_root=output_root) for seed in seeds]
 
 
 def _composed(keys: list[str]) -> RunConfig:

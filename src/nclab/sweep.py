@@ -12,76 +12,105 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from nclab.config import ConfigError, RunConfig
-from nclab.data import MissingDataError
+from nclab.config import ConfigError, RunConfig, free_cores
 from nclab.fit import Diverged
 from nclab.record import RecordError, RunLocked
-from nclab.train import train
+from nclab.train import check, train
 
 MOST_JOBS = 8  # several small runs share one GPU well, and a machine's memory too
+SECONDS_BETWEEN_TRIES = 2.0
 PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one run ended: its folder, and the reason where it failed."""
+    """How one run ended: its folder, the reason where it failed, and whether another process holds its folder."""
 
     folder: Path
     error: str | None = None
+    locked: bool = False
 
 
 def default_jobs() -> int:
     """As many runs side by side as there are free cores, at most MOST_JOBS; every run uses one thread."""
-    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(MOST_JOBS, free or 1)
+    return min(MOST_JOBS, free_cores())
 
 
 def run_all(configs: list[RunConfig], jobs: int) -> list[Outcome]:
     """Train what is not finished, `jobs` runs side by side, in the order given; prints one line a run.
 
-    A run that fails (diverged, disk full, held by another process) is reported, the others go on. Wrong input
-    (ConfigError, MissingDataError) and Ctrl-C stop all; what was trained is kept.
+    Raises ConfigError or MissingDataError for wrong input before any run starts. A run that fails is reported and the
+    others go on; those that another process is training are waited for at the end. Ctrl-C stops all; what was trained
+    is kept.
     """
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
     waiting = [config for config in configs if not (config.folder / "DONE").exists()]
     print(f"{len(configs)} runs, {len(configs) - len(waiting)} finished before, {len(waiting)} to do", flush=True)
-    if not waiting:
-        return []
-    outcomes = []
-    # Fresh interpreters: a forked one would share the thread pools and the GPU of this one.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(jobs, len(waiting)), mp_context=context, initializer=_die_with, initargs=(os.getpid(),)
-    )
-    try:
-        futures = [pool.submit(_run, config) for config in waiting]
-        for number, future in enumerate(as_completed(futures), 1):
-            outcome = future.result()
-            outcomes.append(outcome)
-            print(f"[{number}/{len(waiting)}] {_line(outcome)}", flush=True)
-    finally:
-        # Also on Ctrl-C and errors: what waits is dropped, what runs is ended; it resumes from its checkpoint.
-        if sys.exc_info()[0]:
-            for process in multiprocessing.active_children():
-                process.terminate()
-        pool.shutdown(cancel_futures=True)
+    check(waiting)
+    outcomes = _run_in_workers(waiting, jobs)
+    held = {outcome.folder for outcome in outcomes if outcome.locked}
+    if held:
+        print(f"{len(held)} of them are being trained by another process; waiting for it", flush=True)
+        outcomes = [outcome for outcome in outcomes if not outcome.locked]
+        outcomes += _run_in_workers([config for config in waiting if config.folder in held], jobs, wait=True)
     return outcomes
 
 
-def _run(config: RunConfig) -> Outcome:
-    """One run, without its lines on the terminal, where several would mix."""
+def _run_in_workers(configs: list[RunConfig], jobs: int, wait: bool = False) -> list[Outcome]:
+    """One outcome a run. A worker that dies takes its pool with it: the runs left go to a new one, each once more."""
+    outcomes: dict[Path, Outcome] = {}
+    for _ in range(2):
+        left = [config for config in configs if config.folder not in outcomes]
+        if left:
+            _run_in_pool(left, jobs, wait, outcomes)
+    died = "its worker was killed twice (out of memory?); the same command goes on"
+    return [outcomes.get(config.folder, Outcome(config.folder, died)) for config in configs]
+
+
+def _run_in_pool(configs: list[RunConfig], jobs: int, wait: bool, outcomes: dict[Path, Outcome]) -> None:
+    # Fresh interpreters: a forked one would share the thread pools and the GPU of this one.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        min(jobs, len(configs)), mp_context=context, initializer=_die_with, initargs=(os.getpid(),)
+    )
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return Outcome(train(config))
-    except (Diverged, RecordError, RunLocked, OSError) as error:
-        if isinstance(error, MissingDataError):
-            raise
-        return Outcome(config.folder, str(error))
+        for future in as_completed([pool.submit(_run, config, wait) for config in configs]):
+            try:
+                outcome = future.result()
+            except BrokenProcessPool:
+                print("a worker was killed; its runs are tried again", flush=True)
+                break
+            outcomes[outcome.folder] = outcome
+            print(f"[{len(outcomes)}] {_line(outcome)}", flush=True)
+    finally:
+        if sys.exc_info()[0]:  # Ctrl-C: what waits is dropped, what runs is ended and resumes from its checkpoint
+            for process in multiprocessing.active_children():
+                process.terminate()
+        pool.shutdown(cancel_futures=True)
+
+
+def _run(config: RunConfig, wait: bool) -> Outcome:
+    """One run, without its lines on the terminal, where several would mix."""
+    while True:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                return Outcome(train(config))
+        except RunLocked as error:
+            if not wait:
+                return Outcome(config.folder, str(error), locked=True)
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        except Exception as error:  # out of memory, a bug: no reason to lose the other runs
+            if config.debug:
+                raise
+            known = isinstance(error, (Diverged, RecordError, ConfigError, OSError))
+            return Outcome(config.folder, str(error) if known else f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def _line(outcome: Outcome) -> str:

@@ -9,6 +9,7 @@ The same command again skips a finished run and resumes an interrupted one.
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nclab import checkpoint
 from nclab.checkpoint import Progress
 from nclab.config import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, to_yaml, typed
-from nclab.data import Dataset, MissingDataError, load_dataset
+from nclab.data import Dataset, MissingDataError, data_root, load_dataset
 from nclab.display import Display
 from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.policy import learnable, site_seed
@@ -57,14 +58,9 @@ def train(config: RunConfig) -> Path:
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
     dataset = _as_config_error(load_dataset, config.dataset, config.data_root, config.device)
-    if config.batch_size > len(dataset.train):
-        raise ConfigError(f"batch_size must be at most {len(dataset.train)}, the train split; got {config.batch_size}")
-
     torch.manual_seed(config.seed)
-    model = _as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.num_classes)
+    model, policy = _built(config, dataset)
     model.to(config.device)
-    policy = POLICIES[config.etf.name].build(config.etf)
-    _as_config_error(policy.check, model)
 
     with RunFolder(folder) as out:
         if out.done and not config.overwrite:  # another process finished it since we looked
@@ -74,6 +70,29 @@ def train(config: RunConfig) -> Path:
             out.clear()
         _fit(config, dataset, model, policy, out)
     return folder
+
+
+def check(configs: Iterable[RunConfig]) -> None:
+    """Raise what `train` would raise for values that do not fit one another or the dataset, without training: each
+    dataset is loaded once, models are built without memory for their weights."""
+    datasets: dict[str, Dataset] = {}
+    for config in configs:
+        key = repr((config.dataset, config.data_root))
+        if key not in datasets:
+            root = str(data_root(config.data_root))
+            datasets[key] = _as_config_error(load_dataset, config.dataset, root, "cpu")
+        with torch.device("meta"):
+            _built(config, datasets[key])
+
+
+def _built(config: RunConfig, dataset: Dataset) -> tuple[Classifier, ETFPolicy]:
+    """Model and policy, checked against the dataset and each other."""
+    if config.batch_size > len(dataset.train):
+        raise ConfigError(f"batch_size must be at most {len(dataset.train)}, the train split; got {config.batch_size}")
+    model = _as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.num_classes)
+    policy = POLICIES[config.etf.name].build(config.etf)
+    _as_config_error(policy.check, model)
+    return model, policy
 
 
 def _fit(config: RunConfig, dataset: Dataset, model: Classifier, policy: ETFPolicy, out: RunFolder) -> None:

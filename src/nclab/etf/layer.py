@@ -1,5 +1,6 @@
 """Linear maps whose weight is fixed: ETFLinear and the control FrozenLinear, and the recipe that rebuilds them."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ class Recipe:
     """All that is needed to make a fixed weight again.
 
     kind: `etf`, or `frozen` (the control: the weight as it stood). frame and rank: see `etf_weight`. scale: factor
-    on the weight; None = least-squares scale for frame nearest, 1 otherwise. seed: of the random frame.
+    on the weight; None = least-squares scale for frame nearest, `unit_scale` otherwise. seed: of the random frame.
     """
 
     kind: str = "etf"
@@ -60,6 +61,18 @@ def require_fit(d_out: int, d_in: int, recipe: Recipe) -> None:
         require_simplex(vertices, dim, recipe.frame)
 
 
+def unit_scale(d_out: int, d_in: int, recipe: Recipe) -> float:
+    """The factor that makes the mean square of a row of a hidden map's weight 1, so that its outputs have the variance
+    of its inputs: sqrt(max(1, d_out / d_in)) at rank full, sqrt(d_out (C-1)) / C at rank classes.
+
+    At factor 1 a map that widens, as the first of a feed-forward part, would shrink its outputs to where GELU is almost
+    linear. A classifier's rows have length 1 as they are: 1.
+    """
+    if recipe.rank == "classes":
+        return math.sqrt(d_out * (recipe.num_classes - 1)) / recipe.num_classes
+    return 1.0 if recipe.rank == ROWS else math.sqrt(max(1, d_out / d_in))
+
+
 def etf_weight(d_out: int, d_in: int, recipe: Recipe, current: Tensor | None = None) -> tuple[Tensor, float]:
     """Fixed weight (d_out, d_in), float64, and its scale, which is already multiplied in.
 
@@ -83,7 +96,7 @@ def etf_weight(d_out: int, d_in: int, recipe: Recipe, current: Tensor | None = N
         generator = Generator().manual_seed(recipe.seed)
         first, *second = (simplex_etf(k, d, recipe.frame, generator) for k, d in _vertices(d_out, d_in, recipe))
         weight = first @ second[0].T if second else first if tall else first.T
-        scale = 1.0 if recipe.scale is None else recipe.scale
+        scale = unit_scale(d_out, d_in, recipe) if recipe.scale is None else recipe.scale
     return scale * weight, scale
 
 

@@ -111,7 +111,7 @@ class FixSettings(PolicySettings):
         """Short form of which maps are fixed, for run names."""
         return self.name
 
-    def scale_of(self, linear: nn.Linear, role: str) -> float | None:
+    def scale_of(self, role: str) -> float | None:
         """Factor on the weight of a map of this role; None: that of `etf_weight`."""
         return self.classifier_scale if role == "classifier" else self.scale
 
@@ -123,7 +123,7 @@ class FixSettings(PolicySettings):
             kind=self.kind,
             frame=self.classifier_frame if classifier else self.frame,
             rank=ROWS if classifier else self.rank,
-            scale=self.scale_of(model.get_submodule(site), role),
+            scale=self.scale_of(role),
             seed=site_seed(seed, site),
             num_classes=model.num_classes,
             bias=self.bias,

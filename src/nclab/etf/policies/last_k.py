@@ -29,6 +29,11 @@ class LastK(ETFPolicy):
             raise ValueError(
                 f"etf.k must be between 1 and {len(sites)}, the linear maps of this model ({', '.join(sites)}); got {k}"
             )
+        others = {id(p) for p in model.parameters()} - {
+            id(p) for layer in model.etf_sites().values() for p in layer.parameters()
+        }
+        if k == len(sites) and not self.settings.bias and not others:
+            raise ValueError(f"etf.k={k} with etf.bias=false leaves this model nothing to learn; lower etf.k")
         check_before_training(self.settings)
         check_fits(model, sites[-k:], self.settings)
 

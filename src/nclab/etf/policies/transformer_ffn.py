@@ -1,9 +1,8 @@
 """etf=transformer_ffn: both feed-forward maps of chosen blocks are simplex ETFs from initialisation on
 (ETF-Transformer, arXiv 2412.00884, Figures 3 and 4)."""
 
-import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import nn
@@ -15,12 +14,7 @@ CHOICE = re.compile(r"all|(first|last)([1-9]\d*)")
 
 @dataclass
 class TransformerFFNSettings(FixSettings):
-    """Which blocks, and the factors on their two maps; `scale` sets both, the other two one each.
-
-    None: sqrt(max(1, d_out / d_in)), which makes the mean square of a row 1, so that pre-activations have the variance
-    of the normalised tokens that they are made of. At factor 1 the first map (64 -> 256) would halve them, and GELU is
-    almost linear there: after 15 epochs of Fashion-MNIST such a feed-forward part was hardly better than none.
-    """
+    """Which blocks, and the factors on their two maps; `scale` sets both, the other two one each."""
 
     name: str = "transformer_ffn"
     blocks: Any = "all"  # all | firstN | lastN | [1, 3]: blocks are counted from 1 at the input
@@ -33,6 +27,12 @@ class TransformerFFNSettings(FixSettings):
         listed = isinstance(self.blocks, list) and self.blocks and all(type(b) is int and b > 0 for b in self.blocks)
         if not listed and not (isinstance(self.blocks, str) and CHOICE.fullmatch(self.blocks)):
             raise ValueError(f"etf.blocks must be all, firstN, lastN or a list such as [1,3], got {self.blocks}")
+        if listed:
+            self.blocks = sorted(set(self.blocks))  # one choice, one run name
+        idle = ("classifier_scale", "classifier_frame")
+        for f in fields(self):
+            if not self.classifier and f.name in idle and getattr(self, f.name) != f.default:
+                raise ValueError(f"etf.{f.name} has no effect with etf.classifier=false; leave it out")
         if self.scale is not None and not (self.in_scale is None and self.out_scale is None):
             raise ValueError(
                 "etf.scale sets the factor of both maps; leave it out beside etf.in_scale and etf.out_scale"
@@ -43,11 +43,8 @@ class TransformerFFNSettings(FixSettings):
         blocks = "+".join(map(str, self.blocks)) if isinstance(self.blocks, list) else self.blocks
         return f"ffn_{blocks}" + ("_head" if self.classifier else "")
 
-    def scale_of(self, linear: nn.Linear, role: str) -> float | None:
-        if role == "classifier":
-            return self.classifier_scale
-        own = {"ffn_in": self.in_scale, "ffn_out": self.out_scale}[role] or self.scale
-        return own or math.sqrt(max(1, linear.out_features / linear.in_features))
+    def scale_of(self, role: str) -> float | None:
+        return {"ffn_in": self.in_scale, "ffn_out": self.out_scale}.get(role) or super().scale_of(role)
 
 
 @POLICIES.add("transformer_ffn", TransformerFFNSettings)
@@ -78,8 +75,7 @@ class TransformerFFN(ETFPolicy):
             )
         blocks = list(maps)
         if isinstance(s.blocks, list):
-            numbers = sorted(set(s.blocks))
-            asked = numbers[-1]
+            numbers, asked = s.blocks, s.blocks[-1]
         else:
             end, n = CHOICE.fullmatch(s.blocks).groups()
             asked = int(n or len(blocks))
