@@ -12,12 +12,14 @@ import pandas as pd
 
 from nclab.analysis.claims import judge
 from nclab.analysis.cli import Parser
+from nclab.analysis.commands import load_profiles
 from nclab.analysis.ledger import load_ledger
 from nclab.analysis.report import effect_text, make_report, write_report
 from nclab.analysis.runs import AnalysisError, load_runs
 from nclab.analysis.tables import text_table
 
-LEDGER = Path(__file__).parents[1] / "conf" / "claims.yaml"
+CONF = Path(__file__).parents[1] / "conf"
+LEDGER = CONF / "claims.yaml"
 FIGURES = Path("outputs/figures")
 
 
@@ -31,10 +33,13 @@ def main() -> None:
     add("--figures", type=Path, help=f"figures and tables to show ({FIGURES}, if it is there)")
     add("--out", type=Path, default=Path("outputs/report"), help="where to write (outputs/report)")
     args = parser.parse_args()
-    figures = args.figures or (FIGURES if FIGURES.is_dir() else None)
+    figures = args.figures
+    if figures is None and FIGURES.is_dir():
+        figures = FIGURES
+        print(f"showing the figures and tables of {FIGURES}", file=sys.stderr)
     try:
         claims = load_ledger(args.ledger)
-        runs = load_runs(args.folders, args.dataset, epochs=args.epochs, finished_only=False)
+        runs = load_runs(args.folders, args.dataset, epochs=args.epochs, finished_only=False, skip_broken=True)
         if not any(run.finished for run in runs):
             raise AnalysisError(f"{len(runs)} runs there, none finished")
         if figures and not figures.is_dir():
@@ -42,13 +47,15 @@ def main() -> None:
         if figures and figures.resolve() == args.out.resolve():
             raise AnalysisError(f"--out must not be the folder of the figures, {figures}: the report would show itself")
         judgements = judge(claims, runs)
-        report = make_report(judgements, runs, figures)
+        report = make_report(judgements, runs, figures, load_profiles(CONF / "plan" / "paper.yaml"))
         paths = write_report(report, args.out)
     except (AnalysisError, OSError) as error:
         parser.error(str(error))
     unfinished = [str(run.path) for run in runs if not run.finished]
     if unfinished:
         print(f"skipped {len(unfinished)} unfinished: {', '.join(unfinished[:5])}", file=sys.stderr)
+    for error in dict.fromkeys(error for judgement in judgements for error in judgement.broken):
+        print(f"left out: {error}", file=sys.stderr)
     rows = [(j.claim.id, j.where, j.verdict, effect_text(j), str(len(j.seeds))) for j in judgements]
     print(text_table(pd.DataFrame(rows, columns=["claim", "setting", "verdict", "effect [95 % interval]", "seeds"])))
     print("", ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items()), *paths, sep="\n")

@@ -1,10 +1,17 @@
-"""Run folders as training writes them, without training: realistic curves, for the tests of the analysis."""
+"""Run folders as training writes them, without training: realistic curves, for the tests of the analysis; and
+claims judged by them."""
 
 import json
 import zlib
 
 import numpy as np
 import yaml
+
+from nclab.analysis.claims import judge
+from nclab.analysis.ledger import Claim
+from nclab.analysis.runs import load_runs
+from nclab.analysis.statistics import STATISTICS
+from nclab.analysis.verdict import KINDS
 
 BASELINE = {"name": "none"}
 ADAPTIVE = {"name": "adaptive", "kind": "etf", "frame": "nearest", "threshold": 0.98}
@@ -139,7 +146,28 @@ def metrics(config, layers, fix):
 
 
 def _lines(values, split, layer, metric, every):
-    return [f"{e},{split},{layer},{metric},{min(v, 1):.6f}" for e, v in enumerate(values) if e % every == 0]
+    return [f"{e},{split},{layer},{metric},{min(v, 1):.6f}" for e, v in enumerate(values) if every and e % every == 0]
+
+
+def edit(folder, **entries):
+    """Set entries of a fake run's summary.json: test=0.9 and train=0.9 are accuracies, the rest as named."""
+    file = folder / "summary.json"
+    summary = json.loads(file.read_text())
+    for split in ("test", "train"):
+        if split in entries:
+            summary["final"][split]["accuracy"] = entries.pop(split)
+    if "effective_depth" in entries:
+        summary["final"]["effective_depth"] = entries.pop("effective_depth")
+    file.write_text(json.dumps(summary | entries))
+    return folder
+
+
+def diverge(root, etf=BASELINE, seed=0, *later, **settings):
+    """A run that ended in numbers that are none; `later` are events after that."""
+    folder = write_run(root, etf, seed, done=False, **settings)
+    with (folder / "events.jsonl").open("a") as file:
+        file.writelines(json.dumps({"event": event}) + "\n" for event in ("diverged", *later))
+    return folder
 
 
 def write_experiment(root):
@@ -159,3 +187,23 @@ def write_transformers(root, depths=(1, 2, 3, 4), seeds=(0, 1), etfs=(BASELINE, 
             for etf in etfs:
                 write_run(root, etf, seed, model=vit(blocks), **settings)
     return root
+
+
+def claim(kind="not_lower", statistic="test_accuracy", treatment=None, baseline=None, **more):
+    treatment = treatment or {"etf.name": "last_k"}
+    if KINDS[kind].paired:
+        baseline = baseline or {"etf.name": "none"}
+        more = {"margin": 0.5} | more
+    return Claim("c", "text", "source", STATISTICS[statistic], kind, treatment, baseline, **more)
+
+
+def pair(root, accuracies, **settings):
+    """Baseline and last 1 ETF with test accuracies in percent, {seed: (treatment, baseline)}; None: no such run."""
+    for seed, (treatment, baseline) in accuracies.items():
+        for etf, value in ((last(1), treatment), (BASELINE, baseline)):
+            if value is not None:
+                edit(write_run(root, etf, seed, **settings), test=value / 100)
+
+
+def judged(root, *claims):
+    return judge(claims, load_runs([root], finished_only=False))

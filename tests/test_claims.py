@@ -1,56 +1,18 @@
-"""Claims judged from run folders: pairing, the statistics, the shipped ledger, and the command."""
+"""Claims judged from run folders: pairing, the shipped ledger, and the command."""
 
-import json
-import math
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
-from fake_runs import ADAPTIVE, BASELINE, FFN, MLP, last, vit, write_run
-from scipy import stats
+from fake_runs import ADAPTIVE, BASELINE, FFN, MLP, claim, edit, judged, last, pair, vit, write_run
 
-from nclab.analysis.claims import judge
-from nclab.analysis.ledger import Claim, load_ledger
-from nclab.analysis.runs import AnalysisError, load_runs
-from nclab.analysis.statistics import STATISTICS, layers_before_etf
-from nclab.analysis.verdict import FAILS, HOLDS, KINDS, NOT_ENOUGH
+from nclab.analysis.ledger import load_ledger
+from nclab.analysis.runs import AnalysisError
+from nclab.analysis.verdict import HOLDS, NOT_ENOUGH
 
 ROOT = Path(__file__).parents[1]
 LEDGER = ROOT / "conf" / "claims.yaml"
-
-
-def edit(folder, **entries):
-    """Set entries of a fake run's summary.json: test=0.9 and train=0.9 are accuracies, the rest as named."""
-    file = folder / "summary.json"
-    summary = json.loads(file.read_text())
-    for split in ("test", "train"):
-        if split in entries:
-            summary["final"][split]["accuracy"] = entries.pop(split)
-    if "effective_depth" in entries:
-        summary["final"]["effective_depth"] = entries.pop("effective_depth")
-    file.write_text(json.dumps(summary | entries))
-    return folder
-
-
-def claim(kind="not_lower", statistic="test_accuracy", treatment=None, baseline=None, **more):
-    treatment = treatment or {"etf.name": "last_k"}
-    if KINDS[kind].paired:
-        baseline = baseline or {"etf.name": "none"}
-        more = {"margin": 0.5} | more
-    return Claim("c", "text", "source", STATISTICS[statistic], kind, treatment, baseline, **more)
-
-
-def pair(root, accuracies, **settings):
-    """Baseline and last 1 ETF with test accuracies in percent, {seed: (treatment, baseline)}; None: no such run."""
-    for seed, (treatment, baseline) in accuracies.items():
-        for etf, value in ((last(1), treatment), (BASELINE, baseline)):
-            if value is not None:
-                edit(write_run(root, etf, seed, **settings), test=value / 100)
-
-
-def judged(root, *claims):
-    return judge(claims, load_runs([root], finished_only=False))
 
 
 # Pairing
@@ -106,12 +68,13 @@ def test_shared_keys_of_the_policy_must_agree_where_they_mean_something(tmp_path
     frozen = ADAPTIVE | {"kind": "frozen"}
     both = claim("higher", treatment={"etf.name": "adaptive", "etf.kind": "etf"},
                  baseline={"etf.name": "adaptive", "etf.kind": "frozen"})  # fmt: skip
+    fix = [(9, "fc5")]
     for seed in (0, 1):
-        write_run(tmp_path, ADAPTIVE, seed)
-        write_run(tmp_path, frozen | {"threshold": 0.5}, seed)
+        write_run(tmp_path, ADAPTIVE, seed, fix=fix)
+        write_run(tmp_path, frozen | {"threshold": 0.5}, seed, fix=fix)
     assert not judged(tmp_path, both)[0].seeds
     for seed in (0, 1):
-        write_run(tmp_path, frozen | {"frame": "random"}, seed)  # a frozen map has no frame
+        write_run(tmp_path, frozen | {"frame": "random"}, seed, fix=fix)  # a frozen map has no frame
     assert judged(tmp_path, both)[0].seeds == (0, 1)
 
 
@@ -156,127 +119,10 @@ def test_a_case_of_per_without_runs_is_not_enough_and_comes_last(tmp_path):
     assert (none.where, none.verdict) == ("no runs", NOT_ENOUGH)
 
 
-def test_the_same_run_twice_counts_once_and_two_different_ones_are_refused(tmp_path):
-    pair(tmp_path, {0: (88.0, 88.0), 1: (88.2, 88.1)})
-    pair(tmp_path, {0: (88.0, None)}, experiment="copy")
-    assert judged(tmp_path, claim())[0].estimate.n == 2
-    pair(tmp_path, {0: (88.5, None)}, experiment="other")
-    with pytest.raises(
-        AnalysisError, match=r"claim c: seed 0 is there twice with different test_accuracy: .*/copy/.* and .*/other/"
-    ):
-        judged(tmp_path, claim())
-
-
 def test_a_run_on_both_sides_is_refused(tmp_path):
     write_run(tmp_path, last(1))
     with pytest.raises(AnalysisError, match="meets the conditions of both"):
         judged(tmp_path, claim(baseline={"etf.k": 1}))
-
-
-def test_diverged_seeds_keep_a_claim_from_holding(tmp_path):
-    pair(tmp_path, {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (90.0, 90.15), 3: (None, 90.0)})
-    diverged = write_run(tmp_path, last(1), 3, done=False)
-    running = write_run(tmp_path, last(1), 4, done=False)
-    with (diverged / "events.jsonl").open("a") as file:
-        file.write('{"event": "diverged", "epoch": 3}\n')
-    with (running / "events.jsonl").open("a") as file:
-        file.write('{"event": "epo')
-    (j,) = judged(tmp_path, claim())
-    assert (j.verdict, j.seeds) == (NOT_ENOUGH, (0, 1, 2))
-    assert j.reason == "interval above -0.50, but training diverged with seed 3: leaving it out would flatter"
-    pair(tmp_path / "bad", {0: (80.0, 88.1), 1: (81.0, 89.0), 2: (82.0, 90.1)})
-    write_run(tmp_path / "bad", last(1), 3, done=False).joinpath("events.jsonl").write_text('{"event": "diverged"}\n')
-    assert judged(tmp_path / "bad", claim())[0].verdict == FAILS
-    (alone,) = judged(diverged, claim("at_least", "saved_share"))
-    assert alone.reason == "training diverged with seed 3"
-
-
-def test_a_diverged_baseline_is_noted(tmp_path):
-    pair(tmp_path, {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (90.0, 90.15)})
-    folder = write_run(tmp_path, BASELINE, 5, done=False)
-    folder.joinpath("events.jsonl").write_text('{"event": "diverged"}\n')
-    assert judged(tmp_path, claim())[0].note == "baseline diverged with seed 5"
-
-
-def test_undefined_numbers_do_not_count(tmp_path):
-    pair(tmp_path, {0: (88.0, 88.0), 1: (88.2, 88.1), 2: (88.1, 88.0)})
-    edit(next(tmp_path.glob("exp/last_k-s1-*")), test=None)
-    (j,) = judged(tmp_path, claim())
-    assert (j.seeds, j.note) == ((0, 2), "undefined with seed 1")
-    for folder in tmp_path.glob("exp/last_k-*"):
-        edit(folder, test=None)
-    (j,) = judged(tmp_path, claim())
-    assert (j.verdict, j.reason) == (NOT_ENOUGH, "test_accuracy is undefined in every run, seed 0, 1, 2")
-
-
-# Statistics
-
-
-def value(name, folder, treated=None):
-    run = load_runs([folder])[0]
-    return STATISTICS[name].value(run, load_runs([treated])[0] if treated else run)
-
-
-def set_ncc(folder, ncc):
-    """Replace metrics.csv: {epoch: {layer: train NCC accuracy}}."""
-    lines = [f"{e},train,{layer},ncc_accuracy,{v}" for e, layers in ncc.items() for layer, v in layers.items()]
-    (folder / "metrics.csv").write_text("\n".join(["epoch,split,layer,metric,value", *lines]) + "\n")
-    return folder
-
-
-def test_accuracies_and_shares_are_percent(tmp_path):
-    folder = edit(write_run(tmp_path), test=0.881, train=0.99, parameters_learnable=798410, parameters_total=802410)
-    assert value("test_accuracy", folder) == pytest.approx(88.1)
-    assert value("train_accuracy", folder) == pytest.approx(99.0)
-    assert value("saved_share", folder) == pytest.approx(0.4985, abs=1e-4)
-
-
-def test_rank_correlation_is_spearmans(tmp_path):
-    folder = write_run(tmp_path)
-    ncc = [0.7, 0.8, 0.95, 0.95, 0.9]
-    at_end = dict(zip(("fc1", "fc2", "fc3", "fc4", "fc5"), ncc, strict=True)) | {"act4": 0.1}  # no stage
-    set_ncc(folder, {19: dict.fromkeys(at_end, 0.5), 20: at_end})
-    assert value("ncc_rank_correlation", folder) == pytest.approx(stats.spearmanr(range(5), ncc).statistic)
-    assert math.isnan(value("ncc_rank_correlation", set_ncc(folder, {20: dict.fromkeys(at_end, 1.0)})))
-    assert math.isnan(value("ncc_rank_correlation", set_ncc(folder, {19: at_end})))  # not measured at the end
-
-
-def test_layers_beyond_the_effective_depth(tmp_path):
-    mlp, transformer = write_run(tmp_path), write_run(tmp_path, model=vit(3))
-    assert value("layers_beyond_effective_depth", edit(mlp, effective_depth=4)) == 1
-    assert value("layers_beyond_effective_depth", edit(mlp, effective_depth=5)) == 0
-    assert value("layers_beyond_effective_depth", edit(mlp, effective_depth=None)) == 0
-    assert value("layers_beyond_effective_depth", edit(transformer, effective_depth=2)) == 2  # of block1..3, head
-
-
-def test_layers_before_the_etfs(tmp_path):
-    first = [layers_before_etf(load_runs([write_run(tmp_path, last(k))])[0]) for k in (1, 3, 5)]
-    assert first == [["fc1", "fc2", "fc3", "fc4"], ["fc1", "fc2"], []]
-    blocks = write_run(tmp_path, FFN | {"blocks": "last1"}, model=vit(3))
-    assert layers_before_etf(load_runs([blocks])[0]) == ["block1", "block2"]
-    assert layers_before_etf(load_runs([write_run(tmp_path)])[0]) == []
-
-
-def test_ncc_before_the_etfs_is_that_of_the_treated_runs_layers(tmp_path):
-    treated, baseline = write_run(tmp_path, last(3)), write_run(tmp_path)
-    for folder, shift in ((treated, 0.0), (baseline, 0.1)):
-        curve = {e: {"fc1": 0.01 * e + shift, "fc2": 0.02 * e + shift, "fc3": 0.9} for e in range(21)}
-        set_ncc(folder, curve)
-    assert value("ncc_before_etf", treated) == pytest.approx(40.0)  # fc2 at epoch 20
-    assert value("ncc_before_etf", baseline, treated) == pytest.approx(50.0)
-    assert value("early_ncc", treated) == pytest.approx(100 * 0.015 * 3)  # epochs 1 to 5, fc1 and fc2
-    assert value("early_ncc", baseline, treated) == pytest.approx(100 * (0.015 * 3 + 0.1))
-    everything = write_run(tmp_path, last(5))
-    assert math.isnan(value("early_ncc", everything))
-    assert math.isnan(value("ncc_before_etf", everything))
-    assert math.isnan(value("early_ncc", set_ncc(treated, {0: {"fc1": 0.1, "fc2": 0.1}, 20: {"fc1": 1, "fc2": 1}})))
-
-
-def test_every_statistic_says_what_it_is():
-    for statistic in STATISTICS.values():
-        assert statistic.description
-        assert statistic.unit
-        assert bool(statistic.margin) == bool(statistic.margin_reason)
 
 
 # The shipped ledger
@@ -286,16 +132,17 @@ def test_every_statistic_says_what_it_is():
 def paper(tmp_path):
     """A run of every experiment of the contract, two seeds, mnist."""
     mnist = {"dataset": {"name": "mnist", "train_size": None}}
+    batch = MLP | {"norm": "batch"}
     for seed in (0, 1):
         for kind, experiment in (("etf", "figure1"), ("frozen", "controls")):
             for k in (1, 2, 3):
-                write_run(tmp_path, last(k, kind=kind), seed, experiment=experiment, **mnist)
+                write_run(tmp_path, last(k, kind=kind, bias=True), seed, experiment=experiment, model=batch, **mnist)
             fix = [(9, "fc5"), (11, "fc4")]
-            write_run(tmp_path, ADAPTIVE | {"kind": kind}, seed, experiment="figure2", fix=fix, **mnist)
+            write_run(tmp_path, ADAPTIVE | {"kind": kind}, seed, experiment="figure2", fix=fix, model=batch, **mnist)
             for blocks in (1, 2, 3, 4):
                 write_run(tmp_path, FFN | {"kind": kind}, seed, experiment="figure3", model=vit(blocks), **mnist)
         for depth in (3, 4, 5):
-            write_run(tmp_path, BASELINE, seed, experiment="figure1", model=MLP | {"depth": depth}, **mnist)
+            write_run(tmp_path, BASELINE, seed, experiment="figure1", model=batch | {"depth": depth}, **mnist)
         for blocks in (1, 2, 3, 4):
             for ratio in (0, 4.0):
                 write_run(tmp_path, BASELINE, seed, experiment="controls_vit", model=vit(blocks, ratio), **mnist)
@@ -313,6 +160,30 @@ def test_every_shipped_claim_finds_its_runs(paper):
     assert {one.id for one in load_ledger(LEDGER)} == set(by_id)
     for name, count in (("etf_beats_frozen", 3 + 1), ("ffn_etf_test", 4), ("ffn_matters", 4), ("ncc_rises_vit", 3)):
         assert sum(j.seeds == (0, 1) for j in by_id[name]) == count, name
+
+
+def test_the_counts_of_parameters_are_those_of_batch_norm_and_biases(tmp_path):
+    one = next(one for one in load_ledger(LEDGER) if one.id == "last_3_saves")
+    mnist = {"dataset": {"name": "mnist", "train_size": None}}
+    for seed, (norm, bias) in enumerate((("batch", True), ("none", True), ("batch", False))):
+        folder = write_run(tmp_path, last(3, bias=bias), seed, model=MLP | {"norm": norm}, **mnist)
+        edit(folder, parameters_total=802410 - seed, parameters_learnable=478410)
+    (j,) = judged(tmp_path, one)
+    assert (j.verdict, j.seeds) == (HOLDS, (0,))
+    assert "802,410" in one.why
+    assert "803,210" in one.why
+
+
+def test_what_the_shipped_ledger_asks_of_every_seed():
+    ledger = {one.id: one for one in load_ledger(LEDGER)}
+    for name, kind in (("ncc_rises", "every_seed_at_least"), ("ncc_never_falls", "every_seed_at_most")):
+        for network in ("mlp", "vit", "ffn_etf"):
+            one = ledger[f"{name}_{network}"]
+            assert (one.kind, one.threshold) == (kind, 1.0)
+            assert "1 point" in one.claim  # the sentence says what is tested
+    assert {ledger[name].kind for name in ("effective_depth", "adaptive_saves")} == {"every_seed_at_least"}
+    assert "separat" in ledger["etf_keeps_collapse"].claim
+    assert "collaps" not in ledger["etf_keeps_collapse"].claim
 
 
 # The command
@@ -334,6 +205,26 @@ def test_the_command_prints_verdicts_and_writes_the_report(tmp_path, monkeypatch
     assert printed.out.splitlines()[-2:] == ["report/index.html", "report/report.md"]
     assert printed.err == f"skipped 1 unfinished: {unfinished.relative_to(tmp_path)}\n"
     assert (tmp_path / "report" / "index.html").is_file()
+    (tmp_path / "outputs" / "figures").mkdir(parents=True)
+    run_script(monkeypatch, "runs", "--out", "report")
+    assert "showing the figures and tables of outputs/figures\n" in capsys.readouterr().err
+
+
+def test_a_broken_run_is_named_and_the_report_is_made(tmp_path, monkeypatch, capsys):
+    pair(tmp_path / "runs", {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (90.0, 90.15), 3: (91.0, 91.1), 4: (88.0, 88.1)})
+    first, second, third = (next(tmp_path.glob(f"runs/exp/last_k-s{seed}-*")) for seed in (2, 3, 4))
+    (first / "config.yaml").write_text("seed: 0\n")
+    (second / "summary.json").write_text("{")
+    (third / "events.jsonl").write_text('{"event": "start"}\n')  # of an older version; the accuracy is there
+    run_script(monkeypatch, tmp_path / "runs", "--out", tmp_path / "report")
+    errors = capsys.readouterr().err.splitlines()
+    assert any(line.startswith(f"left out: {first}/config.yaml: lacks epochs") for line in errors)
+    assert any(line.startswith(f"left out: {second}/summary.json: not JSON") for line in errors)
+    assert any(line.startswith(f"left out: {third}/events.jsonl: no layers in the start event") for line in errors)
+    assert len(errors) == len(set(errors)) == 3
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| 3 (0, 1, 4) |" in text
+    assert "summary.json: not JSON" in text.replace("\\", "")
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,13 @@ def test_groups_are_parted_and_their_names_stand_once():
     assert r" & 2 & x \\" not in latex_table(table, [False] * 3, "", "").splitlines()
 
 
+def test_a_row_that_begins_like_an_option_is_none():
+    table = pd.DataFrame([("[0.9, 0.99]", "1"), ("* x", "2")], columns=["[a]", "b"])
+    lines = latex_table(table, [False, True], "", "").splitlines()
+    for row in (r"{}[a] & b \\", r"{}[0.9, 0.99] & 1 \\", r"{}* x & 2 \\"):
+        assert row in lines
+
+
 def test_table2_as_latex(tmp_path):
     data = {"name": "fashion_mnist", "train_size": None}
     write_transformers(tmp_path, depths=(1, 2), etfs=(BASELINE, FFN), dataset=data)

@@ -68,6 +68,11 @@ def test_an_entry_with_its_defaults(tmp_path):
         ({"margin": "-1 points"}, "margin must be above 0, got -1 points"),
         ({"threshold": "1 points"}, "kind not_lower takes margin, got threshold, margin"),
         (ALONE | {"kind": "at_least"}, "kind at_least takes threshold, got neither"),
+        (ALONE | {"kind": "every_seed_at_most"}, "kind every_seed_at_most takes threshold, got neither"),
+        (
+            {"kind": "every_seed_at_least", "threshold": "1 points"},
+            "kind every_seed_at_least takes runs, got treatment",
+        ),
         ({"statistic": "early_ncc"}, "kind not_lower takes margin, got neither"),
         ({"deterministic": "yes"}, "deterministic must be true or false, got yes"),
         ({"commands": "make figure1"}, "commands must be a list of texts, got make figure1"),

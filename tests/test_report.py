@@ -4,10 +4,11 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from fake_runs import BASELINE, last, write_run
+from fake_runs import BASELINE, edit, last, write_run
 from PIL import Image
 
 from nclab.analysis.claims import Judgement, judge
@@ -50,7 +51,7 @@ def claims(text="A text."):
     etf, none = {"etf.name": "last_k"}, {"etf.name": "none"}
     return [
         Claim("first", text, "paper, Figure 1", accuracy, "not_lower", etf, none, 0.5, commands=("make figure1",)),
-        Claim("second", "Saves.", "paper", share, "at_least", etf, threshold=90.0, why=text),
+        Claim("second", "Saves.", "paper", share, "at_least", etf, threshold=90.0, why=text, deterministic=True),
         Claim("third", "Absent.", "control, ours", accuracy, "higher", {"etf.name": "adaptive"}, none, 0.5),
     ]
 
@@ -125,9 +126,12 @@ def test_the_page_says_all_that_was_found(folder):
             "0.333333",
             "the first 60 of 100 rows",
         ),
+        *("an interval over training seeds", "nothing is said about other test images"),
+        *(f"Whatever pictures lie in {folder / 'figures'} ;", f"Whatever tables lie in {folder / 'figures'} ,"),
     ):
         assert part in text, part
     assert "Words" not in text
+    assert "Each one-sided decision errs" not in text
 
 
 def test_markdown_says_the_same_and_its_links_lead_to_files(folder):
@@ -139,12 +143,35 @@ def test_markdown_says_the_same_and_its_links_lead_to_files(folder):
     assert "| first | digits, 20 epochs | ✔ holds | +0.10 [-0.15, +0.35] points | 3 (0, 1, 2) |" in text
     assert "**1 holds, 1 fails, 1 not enough runs**" in text
     assert r"| a \| b | &lt;1&gt; |" in text
+    assert "an interval over training" in text
+    assert text.count("Whatever") == 2
     lines = text.splitlines()
     for before, line, after in zip(lines, lines[1:], lines[2:], strict=False):
         if line.startswith("|---"):  # a table starts after an empty line, and all its rows are as long as its head
             columns = len(re.findall(r"(?<!\\)\|", before))
             assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", after)) == columns
             assert lines[lines.index(before) - 1] == ""
+
+
+def test_a_claim_about_every_seed_shows_least_and_greatest(folder):
+    for run in (folder / "runs").glob("exp/last_k-s2-*"):
+        edit(run, parameters_learnable=700)
+    every = replace(claims()[1], kind="every_seed_at_least", threshold=25.0, deterministic=False)
+    html, text = write(folder, [every])
+    row = "| digits, 20 epochs | ? not enough runs | 20.00 to 30.00 % | 3 (0, 1, 2) | 1 of 3 seeds at least 25.00"
+    assert row in text
+    assert "| setting | verdict | least to greatest | seeds | reason |" in text
+    assert "every seed at least 25 %" in html
+    assert "<th>least to greatest</th>" in html
+
+
+def test_a_broken_run_does_not_stop_the_report(folder):
+    next((folder / "runs").glob("exp/last_k-s2-*/summary.json")).write_text("{")
+    next((folder / "runs").glob("exp/none-s2-*/events.jsonl")).unlink()
+    html, text = write(folder)
+    assert "summary.json: not JSON" in html
+    assert "| 2 (0, 1) |" in text
+    assert "not recorded (1)" in html
 
 
 def test_equal_runs_give_equal_bytes(folder):
@@ -186,7 +213,7 @@ def test_a_report_without_figures_or_provenance(tmp_path):
 
 def judgement(verdict, values, kind="not_lower"):
     claim = Claim("c", "t", "s", STATISTICS["test_accuracy"], kind, {}, {} if KINDS[kind].paired else None, 0.5, 1.0)
-    return Judgement(claim, {"dataset.name": "mnist", "epochs": 30}, verdict, "", estimate(values, paired=True))
+    return Judgement(claim, {"dataset.name": "mnist", "epochs": 30}, verdict, "", estimate(values))
 
 
 def test_verdicts_differ_in_shape_and_sign():

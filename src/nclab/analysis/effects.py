@@ -18,7 +18,10 @@ MARKERS = {
     FAILS: {"marker": "X", "color": "#D55E00"},
     NOT_ENOUGH: {"marker": "o", "color": "0.35", "markerfacecolor": "white"},
 }
-LEGEND = "● holds, ✖ fails, ○ not enough runs; ticks: seeds; arrows: the interval goes on; dashed: what decides"
+LEGEND = (
+    "● holds, ✖ fails, ○ not enough runs; ticks: seeds; line: 95 % interval, or least to greatest of a claim about "
+    "every seed; arrows: it goes on; dashed: what decides"
+)
 
 
 def draw_effects(claim: Claim, judgements: list[Judgement]) -> bytes | None:
@@ -52,6 +55,8 @@ def decisive(claim: Claim) -> list[float]:
         "higher": [0.0, claim.margin],
         "lower": [-claim.margin, 0.0],
         "at_least": [claim.threshold],
+        "every_seed_at_least": [claim.threshold],
+        "every_seed_at_most": [claim.threshold],
         "equals": [claim.threshold - claim.margin, claim.threshold + claim.margin],
     }[claim.kind]
 
@@ -62,21 +67,28 @@ def axis_label(claim: Claim) -> str:
     return f"{claim.statistic.name.replace('_', ' ')}{sides} ({claim.statistic.unit})"
 
 
+def extent(judgement: Judgement) -> tuple[float, float]:
+    """The ends of the line: the interval, or least and greatest number where every seed is judged."""
+    e = judgement.estimate
+    return (e.low, e.high) if judgement.claim.rule.interval else (e.least, e.greatest)
+
+
 def _limits(shown: list[Judgement], lines: list[float]) -> tuple[float, float]:
     """Seeds and decisive values are inside, intervals as far as twice their span: those of two seeds are 9 sd wide."""
     points = [*lines, *(value for judgement in shown for value in judgement.estimate.values)]
     low, high = min(points), max(points)
     span = high - low or 1.0
-    ends = [end for j in shown for end in (j.estimate.low, j.estimate.high) if low - span <= end <= high + span]
+    ends = [end for judgement in shown for end in extent(judgement) if low - span <= end <= high + span]
     low, high = min([low, *ends]), max([high, *ends])
     return low - 0.06 * span, high + 0.06 * span
 
 
 def _line(axes: Axes, judgement: Judgement, height: float, low: float, high: float) -> None:
     e, look = judgement.estimate, MARKERS[judgement.verdict]
-    if math.isfinite(e.low):
-        axes.plot([max(e.low, low), min(e.high, high)], [height] * 2, color=look["color"], lw=1.4, zorder=2)
-        beyond = ((e.low < low, low, "<"), (e.high > high, high, ">"))
+    first, last = extent(judgement)
+    if math.isfinite(first):
+        axes.plot([max(first, low), min(last, high)], [height] * 2, color=look["color"], lw=1.4, zorder=2)
+        beyond = ((first < low, low, "<"), (last > high, high, ">"))
         for is_beyond, at, arrow in beyond:
             if is_beyond:
                 axes.plot(at, height, arrow, color=look["color"], ms=5, clip_on=False, zorder=3)

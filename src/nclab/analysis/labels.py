@@ -5,6 +5,8 @@ import re
 BASELINE, NO_FFN = "baseline", "no FFN"
 # A frozen control keeps a map as it stands: frames, rank and scales describe the ETF that it is not made.
 OF_ETF_ALONE = re.compile(r"frame|rank|scale")
+# Policies that decide by what is measured: in their runs alone `metrics.*` has a say in training.
+DECIDES_BY_MEASURES = {"adaptive"}
 ORDER = [BASELINE, "last ", "frozen last", "Adaptive", "frozen at", "FFN-ETF", "frozen FFN", NO_FFN]
 
 
@@ -34,12 +36,13 @@ def policy_order(label: str) -> tuple[int, str, int]:
 def meaningless(config: dict) -> set[str]:
     """Dotted keys of the configuration that change nothing in its run."""
     etf = config["etf"]
-    return {f"etf.{key}" for key in etf if etf.get("kind") == "frozen" and OF_ETF_ALONE.search(key)}
+    of_ffn = {"model.ffn_norm"} if _without_ffn(config) else set()
+    return of_ffn | {f"etf.{key}" for key in etf if etf.get("kind") == "frozen" and OF_ETF_ALONE.search(key)}
 
 
 def said_by_label(label: str) -> set[str]:
     """Dotted keys outside `etf` that the label stands for: runs may differ in them as they differ in policy."""
-    return {"model.ratio"} if label == NO_FFN else set()
+    return {"model.ratio", "model.ffn_norm"} if label == NO_FFN else set()
 
 
 def _without_ffn(config: dict) -> bool:

@@ -54,4 +54,6 @@ def _first_change(above: list[str] | None, row: list[str], groups: int) -> int:
 
 
 def _line(cells) -> str:
-    return " & ".join(cells) + r" \\"
+    """A row. Without the braces [ or * at its start would be an option of what ends the line above."""
+    row = " & ".join(cells)
+    return ("{}" if row.startswith(("[", "*")) else "") + row + r" \\"

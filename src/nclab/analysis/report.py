@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nclab.analysis.claims import Judgement, has_diverged
-from nclab.analysis.effects import LEGEND, axis_label, draw_effects
+from nclab.analysis.commands import Profiles, commands
+from nclab.analysis.effects import LEGEND, axis_label, draw_effects, extent
 from nclab.analysis.gallery import Picture, Table, find_pictures, find_tables
 from nclab.analysis.ledger import Claim, condition_text
-from nclab.analysis.runs import Run
+from nclab.analysis.runs import AnalysisError, Run
 from nclab.analysis.verdict import FAILS, HOLDS, KINDS, NOT_ENOUGH, estimate, number
 
 SIGNS = {HOLDS: "✔", FAILS: "✘", NOT_ENOUGH: "?"}  # not by colour alone
@@ -44,6 +46,8 @@ class Section:
     rows: list[Row]
     picture: bytes | None
     axis: str
+    shown: str  # what stands behind a mean
+    commands: list[str]
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,15 @@ class Report:
     sections: list[Section]
     pictures: list[Picture]
     tables: list[Table]
+    figures: str  # the folder that pictures and tables come from
     legend: str = LEGEND
 
 
-def make_report(judgements: list[Judgement], runs: list[Run], figures: Path | None = None) -> Report:
+def make_report(
+    judgements: list[Judgement], runs: list[Run], figures: Path | None = None, profiles: Profiles | None = None
+) -> Report:
     """The report on `judgements`, which come in the order of the ledger; `runs` are those they were made from,
-    unfinished ones included."""
+    unfinished ones included; `profiles` are the sizes that the commands may name."""
     by_claim: dict[str, list[Judgement]] = {}
     for judgement in judgements:
         by_claim.setdefault(judgement.claim.id, []).append(judgement)
@@ -73,9 +80,10 @@ def make_report(judgements: list[Judgement], runs: list[Run], figures: Path | No
         facts=_facts(runs),
         counts={verdict: counts[verdict] for verdict in SIGNS},
         rules=[(KINDS[kind].name, KINDS[kind].rule) for kind in kinds],
-        sections=[_section(group) for group in by_claim.values()],
+        sections=[_section(group, profiles or {}) for group in by_claim.values()],
         pictures=find_pictures(figures) if figures else [],
         tables=find_tables(figures) if figures else [],
+        figures=str(figures or ""),
     )
 
 
@@ -93,15 +101,18 @@ def write_report(report: Report, out: Path) -> list[Path]:
 
 
 def effect_text(judgement: Judgement) -> str:
-    """'+0.12 [-0.20, +0.43] points', without interval where there is no spread; a dash for what is not known."""
-    e, signed = judgement.estimate, judgement.claim.rule.paired
+    """'+0.12 [-0.20, +0.43] points', without interval where there is no spread; a dash for what is not known. Of a
+    claim about every seed '0.00 to 0.12 points', the least and the greatest."""
+    e, signed, unit = judgement.estimate, judgement.claim.rule.paired, judgement.claim.statistic.unit
     if not e:
         return "–"
-    ends = f" [{number(e.low, signed)}, {number(e.high, signed)}]" if e.low < e.high else ""
-    return f"{number(e.mean, signed)}{ends} {judgement.claim.statistic.unit}"
+    low, high = (number(end, signed) for end in extent(judgement))
+    if not judgement.claim.rule.interval:
+        return f"{low} to {high} {unit}" if e.least < e.greatest else f"{low} {unit}"
+    return f"{number(e.mean, signed)}{f' [{low}, {high}]' if e.low < e.high else ''} {unit}"
 
 
-def _section(judgements: list[Judgement]) -> Section:
+def _section(judgements: list[Judgement], profiles: Profiles) -> Section:
     claim = judgements[0].claim
     sides = [("treatment", claim.treatment), ("baseline", claim.baseline)] if claim.baseline else []
     sides = sides or [("runs", claim.treatment)]
@@ -112,6 +123,8 @@ def _section(judgements: list[Judgement]) -> Section:
         rows=[_row(judgement) for judgement in judgements],
         picture=draw_effects(claim, judgements),
         axis=axis_label(claim),
+        shown="mean [95 % interval]" if claim.rule.interval else "least to greatest",
+        commands=list(dict.fromkeys(one for j in judgements for one in commands(claim, j.run, profiles))),
     )
 
 
@@ -140,7 +153,7 @@ def _spread(values: tuple[float, ...]) -> str:
 def _facts(runs: list[Run]) -> list[tuple[str, str]]:
     """When, where and with what the runs were made. The date is the newest run's: now is not a property of the runs."""
     finished = [run for run in runs if run.finished]
-    times = [event["time"] for run in finished for event in run.events[-1:] if "time" in event]
+    times = [event["time"] for run in finished for event in _or_empty(run, "events")[-1:] if "time" in event]
     diverged = sum(has_diverged(run) for run in runs)
     others = len(runs) - len(finished) - diverged
     left_out = [f"{count} {what}" for count, what in ((diverged, "diverged"), (others, "unfinished")) if count]
@@ -148,10 +161,18 @@ def _facts(runs: list[Run]) -> list[tuple[str, str]]:
         ("newest run", f"{datetime.fromtimestamp(max(times), UTC):%Y-%m-%d}" if times else "not recorded"),
         ("runs", f"{len(finished)} finished" + "".join(f", {part}" for part in left_out)),
         ("data sets", _tally(finished, lambda run: run.config["dataset"]["name"])),
-        ("hardware", _tally(finished, lambda run: _hardware(run.summary.get("hardware") or {}))),
-        ("versions", _tally(finished, lambda run: _versions(run.summary.get("versions") or {}))),
-        ("commits", _tally(finished, lambda run: _commit(run.summary.get("commit")))),
+        ("hardware", _tally(finished, lambda run: _hardware(_or_empty(run, "summary").get("hardware") or {}))),
+        ("versions", _tally(finished, lambda run: _versions(_or_empty(run, "summary").get("versions") or {}))),
+        ("commits", _tally(finished, lambda run: _commit(_or_empty(run, "summary").get("commit")))),
     ]
+
+
+def _or_empty(run: Run, file: str) -> Any:
+    """Its events or summary; nothing where they cannot be read, which the judgements name."""
+    try:
+        return getattr(run, file)
+    except AnalysisError:
+        return [] if file == "events" else {}
 
 
 def _tally(runs: Iterable[Run], what: Callable[[Run], str]) -> str:

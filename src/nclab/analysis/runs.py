@@ -99,6 +99,11 @@ class Run:
         """Names of the layers that end a step of depth: every map of an MLP, the blocks and the head of a ViT."""
         return [layer["layer"] for layer in self.layers if layer["stage"] is not None]
 
+    @property
+    def switches(self) -> set[tuple[str, int]]:
+        """(map, epoch) of everything that was fixed."""
+        return {(event.get("site"), event.get("epoch")) for event in self.events if event.get("event") == "switch"}
+
     @cached_property
     def summary(self) -> dict:
         """summary.json: final numbers, parameters, versions; of finished runs only."""
@@ -120,11 +125,13 @@ def load_runs(
     epochs: int | None = None,
     where: dict[str, Any] | None = None,
     finished_only: bool = True,
+    skip_broken: bool = False,
 ) -> list[Run]:
     """The runs under `folders` (run, experiment or output folders) that meet every condition.
 
     `where` maps dotted configuration keys to values; a run without the key is kept (a baseline has no
-    `etf.threshold`). Unfinished runs are named on stderr and left out, unless `finished_only` is false.
+    `etf.threshold`). Unfinished runs are named on stderr and left out, unless `finished_only` is false. A broken
+    config.yaml is an error, or with `skip_broken` its run is named on stderr and left out.
     """
     folders = [Path(folder) for folder in folders]
     conditions = {
@@ -135,7 +142,14 @@ def load_runs(
     conditions = {key: list(values) for key, values in conditions.items() if values is not None}
     conditions |= {key: [value] for key, value in (where or {}).items()}
     paths = {path.resolve(): path for folder in folders for path in _find(folder)}  # a folder given twice: once
-    runs = [Run(path, _config(path / "config.yaml")) for path in paths.values()]
+    runs = []
+    for path in paths.values():
+        try:
+            runs.append(Run(path, _config(path / "config.yaml")))
+        except AnalysisError as error:
+            if not skip_broken:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
     flat = {run.path: run.settings for run in runs}
     for key in conditions:
         if runs and not any(key in settings for settings in flat.values()):

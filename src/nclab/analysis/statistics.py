@@ -6,26 +6,33 @@ It returns nan where the run has no such number; the seed then does not count an
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 
-from nclab.analysis.runs import Run
+from nclab.analysis.runs import AnalysisError, Run, flatten
 
 Value = Callable[[Run, Run], float]
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """A named number of a run. `unit` is that of differences, margins and thresholds; `margin` is the default one."""
+    """A named number of a run. `unit` is that of differences, margins and thresholds; `margin` is the default one.
+
+    `split` is given where the number is an accuracy on that split, hence a count of its images. `measured` says that it
+    comes from the measurements while training, so that `metrics.*` belongs to its setting.
+    """
 
     name: str
     unit: str
     value: Value
     margin: float | None = None
     margin_reason: str = ""
+    split: str | None = None
+    measured: bool = False
 
     @property
     def description(self) -> str:
@@ -35,28 +42,53 @@ class Statistic:
 
 STATISTICS: dict[str, Statistic] = {}
 HALF_A_POINT = (
-    "0.5 points is 1.5 times the binomial standard error of one accuracy on 10,000 test images at 88 % "
-    "(0.32 points): less than that, two networks cannot be told apart by one test split."
+    "0.5 points is 1.5 times the binomial standard error of one accuracy on 10,000 test images at 88 % (0.32 points): "
+    "less than that, two networks cannot be told apart by one test split. For a test split of another size the ledger "
+    "may set another margin; of the 360 images of digits 0.5 points are 1.8 images."
 )
+ROOM = 1.0  # points below 100 from which on there is room to rise
+MOST_IMAGES = 10**6
 
 
-def statistic(unit: str, margin: float | None = None, margin_reason: str = "") -> Callable[[Value], Value]:
-    """Register a function as a statistic under its own name."""
+def statistic(unit: str, margin: float | None = None, margin_reason: str = "", **more) -> Callable[[Value], Value]:
+    """Register a function as a statistic under its own name; `more` are further fields of Statistic."""
 
     def add(value: Value) -> Value:
-        STATISTICS[value.__name__] = Statistic(value.__name__, unit, value, margin, margin_reason)
+        STATISTICS[value.__name__] = Statistic(value.__name__, unit, value, margin, margin_reason, **more)
         return value
 
     return add
 
 
-@statistic("points", 0.5, HALF_A_POINT)
+def images(runs: Iterable[Run], split: str) -> int | None:
+    """Least number of images on which every accuracy of the split in summary.json can have arisen; None if unknown.
+
+    A run folder says how many images a split has only where the configuration cut it (dataset.test_size). Else the
+    accuracies, which are fractions k / N in full precision, are asked for their least common denominator. It divides
+    N, so that resolution is never overrated; networks that are right everywhere have none.
+    """
+    common = 1
+    for run in runs:
+        if isinstance(size := run.settings.get(f"dataset.{split}_size"), int):
+            return size
+        for key, value in _summary(run).items():
+            if key.startswith(f"final.{split}.") and "accuracy" in key and isinstance(value, float):
+                if not math.isfinite(value):
+                    continue
+                share = Fraction(value).limit_denominator(MOST_IMAGES)
+                if abs(share - Fraction(value)) > 1e-14:
+                    return None  # no count of so few images
+                common = math.lcm(common, share.denominator)
+    return common if 1 < common <= MOST_IMAGES else None
+
+
+@statistic("points", 0.5, HALF_A_POINT, split="test")
 def test_accuracy(run: Run, treated: Run) -> float:
     """Accuracy on the test split after the last epoch, in percent."""
     return _percent(run.result("final.test.accuracy"))
 
 
-@statistic("points", 0.5, "0.5 points, as for the test accuracy: the claim names both in one breath.")
+@statistic("points", 0.5, "0.5 points, as for the test accuracy: the claim names both in one breath.", split="train")
 def train_accuracy(run: Run, treated: Run) -> float:
     """Accuracy on the train split after the last epoch, in percent, in evaluation mode."""
     return _percent(run.result("final.train.accuracy"))
@@ -71,40 +103,49 @@ def saved_share(run: Run, treated: Run) -> float:
     return 100.0 * (1.0 - run.result("parameters_learnable") / run.result("parameters_total"))
 
 
-@statistic("rho")
-def ncc_rank_correlation(run: Run, treated: Run) -> float:
-    """Spearman's rank correlation rho between the place of a stage in the network and its train NCC accuracy after the
-    last epoch: 1 where every stage separates better than the one before, -1 where worse.
+@statistic("points", measured=True)
+def ncc_drop(run: Run, treated: Run) -> float:
+    """Largest fall of the train NCC accuracy after the last epoch, from any stage to any later one; 0 where it never
+    falls. Stages are all maps of an MLP and the blocks of a transformer, without its head.
 
-    Preferred to the share of adjacent rises because near the ceiling neighbours swap by chance (0.998 and 0.997):
-    of five stages a swap of neighbours lowers rho from 1 to 0.9, but the share from 1 to 0.75. Ties share their mean
-    rank; nan where all stages are equal, since a constant has no rank correlation.
+    A fall in points and no rank correlation: near the ceiling ranks are chance (97, 100, 100, 100, 100 does not fall,
+    its rho is 0.71), and of two or three blocks a correlation takes only two or four values.
     """
-    ncc = _train_ncc(run, run.stages).reindex([run.config["epochs"]]).iloc[0]
-    if ncc.isna().any() or ncc.nunique() < 2:
-        return math.nan
-    return round(float(np.corrcoef(np.arange(len(ncc)), ncc.rank())[0, 1]), 12)
+    ncc = _final_ncc(run)
+    return float(np.max(np.maximum.accumulate(ncc) - ncc, initial=0.0)) if np.isfinite(ncc).all() else math.nan
 
 
-@statistic("layers")
+@statistic("points", measured=True)
+def ncc_rise(run: Run, treated: Run) -> float:
+    """Train NCC accuracy after the last epoch of the last stage minus that of the first; left out where the first is
+    within 1 point of 100, which leaves no room to rise. Stages as for ncc_drop.
+    """
+    ncc = _final_ncc(run)
+    has_room = len(ncc) and ncc[0] < 100.0 - ROOM
+    return float(ncc[-1] - ncc[0]) if has_room and np.isfinite(ncc).all() else math.nan
+
+
+@statistic("layers", measured=True)
 def layers_beyond_effective_depth(run: Run, treated: Run) -> float:
     """Stages after the effective depth: depth - effective depth, and 0 where there is no effective depth.
 
     A network no stage of which separates its train split has no effective depth, hence no layer beyond it; nan would
-    leave exactly the runs out that speak against the claim.
+    leave exactly the runs out that speak against the claim. A run with metrics.every=0 was not measured: nan.
     """
+    if run.settings.get("metrics.every") == 0:
+        return math.nan
     depth = run.result("final.effective_depth")
     return 0.0 if depth is None else float(len(run.stages) - depth)
 
 
-@statistic("points")
+@statistic("points", split="train", measured=True)
 def ncc_before_etf(run: Run, treated: Run) -> float:
     """Train NCC accuracy, in percent after the last epoch, of the last learnable stage before the ETFs."""
     layers = layers_before_etf(treated)[-1:]
     return _mean(_train_ncc(run, layers).reindex([run.config["epochs"]]))
 
 
-@statistic("points")
+@statistic("points", split="train", measured=True)
 def early_ncc(run: Run, treated: Run) -> float:
     """Train NCC accuracy in percent, mean over the first quarter of training and the stages before the ETFs.
 
@@ -117,10 +158,21 @@ def early_ncc(run: Run, treated: Run) -> float:
 
 def layers_before_etf(run: Run) -> list[str]:
     """Stages before the first one with a fixed map, input to output; none where nothing was fixed."""
-    fixed = {event.get("site") for event in run.events if event.get("event") == "switch"}
+    fixed = {site for site, _ in run.switches}
     stages = [layer for layer in run.layers if layer["stage"] is not None]
     first = next((i for i, layer in enumerate(stages) if fixed & set(layer["stage"])), 0)
     return [layer["layer"] for layer in stages[:first]]
+
+
+def _final_ncc(run: Run) -> np.ndarray:
+    """Train NCC accuracy in percent after the last epoch: every map of an MLP, every block of a transformer.
+
+    The head of a transformer is left out: what it separates is the class token after all blocks, linearly mapped.
+    """
+    roles = {layer["layer"]: layer["role"] for layer in run.layers}
+    blocks = [stage for stage in run.stages if roles[stage] != "classifier"]
+    stages = blocks if "block" in roles.values() else run.stages
+    return _train_ncc(run, stages).reindex([run.config["epochs"]]).iloc[0].to_numpy()
 
 
 def _train_ncc(run: Run, layers: list[str]) -> pd.DataFrame:
@@ -131,9 +183,18 @@ def _train_ncc(run: Run, layers: list[str]) -> pd.DataFrame:
     return 100.0 * table.reindex(columns=layers)
 
 
+def _summary(run: Run) -> dict:
+    try:
+        return flatten(run.summary)
+    except AnalysisError:  # the number itself may come from another file
+        return {}
+
+
 def _mean(table: pd.DataFrame) -> float:
     return float(table.to_numpy().mean()) if table.size else math.nan
 
 
 def _percent(share: float | None) -> float:
+    if not isinstance(share, int | float | None):
+        raise AnalysisError(f"expected an accuracy, got {share}")
     return math.nan if share is None else 100.0 * share

@@ -1,0 +1,166 @@
+"""Pairs of runs: which runs differ in their seed alone, which two of them belong together, and the number of each.
+
+A key of the configuration is *free* in a run where it has no say in the number that the claim is about: see `is_free`.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nclab.analysis.labels import DECIDES_BY_MEASURES, meaningless
+from nclab.analysis.ledger import Claim
+from nclab.analysis.runs import MAY_DIFFER, AnalysisError, Run
+from nclab.analysis.statistics import images
+from nclab.analysis.verdict import rounding_sd
+
+
+@dataclass(frozen=True)
+class Side:
+    """Runs that differ in seed, machine and experiment name alone, by seed; `diverged` are seeds without a number."""
+
+    runs: dict[int, list[Run]]
+    diverged: tuple[int, ...]
+    any_run: Run
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.any_run.settings
+
+
+def sides(claim: Claim, runs: list[Run]) -> list[Side]:
+    """The runs grouped by all that may not differ, sorted by data set and epochs."""
+    groups: dict[frozenset, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.config["dataset"]["name"], run.config["epochs"], str(run.path))):
+        groups.setdefault(frozenset((k, repr(v)) for k, v in _compared(claim, run).items()), []).append(run)
+    found = []
+    for group in groups.values():
+        by_seed: dict[int, list[Run]] = {}
+        for run in sorted((run for run in group if run.finished), key=lambda run: run.seed):
+            by_seed.setdefault(run.seed, []).append(run)
+        diverged = sorted({run.seed for run in group if not run.finished} - by_seed.keys())
+        found.append(Side(by_seed, tuple(diverged), group[0]))
+    return found
+
+
+def is_free(claim: Claim, run: Run, key: str) -> bool:
+    """Whether a key has no say in the number of this run.
+
+    Measuring changes no weight: final accuracies and parameters do not depend on `metrics.*`, unless a policy decides
+    by what was measured.
+    """
+    return key in meaningless(run.config) or _has_no_say(claim, run, key)
+
+
+def may_pair(claim: Claim, treatment: Run, baseline: Run) -> bool:
+    """Equal in every key that both have; a key that one alone has is of the policy, or free in the other."""
+    one, two = (
+        {key: value for key, value in _compared(claim, run).items() if key not in claim.named}
+        for run in (treatment, baseline)
+    )
+    for key in {**one, **two}:
+        if key in one and key in two:
+            if one[key] != two[key]:
+                return False
+        elif not (key.startswith("etf.") or is_free(claim, treatment if key in two else baseline, key)):
+            return False
+    return True
+
+
+def _compared(claim: Claim, run: Run) -> dict[str, Any]:
+    return {key: value for key, value in run.settings.items() if not _has_no_say(claim, run, key)}
+
+
+def _has_no_say(claim: Claim, run: Run, key: str) -> bool:
+    if key.startswith("metrics.") and not claim.statistic.measured and not _decides_by_measures(run):
+        return True
+    return bool(MAY_DIFFER.match(key) and key != "etf.name")
+
+
+def _decides_by_measures(run: Run) -> bool:
+    return run.config["etf"]["name"] in DECIDES_BY_MEASURES
+
+
+class Numbers:
+    """The numbers of a claim in one setting, seed by seed, and why a seed has none."""
+
+    def __init__(self, claim: Claim, treatment: Side, baseline: Side | None):
+        self.claim, self.treatment, self.baseline = claim, treatment, baseline
+        self.left: dict[int, float] = {}
+        self.right: dict[int, float] = {}
+        self.read: list[Run] = []  # the runs behind the numbers
+        self.broken: list[str] = []
+        self.twins: list[str] = []  # seeds with two different numbers
+        self.missing: dict[str, list[int]] = {"nothing was fixed": [], f"{claim.statistic.name} is undefined": []}
+        self.differ: list[int] = []  # seeds whose two sides did not fix the same maps at the same epochs
+        for seed in treatment.runs:
+            if baseline is None or seed in baseline.runs:
+                self._add(seed)
+
+    def _add(self, seed: int) -> None:
+        treated, left = self._value(self.treatment.runs[seed], None)
+        plain, right = self._value(self.baseline.runs[seed], treated) if self.baseline and treated else (None, 0.0)
+        if treated is None or (self.baseline and plain is None):
+            return
+        if plain and _decides_by_measures(treated) and not treated.switches:
+            # it is its own baseline: such a pair says nothing about what would have been fixed
+            self.missing["nothing was fixed"].append(seed)
+        elif math.isnan(left - right):
+            self.missing[f"{self.claim.statistic.name} is undefined"].append(seed)
+        else:
+            self.left[seed], self.right[seed] = left, right
+            self.read += [treated, *([plain] if plain else [])]
+            if plain and _decides_by_measures(treated) and _decides_by_measures(plain):
+                self.differ += [seed] * (treated.switches != plain.switches)
+
+    def _value(self, twins: list[Run], treated: Run | None) -> tuple[Run | None, float]:
+        """A run and its number. The same run in two folders counts once; with two numbers, or none, it does not."""
+        found = []
+        for run in twins:
+            try:
+                _ = _decides_by_measures(run) and run.switches  # they will be asked for: can they be read?
+                found.append((run, self.claim.statistic.value(run, treated or run)))
+            except AnalysisError as error:
+                self.broken.append(str(error))
+        if not found:
+            return None, math.nan
+        first, value = found[0]
+        for run, other in found[1:]:
+            if not (other == value or (math.isnan(other) and math.isnan(value))):
+                self.twins.append(
+                    f"seed {run.seed} is there twice with different {self.claim.statistic.name}: "
+                    f"{first.path} and {run.path}"
+                )
+                return None, math.nan
+        return first, value
+
+    @property
+    def values(self) -> list[float]:
+        """One a seed: the differences of pairs, the numbers themselves where nothing is compared."""
+        return [self.left[seed] - self.right[seed] for seed in self.left]
+
+    @property
+    def floor(self) -> float | None:
+        """What rounding to whole images makes of the spread; None where that is not known."""
+        split = self.claim.statistic.split
+        count = images(self.read, split) if split else None
+        return rounding_sd(count, self.baseline is not None) if count else None
+
+    def note(self) -> list[str]:
+        """Seeds that were there and did not count, and what else is to be known of those that did."""
+        parts = []
+        if self.baseline:
+            both = {"treatment": (self.treatment, self.baseline), "baseline": (self.baseline, self.treatment)}
+            for name, (one, two) in both.items():
+                if alone := [seed for seed in one.runs if seed not in two.runs]:
+                    parts.append(f"{name} alone has seed {seed_list(alone)}")
+            if self.baseline.diverged:
+                parts.append(f"baseline diverged with seed {seed_list(self.baseline.diverged)}")
+        parts += [f"{what} with seed {seed_list(seeds)}" for what, seeds in self.missing.items() if seeds]
+        if self.differ:
+            parts.append(f"the baseline fixed other maps, or at other epochs, with seed {seed_list(self.differ)}")
+        return parts + [f"left out: {error}" for error in self.broken]
+
+
+def seed_list(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, seeds)) or "none"
