@@ -64,17 +64,25 @@ def run_all(configs: list[RunConfig], jobs: int) -> list[Outcome]:
 
 
 def _run_in_workers(configs: list[RunConfig], jobs: int, wait: bool = False) -> list[Outcome]:
-    """One outcome a run. A worker that dies takes its pool with it: the runs left go to a new one, each once more."""
+    """One outcome a run, in their order. A worker that dies takes its pool with it; the runs under way then are tried
+    again one by one at the end, so that the next death has one cause."""
     outcomes: dict[Path, Outcome] = {}
-    for _ in range(2):
-        left = [config for config in configs if config.folder not in outcomes]
-        if left:
-            _run_in_pool(left, jobs, wait, outcomes)
-    died = "its worker was killed twice (out of memory?); the same command goes on"
-    return [outcomes.get(config.folder, Outcome(config.folder, died)) for config in configs]
+    left, suspects = configs, []
+    while left:
+        broken = _run_in_pool(left, jobs, wait, outcomes, len(configs))
+        left = [config for config in left if config.folder not in outcomes]
+        if broken:  # a pool hands out runs in their order: the first of those left were under way
+            suspects += left[:jobs]
+            left = left[jobs:]
+            print("a worker was killed; what it was at is tried again at the end", flush=True)
+    for config in suspects:
+        if _run_in_pool([config], 1, wait, outcomes, len(configs)):
+            outcomes[config.folder] = Outcome(config.folder, "its worker was killed, again (out of memory?)")
+    return [outcomes[config.folder] for config in configs]
 
 
-def _run_in_pool(configs: list[RunConfig], jobs: int, wait: bool, outcomes: dict[Path, Outcome]) -> None:
+def _run_in_pool(configs: list[RunConfig], jobs: int, wait: bool, outcomes: dict[Path, Outcome], total: int) -> bool:
+    """Add the outcome of every run; true where a worker died, which leaves some without one."""
     # Fresh interpreters: a forked one would share the thread pools and the GPU of this one.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
@@ -82,18 +90,17 @@ def _run_in_pool(configs: list[RunConfig], jobs: int, wait: bool, outcomes: dict
     )
     try:
         for future in as_completed([pool.submit(_run, config, wait) for config in configs]):
-            try:
-                outcome = future.result()
-            except BrokenProcessPool:
-                print("a worker was killed; its runs are tried again", flush=True)
-                break
+            outcome = future.result()
             outcomes[outcome.folder] = outcome
-            print(f"[{len(outcomes)}] {_line(outcome)}", flush=True)
+            print(f"[{len(outcomes)}/{total}] {_line(outcome)}", flush=True)
+    except BrokenProcessPool:
+        return True
     finally:
         if sys.exc_info()[0]:  # Ctrl-C: what waits is dropped, what runs is ended and resumes from its checkpoint
             for process in multiprocessing.active_children():
                 process.terminate()
         pool.shutdown(cancel_futures=True)
+    return False
 
 
 def _run(config: RunConfig, wait: bool) -> Outcome:
