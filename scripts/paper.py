@@ -54,7 +54,8 @@ def main() -> int:
             print(*_draw(draw, folders, Path(args.output) / "figures" / name), sep="\n")
         except (AnalysisError, OSError) as error:
             failures.append(f"not drawn: {name}: {error}")
-    print(*failures, sep="\n", end="", file=sys.stderr)
+    for failure in failures:
+        print(failure, file=sys.stderr)
     return FAILED if failures else 0
 
 
