@@ -26,7 +26,7 @@ class MetricsSettings:
     every: int = 1  # epochs between measurements; 0: loss and accuracy at the end only
     probe: str = PROBES[0]  # what is measured behind a hidden map: linear | activation
     eps: float = 0.01  # NCC error up to which a layer counts as separated (effective depth)
-    batch_size: int = 500  # of the evaluation passes
+    batch_size: int = 1000  # of the evaluation passes
     memory_gib: float = 2.0  # features up to this size are kept between the two passes
 
 
