@@ -211,6 +211,7 @@ def test_the_command_prints_verdicts_and_writes_the_report(tmp_path, monkeypatch
 
 
 def test_a_broken_run_is_named_and_the_report_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # a checkout may hold outputs/figures, which the script would show
     pair(tmp_path / "runs", {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (90.0, 90.15), 3: (91.0, 91.1), 4: (88.0, 88.1)})
     first, second, third = (next(tmp_path.glob(f"runs/exp/last_k-s{seed}-*")) for seed in (2, 3, 4))
     (first / "config.yaml").write_text("seed: 0\n")
