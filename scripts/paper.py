@@ -17,13 +17,13 @@ from nclab.analysis import AnalysisError, load_runs, save_figure, save_table
 from nclab.analysis.cli import Parser, integers, names
 from nclab.config import ConfigError
 from nclab.data import MissingDataError
+from nclab.data.fetching import SOURCES
 from nclab.plan import Part, Plan
 from nclab.sweep import default_jobs, run_all
 from nclab.train import BAD_INPUT, CONF, FAILED, INTERRUPTED
 
 TABLES = ("table1", "table2", "variants")  # over all datasets; the others are figures, one a dataset
 FETCH = Path(__file__).with_name("fetch_data.py")
-PACKAGED = ("digits", "mnist5k")  # nothing to fetch
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def main() -> int:
         plan = Plan(CONF, args.plan)
         parts = plan.resolve(args.parts, args.profile, args.dataset, args.seeds, overrides, args.policy, args.output)
         configs = {config.folder: config for part in parts for config in part.configs}
-        fetch = sorted({part.dataset for part in parts} - {*PACKAGED})
+        fetch = sorted({part.dataset for part in parts} & {*SOURCES})  # the others ship with a package
         root = next(iter(configs.values())).data_root
         where = [] if root is None else ["--root", root]
         if fetch and subprocess.run([sys.executable, FETCH, *fetch, *where]).returncode:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from nclab.analysis.labels import DECIDES_BY_MEASURES
 from nclab.analysis.runs import MAY_DIFFER
 from nclab.config import MACHINE_KEYS
+from nclab.etf import POLICIES
 
 SRC = Path(__file__).parents[1] / "src"
 MODULES = {".".join(p.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): p for p in SRC.rglob("*.py")}
@@ -64,6 +66,11 @@ def test_parts_can_be_imported_alone(package, absent):
 def test_analysis_averages_over_machine_keys():
     """analysis/ imports no configuration, which would bring torch; its list must follow all the same."""
     assert [key for key in MACHINE_KEYS if not MAY_DIFFER.match(f"{key}.name" if key == "tracker" else key)] == []
+
+
+def test_analysis_knows_the_policies_that_decide_by_measures():
+    settings = {name: POLICIES[name].settings() for name in POLICIES.names()}
+    assert {name for name, policy in settings.items() if policy.needs_measures} == DECIDES_BY_MEASURES
 
 
 def test_requirements_hold_no_address():

@@ -96,17 +96,16 @@ def evaluate(model: Classifier, dataset: Dataset, settings: MetricsSettings, col
     """Loss and accuracy of both splits and, with `collapse`, all metrics at all probe points."""
     probes = model.probes(settings.probe)
     result = Evaluation(stages={p.layer: p.stage for p in probes if p.stage is not None})
+    last = model.inputs()[model.classifier]  # where NC2, NC3 and NC4 with W live
     train, test = (Pass(model, dataset, split, settings.batch_size) for split in (dataset.train, dataset.test))
     if not collapse:
         for name, stream in (("train", train), ("test", test)):
             tally = _Tally()
-            for features, labels in stream:
-                tally.add(features["logits"], labels)
+            _spread_pass(stream, {}, last, tally)
             result.values[name] = {"network": tally.compute()}
         return result
 
     sources = {p.feature: p.layer for p in probes}
-    last = model.inputs()[model.classifier]  # where NC2, NC3 and NC4 with W live
     weight = model.etf_sites()[model.classifier].weight
 
     def values(meters: dict[str, CollapseMeter], tally: _Tally) -> dict[str, dict[str, float]]:
@@ -164,7 +163,8 @@ def _own(feature: Tensor) -> Tensor:
 
 
 def _spread_pass(batches: Batches, meters: dict[str, CollapseMeter], last: str, tally: "_Tally | None" = None) -> None:
-    """Pass 2 over a split; NC4 needs the network's decisions at the classifier's input `last`."""
+    """Pass 2 over a split, of the meters and of the tally where there is one; NC4 needs the network's decisions at the
+    classifier's input `last`."""
     for features, labels in batches:
         if tally is not None:
             tally.add(features["logits"], labels)

@@ -193,11 +193,12 @@ def training_forward(model: Classifier, precision: str = "float32", compiled: bo
     bf16: under autocast, weights and optimizer state stay float32. compiled: by torch.compile, which compiles anew when
     a map is replaced. Evaluation uses neither: every logged metric is of the float32 network.
     """
+    run = model
     if compiled:
         # What an earlier run of this process compiled must neither serve this one nor use up its recompilations.
         torch.compiler.reset()
         torch._dynamo.config.recompile_limit = MOST_GRAPHS
-    run = torch.compile(model) if compiled else model
+        run = torch.compile(model)
     device = next(model.parameters()).device.type
     dtype = PRECISIONS[precision]
 

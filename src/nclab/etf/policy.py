@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -96,11 +96,14 @@ class FixSettings(PolicySettings):
             value = getattr(self, key)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"etf.{key} must be above 0 and finite, or null for the default, got {value}")
-        if self.kind == "frozen":  # a key without effect would give one run two names
-            idle = {*scales, *(key for key, _ in of_frames)}
-            for f in fields(self):
-                if f.name in idle and getattr(self, f.name) != f.default:
-                    raise ValueError(f"etf.{f.name} has no effect with etf.kind=frozen; leave it out")
+        if self.kind == "frozen":
+            self._refuse_idle({*scales, *(key for key, _ in of_frames)}, "etf.kind=frozen")
+
+    def _refuse_idle(self, keys: Collection[str], because: str) -> None:
+        """Raise ValueError where a key that has no effect is set: it would give one run two names."""
+        for f in fields(self):
+            if f.name in keys and getattr(self, f.name) != f.default:
+                raise ValueError(f"etf.{f.name} has no effect with {because}; leave it out")
 
     @property
     def label(self) -> str:

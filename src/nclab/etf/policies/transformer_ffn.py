@@ -2,7 +2,7 @@
 (ETF-Transformer, arXiv 2412.00884, Figures 3 and 4)."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -29,10 +29,8 @@ class TransformerFFNSettings(FixSettings):
             raise ValueError(f"etf.blocks must be all, firstN, lastN or a list such as [1,3], got {self.blocks}")
         if listed:
             self.blocks = sorted(set(self.blocks))  # one choice, one run name
-        idle = ("classifier_scale", "classifier_frame")
-        for f in fields(self):
-            if not self.classifier and f.name in idle and getattr(self, f.name) != f.default:
-                raise ValueError(f"etf.{f.name} has no effect with etf.classifier=false; leave it out")
+        if not self.classifier:
+            self._refuse_idle(("classifier_scale", "classifier_frame"), "etf.classifier=false")
         if self.scale is not None and not (self.in_scale is None and self.out_scale is None):
             raise ValueError(
                 "etf.scale sets the factor of both maps; leave it out beside etf.in_scale and etf.out_scale"
