@@ -17,6 +17,9 @@ from torch import Tensor
 EPS = torch.finfo(torch.float64).eps
 NAN = float("nan")
 ROWS = 1024  # rows summed in float32 before they enter a float64 sum
+# Bytes that pass 2 works on at a time. On a CPU they stay in the cache while every operation of the pass runs over
+# them, so that features come from memory once; on a GPU they only bound what is allocated.
+CPU_CHUNK, GPU_CHUNK = 2**20, 2**26
 
 
 @dataclass(frozen=True)
@@ -137,13 +140,13 @@ class OnDevice:
     """What pass 2 reads of `ClassMeans`, in the features' precision, on their device."""
 
     means: Tensor  # (C, d)
-    basis: Tensor  # (d, rank)
+    basis: Tensor  # (rank, d): V^T. Thin products are up to three times faster on a CPU with the thin side first
     coordinates: Tensor  # (C, rank): m_c V
     distances: Tensor  # (C, C)
 
     @classmethod
     def of(cls, m: ClassMeans, like: Tensor) -> "OnDevice":
-        return cls(*(t.to(like) for t in (m.means, m.basis, m.centred @ m.basis, m.distances)))
+        return cls(*(t.to(like) for t in (m.means, m.basis.T.contiguous(), m.centred @ m.basis, m.distances)))
 
 
 def spread(features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | None = None) -> Spread:
@@ -153,23 +156,47 @@ def spread(features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | None
     ||h - mu_c||^2 - ||h - mu_y||^2 = ||mu_c - mu_y||^2 - 2 z . (mu_c - mu_y): no difference of large numbers, so
     that float32 decides rightly also where features are collapsed.
 
+    Memory: a few chunks (`CPU_CHUNK`, `GPU_CHUNK` bytes), whatever N. The host waits for nothing.
+
     Limit: float32 features whose common offset is r times the distance between class means, collapsed to sigma =
     1e-3, give NC1 and CDNV to about 2e-9 r^2 relative (r = 10: 2e-7, r = 100: 2e-5); pass float64 beyond that.
     """
-    num_classes = at.means.shape[0]
-    z = features - at.means[labels]  # (N, d)
-    p = z @ at.basis  # (N, rank)
-    squares = z.square_().sum(1)  # (N,)
-    nearest = (at.distances[labels] - 2 * p @ at.coordinates.T).argmin(1)  # (N,)
+    total = None
+    for block in _chunks(features, at.coordinates.shape[0]):
+        part = _spread(features[block], labels[block], at, None if logits is None else logits[block])
+        total = part if total is None else total + part
+    return total
+
+
+def _chunks(features: Tensor, numbers: int) -> list[slice]:
+    """The rows of features in slices that fill a chunk with `numbers` numbers a row."""
+    chunk = CPU_CHUNK if features.device.type == "cpu" else GPU_CHUNK
+    size = max(1, chunk // (numbers * features.element_size()))
+    return [slice(start, start + size) for start in range(0, len(features), size)]
+
+
+def _spread(features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | None) -> Spread:
+    """`spread` of so few samples that all their scores (N, C) are one chunk."""
+    num_classes, rank = at.coordinates.shape
+    n, d = features.shape
+    p, lengths = features.new_empty(rank, n), features.new_empty(n)
+    chunks = _chunks(features, d)
+    room = torch.empty_like(features[chunks[0]])  # one buffer: fresh memory would cost more than the arithmetic
+    for rows in chunks:
+        own = torch.index_select(at.means, 0, labels[rows], out=room[: len(labels[rows])])
+        z = torch.sub(features[rows], own, out=own)  # (n, d)
+        torch.mm(at.basis, z.T, out=p[:, rows])
+        torch.linalg.vector_norm(z, dim=1, out=lengths[rows])
+    scores = at.distances.index_select(0, labels).addmm_(p.T, at.coordinates.T, alpha=-2)  # (N, C)
+    nearest = scores.min(1).indices  # (N,); on a CPU faster than argmin
     one_hot = _one_hot(labels, num_classes, torch.float64)  # (N, C)
-    none = torch.zeros((), dtype=torch.int64, device=features.device)
     return Spread(
         counts=one_hot.sum(0),
-        squares=squares.double() @ one_hot,
-        along=p.square_().sum(0, dtype=torch.float64),
+        squares=lengths.double().square_() @ one_hot,
+        along=p.square_().sum(1, dtype=torch.float64),
         ncc_hits=(nearest == labels).sum(),
-        mismatches=none if logits is None else (logits.argmax(1) != nearest).sum(),
-        decided=0 if logits is None else len(labels),
+        mismatches=torch.zeros_like(labels[0]) if logits is None else (logits.argmax(1) != nearest).sum(),
+        decided=0 if logits is None else n,
     )
 
 
