@@ -5,8 +5,9 @@ import torch
 from conftest import composed
 from omegaconf import OmegaConf
 
-from nclab.config import ConfigError, free_cores, resolve_machine, to_yaml, typed
+from nclab.config import ConfigError, resolve_machine, to_yaml, typed
 from nclab.data import DATASETS
+from nclab.machine import free_cores
 from nclab.models import MODELS
 from nclab.optim import OPTIMIZERS, SCHEDULES
 from nclab.trackers import TRACKERS
@@ -187,7 +188,7 @@ def test_free_cores_respect_the_share_of_a_container(monkeypatch, tmp_path):
     everything = free_cores()
     for text, cores in (("max 100000", everything), ("100000 100000", 1), ("50000 100000", 1), ("9900000 100000", 99)):
         (tmp_path / "cpu.max").write_text(text)
-        monkeypatch.setattr("nclab.config.CPU_SHARE", tmp_path / "cpu.max")
+        monkeypatch.setattr("nclab.machine.CPU_SHARE", tmp_path / "cpu.max")
         assert free_cores() == min(everything, cores)
 
 

@@ -6,7 +6,6 @@ policy by name.
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
 from nclab.evaluate import MetricsSettings
 from nclab.fit import PRECISIONS
+from nclab.machine import free_cores
 from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
 from nclab.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
@@ -53,8 +53,6 @@ MACHINE_KEYS = (
 )
 # Of these, the ones that bits may depend on: a resumed run keeps those it started with.
 KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
-
-CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time in a period: "200000 100000" or "max 100000"
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -195,13 +193,6 @@ def resolve_machine(c: RunConfig) -> RunConfig:
         c.threads = min(MOST_THREADS, free_cores())
     c.data_root = str(data_root(c.data_root))
     return c
-
-
-def free_cores() -> int:
-    """Cores that this process may use: its affinity and, in a container, its share of the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = CPU_SHARE.read_text().partition(" ") if CPU_SHARE.exists() else ("max", "", "")
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def to_yaml(c: RunConfig) -> str:

@@ -63,13 +63,17 @@ class AdamWSettings(OptimizerSettings):
 
 @OPTIMIZERS.add("sgd", SGDSettings)
 def sgd(s: SGDSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """torch's SGD on all learnable parameters (biases and norms included, as in the paper's code)."""
-    return torch.optim.SGD(parameters, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=s.nesterov)
+    """torch's SGD on all learnable parameters (biases and norms included, as in the paper's code).
+
+    Fused: one pass over each parameter instead of five."""
+    return torch.optim.SGD(
+        parameters, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=s.nesterov, fused=True
+    )
 
 
 @OPTIMIZERS.add("adamw", AdamWSettings)
 def adamw(s: AdamWSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    return torch.optim.AdamW(parameters, lr=s.lr, betas=tuple(s.betas), weight_decay=s.weight_decay)
+    return torch.optim.AdamW(parameters, lr=s.lr, betas=tuple(s.betas), weight_decay=s.weight_decay, fused=True)
 
 
 def optimizer_bytes(optimizer: Optimizer) -> int:

@@ -18,8 +18,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from nclab.config import ConfigError, RunConfig, free_cores
+from nclab.config import ConfigError, RunConfig
 from nclab.fit import Diverged
+from nclab.machine import free_cores
 from nclab.record import RecordError, RunLocked
 from nclab.train import check, train
 

@@ -31,6 +31,7 @@ from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.policy import learnable, site_seed
 from nclab.evaluate import Evaluation
 from nclab.fit import Diverged, Fit, training_forward
+from nclab.machine import keep_freed_memory
 from nclab.models import MODELS, Classifier, layer_of
 from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
 from nclab.record import RecordError, RunFolder, RunLocked, provenance, write_atomic
@@ -53,6 +54,7 @@ def train(config: RunConfig) -> Path:
         return folder
     resolve_machine(config)
     torch.set_num_threads(config.threads)
+    keep_freed_memory()
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     torch.use_deterministic_algorithms(config.deterministic)
