@@ -1,8 +1,13 @@
 """Simplex ETFs whose map is applied without a stored matrix, in O(d) or O(d sqrt(d)) a sample, forward and backward.
 
 E = s P (I_K - 11^T/K), s = sqrt(K/(K-1)), P (d, K) with orthonormal columns. A frame is a way to choose P so that P x
-and P^T y are cheap; the centring is one pass in place. What a frame draws is a few vectors of length d (and two factors
-of about sqrt(d) x sqrt(d)), kept as buffers: stacked over seeds they go through torch.func.vmap like any other state.
+and P^T y are cheap. What a frame draws is a few vectors of length d (and two factors of about sqrt(d) x sqrt(d)), kept
+as buffers: stacked over seeds they go through torch.func.vmap like any other state.
+
+A frame holds sizes only and has three methods: draw(generator) -> its buffers by name, in float64;
+embed(x (n, K), factor, bias, *buffers) = factor P (x - mean x) + bias (n, d), and
+project(y (n, d), factor, bias, *buffers) = factor (P^T y - mean P^T y) + bias (n, K), both in new memory. On CPU their
+time is memory traffic, fresh pages above all: hence few temporaries, and everything else in place.
 """
 
 import inspect
@@ -117,32 +122,32 @@ class Hadamard:
     def embed(
         self, x: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor
     ) -> Tensor:
-        x = x - _mean(x)
         p = len(left) * len(right)
         rest = self.dim - p
         if rest:
-            x = functional.pad(x, (0, self.dim - self.num_vertices))
+            x = functional.pad(x - _mean(x), (0, self.dim - self.num_vertices))
             first = _kronecker(x[:, :p], left, right).mul_(signs[:p])
             second = _kronecker(torch.cat([first[:, rest:], x[:, p:]], 1), left, right)
             y = torch.cat([first[:, :rest], second], 1)
         else:
-            y = _kronecker(x, left, right)
+            y = _kronecker(x - _mean(x), left, right)
         y.mul_(factor * signs)
         return y if bias is None else y.add_(bias)
 
     def project(
         self, y: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor
     ) -> Tensor:
-        y = y * (factor * signs)
         p = len(left) * len(right)
         rest = self.dim - p
+        signed = factor * signs
         if rest:
+            y = y * signed
             second = _kronecker_adjoint(y[:, rest:], left, right, p)
             first = torch.cat([y[:, :rest], second[:, : p - rest]], 1).mul_(signs[:p])
             first = _kronecker_adjoint(first, left, right, p)
             x = torch.cat([first, second[:, p - rest :]], 1)[:, : self.num_vertices]
         else:
-            x = _kronecker_adjoint(y, left, right, self.num_vertices)
+            x = _kronecker_adjoint(y * signed, left, right, self.num_vertices)
         return _centre(x, bias)
 
 
@@ -203,9 +208,8 @@ def _kronecker_adjoint(y: Tensor, left: Tensor, right: Tensor, num_vertices: int
     """The first K entries of (left x right)^T y for y (n, ab). (n, K)."""
     b = len(right)
     rows = -(-num_vertices // b)
-    x = left[:, :rows].T @ y.reshape(len(y), len(left), b)  # (n, rows, b)
-    x = (x @ right).reshape(len(y), rows * b)
-    return x[:, :num_vertices]
+    y = left[:, :rows].T @ y.reshape(len(y), len(left), b)  # (n, rows, b); y is not needed twice: its memory is free
+    return (y @ right).reshape(len(y), rows * b)[:, :num_vertices]
 
 
 class _ETFMap(Function):
@@ -248,7 +252,8 @@ class StructuredETF(nn.Module):
 
     forward(x (..., K), bias (d,) or None, factor) = factor E x + bias (..., d); adjoint(y (..., d), bias (K,) or None,
     factor) = factor E^T y + bias (..., K). The maps keep no activation for backward. What was drawn from `generator` is
-    in non-persistent buffers.
+    in non-persistent buffers; under vmap these must be stacked where the bias is. K and d must admit the frame, see
+    `nclab.etf.frame.require_simplex`.
     """
 
     def __init__(self, num_vertices: int, dim: int, frame: str, generator: Generator | None = None):
@@ -269,7 +274,7 @@ class StructuredETF(nn.Module):
         if autocast and x.dtype != torch.float64:  # as functional.linear does
             x = x.to(torch.get_autocast_dtype(device))
         bias = None if bias is None else bias.to(x.dtype)
-        drawn = (t.to(x.dtype) if t.is_floating_point() else t for t in self.buffers())
+        drawn = (t.to(x.dtype) if t.is_floating_point() else t for t in self._buffers.values())
         return _ETFMap.apply(self.frame, transposed, factor, x, bias, *drawn)
 
     def extra_repr(self) -> str:
