@@ -157,6 +157,21 @@ def test_layers_of_several_seeds_run_as_one(recipe, shared):
         torch.testing.assert_close(grads[i], expected)
 
 
+@pytest.mark.parametrize("stacked", [{"x"}, {"state"}, {"x", "state"}], ids=str)
+def test_hadamard_piece_by_piece_is_the_same(monkeypatch, stacked):
+    layers = [layer(Recipe(frame="hadamard", seed=seed), 9, 9) for seed in range(2)]
+    state = stack_module_state(layers) if "state" in stacked else dict(layers[0].named_buffers())
+    x = torch.randn(*((2,) if "x" in stacked else ()), 11, 9, dtype=torch.float64)
+
+    def run() -> torch.Tensor:
+        axes = tuple(0 if key in stacked else None for key in ("state", "x"))
+        return vmap(lambda state, x: functional_call(layers[0], state, (x,)), in_dims=axes)(state, x)
+
+    whole = run()
+    monkeypatch.setattr("nclab.etf.structured.PIECE", 40)  # 4 rows at a time
+    torch.testing.assert_close(run(), whole)
+
+
 @pytest.mark.parametrize("recipe", [r for r in RECIPES if r.rank == "full"], ids=name)
 def test_compiled_equals_eager(recipe):
     implicit = layer(recipe, 9, 9, torch.float32)

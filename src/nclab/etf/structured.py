@@ -12,6 +12,7 @@ time is memory traffic, fresh pages above all: hence few temporaries, and everyt
 
 import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +123,17 @@ class Hadamard:
     def embed(
         self, x: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor
     ) -> Tensor:
+        return _piecewise(lambda rows: self._embed(rows, factor, bias, left, right, signs), x, signs, self.dim)
+
+    def project(
+        self, y: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor
+    ) -> Tensor:
+        k = self.num_vertices
+        return _piecewise(lambda rows: self._project(rows, factor, bias, left, right, signs), y, signs, k)
+
+    def _embed(
+        self, x: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor
+    ) -> Tensor:
         p = len(left) * len(right)
         rest = self.dim - p
         if rest:
@@ -134,7 +146,7 @@ class Hadamard:
         y.mul_(factor * signs)
         return y if bias is None else y.add_(bias)
 
-    def project(
+    def _project(
         self, y: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor
     ) -> Tensor:
         p = len(left) * len(right)
@@ -152,6 +164,7 @@ class Hadamard:
 
 
 Frame = Block | SignedPermutation | Hadamard
+PIECE = 2**17  # numbers in a piece: half a MiB in float32
 STRUCTURED = ("canonical", "block", "signed_permutation", "hadamard")
 
 
@@ -177,6 +190,18 @@ def walsh_hartley(n: int) -> Tensor:
 
 def _signs(n: int, generator: Generator | None) -> Tensor:
     return 2.0 * torch.randint(2, (n,), generator=generator, dtype=torch.float64) - 1
+
+
+def _piecewise(apply: Callable[[Tensor], Tensor], x: Tensor, signs: Tensor, width: int) -> Tensor:
+    """apply(x) (n, width), on CPU some rows at a time: the temporaries then stay in the cache and below the size at
+    which the allocator gives their pages back to the system, to fetch them anew at the next call."""
+    rows = max(1, PIECE // max(x.shape[1], width))
+    if x.device.type != "cpu" or len(x) <= rows or torch.compiler.is_compiling():
+        return apply(x)
+    y = (x[:1, :1] * signs[:1]).new_empty(len(x), width)  # under vmap stacked where either of the two is
+    for piece, out in zip(x.split(rows), y.split(rows), strict=True):
+        out.copy_(apply(piece))
+    return y
 
 
 def _rows(x: Tensor) -> Tensor:
