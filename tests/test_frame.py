@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nclab.etf.frame import haar, nearest_etf, nearest_etf_product, simplex_basis, simplex_etf
+from nclab.etf.structured import STRUCTURED
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -17,7 +18,7 @@ def assert_simplex(etf: torch.Tensor) -> None:
     torch.testing.assert_close(etf.sum(1), torch.zeros(len(etf), dtype=torch.float64), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("frame", ["random", "canonical"])
+@pytest.mark.parametrize("frame", ["random", *STRUCTURED])
 @pytest.mark.parametrize(("k", "d"), [(2, 2), (3, 5), (10, 10), (10, 400), (100, 128)])
 def test_unit_columns_at_cosine_minus_one_over_k_minus_one(k, d, frame):
     assert_simplex(simplex_etf(k, d, frame, generator()))
@@ -59,7 +60,8 @@ def test_simplex_basis_spans_the_centred_hyperplane():
         (10, 8, "random", "dimension 9 or more, got dimension 8"),
         (1, 8, "random", "at least 2 vectors, got 1"),
         (5, 4, "canonical", "needs dimension >= 5, got 4"),
-        (5, 8, "nearest", "valid: random, canonical"),
+        (5, 4, "hadamard", "needs dimension >= 5, got 4; 'random' fits"),
+        (5, 8, "nearest", "valid: random, canonical, block, signed_permutation, hadamard"),
     ],
 )
 def test_impossible_frames_are_refused(k, d, frame, message):

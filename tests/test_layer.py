@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from nclab.etf import ETFLinear, FrozenLinear, Recipe, etf_weight, fix
+from nclab.etf.frame import FRAMES
 from nclab.etf.layer import pack, unpack
 
 
@@ -13,7 +14,7 @@ def singular_values(weight: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("d_in", "d_out"), [(12, 12), (20, 8), (8, 20)])
-@pytest.mark.parametrize("frame", ["random", "canonical", "nearest"])
+@pytest.mark.parametrize("frame", FRAMES)
 def test_full_rank_map_keeps_lengths_but_one_direction(d_in, d_out, frame):
     current = torch.randn(d_out, d_in)
     weight, scale = etf_weight(d_out, d_in, Recipe(frame=frame), current)
@@ -24,7 +25,7 @@ def test_full_rank_map_keeps_lengths_but_one_direction(d_in, d_out, frame):
     torch.testing.assert_close(singular_values(weight), expected, atol=1e-7, rtol=1e-9)
 
 
-@pytest.mark.parametrize("frame", ["random", "canonical", "nearest"])
+@pytest.mark.parametrize("frame", FRAMES)
 def test_classes_rank_map_has_rank_c_minus_one(frame):
     weight, _ = etf_weight(20, 15, Recipe(frame=frame, rank="classes", num_classes=4), torch.randn(20, 15))
     assert int((singular_values(weight) > 1e-9).sum()) == 3
@@ -76,6 +77,7 @@ def test_frozen_keeps_the_weight_it_stood_at():
     [
         Recipe(seed=3),
         Recipe(frame="canonical"),
+        Recipe(frame="hadamard"),
         Recipe(frame="nearest"),
         Recipe(kind="frozen"),
         Recipe(rank="classes", num_classes=3, scale=0.5),

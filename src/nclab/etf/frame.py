@@ -6,7 +6,9 @@ All mathematics runs in float64 on the CPU, so that a frame does not depend on t
 import torch
 from torch import Generator, Tensor
 
-FRAMES = ("random", "canonical", "nearest")
+from nclab.etf.structured import STRUCTURED, StructuredETF
+
+FRAMES = ("random", *STRUCTURED, "nearest")
 
 
 def simplex_basis(num_vectors: int) -> Tensor:
@@ -23,15 +25,15 @@ def simplex_basis(num_vectors: int) -> Tensor:
 
 def require_simplex(num_vectors: int, dim: int, frame: str = "random") -> None:
     """Raise ValueError unless a simplex ETF of K vectors with this frame exists in R^d: K >= 2, d >= K - 1, and
-    d >= K for the canonical frame."""
+    d >= K for the structured frames."""
     if num_vectors < 2:
         raise ValueError(f"a simplex ETF needs at least 2 vectors, got {num_vectors}")
     if dim < num_vectors - 1:
         raise ValueError(
             f"{num_vectors} vectors form a simplex ETF in dimension {num_vectors - 1} or more, got dimension {dim}"
         )
-    if frame == "canonical" and dim < num_vectors:
-        raise ValueError(f"frame 'canonical' needs dimension >= {num_vectors}, got {dim}; 'random' fits")
+    if frame in STRUCTURED and dim < num_vectors:
+        raise ValueError(f"frame '{frame}' needs dimension >= {num_vectors}, got {dim}; 'random' fits")
 
 
 def _on_subspace(q: Tensor, num_vectors: int) -> Tensor:
@@ -55,19 +57,17 @@ def simplex_etf(num_vectors: int, dim: int, frame: str = "random", generator: Ge
     Returns (d, K), float64: unit columns, pairwise cosine -1/(K-1), columns sum to zero, singular values
     sqrt(K/(K-1)) (K-1 times) and 0.
 
-    frame: `random` (Haar-distributed P drawn from `generator`) or `canonical` (P = first K columns of the identity:
-    the formula printed in arXiv 2412.00884; needs d >= K). For the frame nearest to a matrix see `nearest_etf`.
+    frame: `random` (Haar-distributed P drawn from `generator`) or one of the structured frames, which need d >= K:
+    `canonical` (P = first K columns of the identity: the formula printed in arXiv 2412.00884), `block`,
+    `signed_permutation`, `hadamard`, see `nclab.etf.structured`. For the frame nearest to a matrix see `nearest_etf`.
     Raises ValueError where d < K-1 (no such frame exists), K < 2, or the frame is unknown.
     """
     require_simplex(num_vectors, dim, frame)
     if frame == "random":
         return _on_subspace(haar(dim, num_vectors - 1, generator), num_vectors)
-    if frame == "canonical":
-        centring = torch.eye(num_vectors, dtype=torch.float64) - 1 / num_vectors
-        etf = torch.zeros(dim, num_vectors, dtype=torch.float64)
-        etf[:num_vectors] = (num_vectors / (num_vectors - 1)) ** 0.5 * centring
-        return etf
-    raise ValueError(f"unknown frame '{frame}' for simplex_etf; valid: random, canonical")
+    if frame in STRUCTURED:
+        return StructuredETF(num_vectors, dim, frame, generator)(torch.eye(num_vectors, dtype=torch.float64)).T
+    raise ValueError(f"unknown frame '{frame}' for simplex_etf; valid: random, {', '.join(STRUCTURED)}")
 
 
 def nearest_etf(target: Tensor) -> tuple[Tensor, float]:
