@@ -1,0 +1,145 @@
+"""What a fixed linear map costs: time and memory of learnable, frozen, dense ETF and implicit ETF maps.
+
+    python scripts/bench_layers.py --widths 400 1024 4096      writes outputs/bench/layers.json
+
+Time: one map d -> d, forward and backward to its input, batch 512, against the dense frozen matrix product. Step: an
+MLP of four maps, forward, backward and SGD step, the last two of this kind, against all four learnable. Bytes: what is
+stored (parameters and buffers), what the optimizer adds (Adam's two moments), what a forward pass keeps for backward
+besides the map itself, what a checkpoint holds, and how much the peak memory of a process grows (Linux) by ten training
+steps with Adam of eight such maps behind a learnable one. The limit of an implicit map: its input read and its output
+written once in each direction, at the copy bandwidth.
+"""
+
+import io
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nclab.bench import Call, arguments, interleaved, limits, save
+from nclab.etf.layer import FixedLinear, Recipe, fix, pack
+from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd
+
+FRAMES = ("canonical", "block", "signed_permutation", "hadamard")
+KINDS = ("learnable", "frozen", "random", *FRAMES)
+BATCH, STACK, STEPS = 512, 8, 10
+
+
+def make(kind: str, d: int, device: str = "cpu") -> nn.Module:
+    """A map d -> d: learnable, frozen at its initial weight, or a simplex ETF with the frame of that name."""
+    linear = nn.Linear(d, d, device=device)
+    if kind == "learnable":
+        return linear
+    recipe = Recipe(kind="frozen") if kind == "frozen" else Recipe(frame=kind, num_classes=10)
+    return fix(linear, recipe)
+
+
+def through(layer: nn.Module, x: Tensor, gradient: Tensor) -> None:
+    """Forward, and backward to the input and to what is learnable."""
+    torch.autograd.grad(layer(x), (x, *layer.parameters()), gradient)
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor) -> None:
+    optimizer.zero_grad()
+    model(x).square().mean().backward()
+    optimizer.step()
+
+
+def network(kind: str, d: int, device: str) -> Call:
+    """A training step of an MLP whose last two of four maps are of this kind."""
+    maps = [make("learnable" if i < 2 else kind, d, device) for i in range(4)]
+    model = nn.Sequential(*(layer for m in maps for layer in (m, nn.ReLU())))
+    x = torch.randn(BATCH, d, device=device)
+    return partial(step, model, sgd(SGDSettings(), model.parameters()), x)
+
+
+def stored(kind: str, d: int) -> dict[str, int]:
+    """Bytes of one map: parameters and buffers, Adam's state, kept for backward, in a checkpoint."""
+    layer = make(kind, d)
+    kept: set[tuple[int, int]] = set()
+    x = torch.randn(BATCH, d, requires_grad=True)
+    own = {t.data_ptr() for t in (*layer.parameters(), *layer.buffers())}
+
+    def note(t: Tensor) -> Tensor:
+        if t.data_ptr() not in own:
+            kept.add((t.data_ptr(), t.untyped_storage().nbytes()))
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        y = layer(x)
+    y.sum().backward()
+    optimizer = adamw(AdamWSettings(), layer.parameters())
+    optimizer.step()
+    moments = (t for state in optimizer.state.values() for t in state.values())
+    buffer = io.BytesIO()
+    torch.save((layer.state_dict(), pack(layer) if isinstance(layer, FixedLinear) else None), buffer)
+    return {
+        "map_bytes": sum(t.nbytes for t in (*layer.parameters(), *layer.buffers())),
+        "adam_bytes": sum(t.nbytes for t in moments),
+        "kept_bytes": sum(size for _, size in kept),
+        "checkpoint_bytes": buffer.tell(),
+    }
+
+
+def peak_growth(kind: str, d: int) -> int:
+    """Bytes by which the peak memory of a fresh process grows when it builds and trains a stack of such maps."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--peak", kind, "--widths", str(d)], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+def print_peak(kind: str, d: int) -> None:
+    x = torch.randn(BATCH, d)
+    warm = nn.Linear(d, 8)  # what every process needs is there before
+    step(warm, adamw(AdamWSettings(), warm.parameters()), x)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = status("VmRSS")
+    model = nn.Sequential(nn.Linear(d, d), *(make(kind, d) for _ in range(STACK)))
+    optimizer = adamw(AdamWSettings(), model.parameters())
+    for _ in range(STEPS):
+        step(model, optimizer, x)
+    print(status("VmHWM") - before)
+
+
+def status(key: str) -> int:
+    """Bytes of this process, by the kernel's name for them."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+def main() -> int:
+    args = arguments(__doc__.splitlines()[0], "layers", widths=[400, 1024, 4096], kinds=[*KINDS], peak="")
+    if args.peak:
+        print_peak(args.peak, args.widths[0])
+        return 0
+    machine, rows = limits(args.device), []
+    for d in args.widths:
+        layers = {kind: make(kind, d, args.device) for kind in args.kinds}
+        x = torch.randn(BATCH, d, device=args.device, requires_grad=True)
+        gradient = torch.randn(BATCH, d, device=args.device)
+        single = interleaved(args.repeats, *(partial(through, m, x, gradient) for m in layers.values()))
+        steps = interleaved(args.repeats, *(network(kind, d, args.device) for kind in args.kinds))
+        dense, learnable = single[args.kinds.index("frozen")], steps[args.kinds.index("learnable")]
+        limit = 4 * x.nbytes / machine["copy_bytes"]
+        for kind, one, whole in zip(args.kinds, single, steps, strict=True):
+            row = {"kind": kind, "d": d, "seconds": one, "speedup": dense / one, "limit_seconds": limit}
+            row |= {"step_seconds": whole, "step_speedup": learnable / whole, **stored(kind, d)}
+            row["peak_bytes"] = peak_growth(kind, d)
+            rows.append(row)
+            print(
+                f"d={d} {kind}: {one * 1e3:.2f} ms, {row['speedup']:.1f} times faster than frozen, limit "
+                f"{limit * 1e3:.2f} ms; step {row['step_speedup']:.2f}; map {row['map_bytes']:,} B, Adam "
+                f"{row['adam_bytes']:,}, kept {row['kept_bytes']:,}, checkpoint {row['checkpoint_bytes']:,}, peak "
+                f"+{row['peak_bytes'] / 2**20:.0f} MiB",
+                flush=True,
+            )
+    save(args.out, {"limits": machine, "batch": BATCH, "rows": rows}, args.device, args.threads)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The benchmarks run and say what they measured; how fast anything is no test decides."""
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nclab import bench
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """run(script, *arguments) -> what it wrote; with tiny sizes for the limits of the machine."""
+    monkeypatch.setattr(bench, "GEMM_SIDE", 64)
+    monkeypatch.setattr(bench, "COPY_BYTES", 2**16)
+    monkeypatch.setattr(bench, "keep_freed_memory", lambda: False)  # this process has other tests to run
+
+    def call(name: str, *arguments: str) -> dict:
+        path = SCRIPTS / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        out = tmp_path / "made" / "result.json"
+        common = ["--device", "cpu", "--threads", str(torch.get_num_threads()), "--repeats", "1", "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", [str(path), *common, *arguments])
+        spec.loader.exec_module(module)
+        assert module.main() == 0
+        return json.loads(out.read_text())
+
+    return call
+
+
+def test_times_are_medians_of_calls_that_take_turns():
+    turns = []
+    spent = bench.interleaved(3, lambda: turns.append("a"), lambda: turns.append("b"))
+    assert turns == ["a", "b"] * 4  # one round to warm up
+    assert len(spent) == 2
+    assert all(s >= 0 for s in spent)
+
+
+def test_the_limit_is_the_slower_of_products_and_memory():
+    machine = {"gemm_flops": 100.0, "read_bytes": 10.0}
+    assert bench.at_limit(200, 10, machine) == 2
+    assert bench.at_limit(100, 50, machine) == 5
+
+
+def test_measuring_agrees_with_the_straightforward_way(run):
+    result = run("bench_measure", "--n", "500", "--dims", "8", "24")
+    assert [row["d"] for row in result["rows"]] == [8, 24]
+    for row in result["rows"]:
+        assert row["nc1"] == pytest.approx(row["straightforward_nc1"], rel=1e-3)
+        assert row["speedup"] == pytest.approx(row["straightforward_seconds"] / row["seconds"])
+    assert {"date", "versions", "hardware", "limits"} <= result.keys()
+
+
+def test_training_is_set_against_its_products(run):
+    result = run("bench_train", "--n", "600")
+    products = 3 * (784 * 400 + 3 * 400 * 400 + 400 * 10) - 784 * 400
+    assert result["bare_gflops"] * result["bare_seconds"] * 1e9 == pytest.approx(2 * products * 512)  # 4 whole batches
+    assert result["both_over_bare"] > result["train_over_bare"] > 0
+
+
+def test_maps_are_weighed(run):
+    kinds = ["learnable", "frozen", "hadamard"]
+    rows = run("bench_layers", "--widths", "32", "--kinds", *kinds)["rows"]
+    learnable, frozen, implicit = rows
+    assert [row["kind"] for row in rows] == kinds
+    assert frozen["speedup"] == 1
+    weight = 4 * 32 * 32
+    assert learnable["map_bytes"] == frozen["map_bytes"] == weight + 4 * 32
+    assert implicit["map_bytes"] < weight / 2
+    assert learnable["adam_bytes"] > 2 * weight > frozen["adam_bytes"] == implicit["adam_bytes"]
+    assert learnable["kept_bytes"] == 4 * 512 * 32  # its input, for the gradient of the weight
+    assert frozen["kept_bytes"] == implicit["kept_bytes"] == 0
+    assert all(row["peak_bytes"] >= 0 for row in rows)
+
+
+def test_growth_is_fitted_and_drawn(run, tmp_path):
+    result = run("bench_growth", "--points", "2")
+    rows = {(r["over"], r["size"], r["what"]): r["seconds"] for r in result["rows"]}
+    slope = math.log(rows["N", 7500, "measure"] / rows["N", 3750, "measure"]) / math.log(2)
+    assert result["exponents"]["N/measure"] == pytest.approx(slope)
+    assert {over for over, _, _ in rows} == {"N", "d", "C", "depth", "width"}
+    assert (tmp_path / "made" / "scaling.pdf").stat().st_size > 1000
