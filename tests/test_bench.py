@@ -14,6 +14,14 @@ from nclab import bench
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
+def script(name: str):
+    """The module of a command in scripts/."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """run(script, *arguments) -> what it wrote; with tiny sizes for the limits of the machine."""
@@ -22,14 +30,10 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "keep_freed_memory", lambda: False)  # this process has other tests to run
 
     def call(name: str, *arguments: str) -> dict:
-        path = SCRIPTS / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        out = tmp_path / "made" / "result.json"
+        out = tmp_path / "made" / f"{name.removeprefix('bench_')}.json"
         common = ["--device", "cpu", "--threads", str(torch.get_num_threads()), "--repeats", "1", "--out", str(out)]
-        monkeypatch.setattr(sys, "argv", [str(path), *common, *arguments])
-        spec.loader.exec_module(module)
-        assert module.main() == 0
+        monkeypatch.setattr(sys, "argv", [name, *common, *arguments])
+        assert script(name).main() == 0
         return json.loads(out.read_text())
 
     return call
@@ -87,3 +91,16 @@ def test_growth_is_fitted_and_drawn(run, tmp_path):
     assert result["exponents"]["N/measure"] == pytest.approx(slope)
     assert {over for over, _, _ in rows} == {"N", "d", "C", "depth", "width"}
     assert (tmp_path / "made" / "scaling.pdf").stat().st_size > 1000
+
+
+def test_the_table_tells_what_was_measured(run, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench_table", str(tmp_path / "made")])
+    assert script("bench_table").main() == 2
+    assert "make bench" in capsys.readouterr().err
+    measured = run("bench_measure", "--n", "500", "--dims", "8")["rows"][0]
+    trained = run("bench_train", "--n", "600")
+    monkeypatch.setattr(sys, "argv", ["bench_table", str(tmp_path / "made")])
+    assert script("bench_table").main() == 0
+    text = (tmp_path / "made" / "table.md").read_text()
+    assert f"500 x 8 features, 10 classes | {measured['seconds']:.3f} | {measured['speedup']:.1f} |" in text
+    assert f"| training epoch | {trained['train_seconds']:.2f} | {trained['train_over_bare']:.2f} |" in text
