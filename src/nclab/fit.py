@@ -20,7 +20,7 @@ from nclab.etf.policy import learnable
 from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate, refreshed
 from nclab.models import Classifier, layer_of
 from nclab.optim import optimizer_bytes
-from nclab.record import RunFolder
+from nclab.record import RecordError, RunFolder, RunLocked
 from nclab.trackers import Tracker
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
@@ -30,6 +30,9 @@ Forward = Callable[[Tensor], Tensor]
 
 class Diverged(RuntimeError):
     """Loss or weights are no longer numbers; the last good checkpoint, if any, is kept."""
+
+
+FAILURES = (Diverged, RecordError, RunLocked, OSError)  # of one run: others go on
 
 
 @dataclass
