@@ -3,7 +3,8 @@
 Weights, buffers and optimizer state of S models are stacked, (S, ...), for one epoch: `torch.func.vmap` runs the
 model's own forward on all of them, one optimizer steps the stacks, and every model gets its slice back. In between each
 fit is an ordinary one: it is measured, switched, saved and resumed by itself, as if it trained alone. Its numbers are
-those of its own run up to the order in which floats are added.
+those of its own run up to the order in which floats are added. Where a gradient is zero but for rounding (a bias before
+a batch norm), Adam makes steps of full size of that; the network trained is the same, yet a running mean lags behind.
 """
 
 import contextlib
@@ -99,7 +100,9 @@ def stacked_logits(model: Classifier, parameters: Tensors, buffers: Tensors, x: 
     """Images (S, B, ch, h, w) -> logits (S, B, C) of S models. `model` lends its code, the numbers are those of the
     stacks; buffers that a training step changes (batch norm) are changed in place. What differs between the models must
     be a parameter or a buffer, and vmap refuses a model that draws random numbers."""
-    return vmap(lambda p, b, images: functional_call(model, (p, b), (images,))[0])(parameters, buffers, x)
+    # The CPU's fused attention has no rule for vmap, which would loop over seeds; matrix products have one.
+    with sdpa_kernel(SDPBackend.MATH) if x.device.type == "cpu" else contextlib.nullcontext():
+        return vmap(lambda p, b, images: functional_call(model, (p, b), (images,))[0])(parameters, buffers, x)
 
 
 def batched_forward(precision: str = "float32", compiled: bool = False) -> Forward:
@@ -112,9 +115,7 @@ def batched_forward(precision: str = "float32", compiled: bool = False) -> Forwa
     dtype = PRECISIONS[precision]
 
     def forward(model: Classifier, parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
-        # The CPU's fused attention has no rule for vmap, which would loop over seeds; matrix products have one.
-        plain = sdpa_kernel(SDPBackend.MATH) if x.device.type == "cpu" else contextlib.nullcontext()
-        with plain, torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
+        with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
             return run(model, parameters, buffers, x).float()
 
     return forward
