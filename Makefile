@@ -11,6 +11,8 @@ SEEDS ?=
 EPOCHS ?=
 # Runs side by side; empty: as many as there are free cores, at most 8
 JOBS ?=
+# Seeds of a run in one process, as one batched model; empty: all on a GPU, 1 on a CPU
+TOGETHER ?=
 OUTPUT ?= outputs
 # Further keys of all runs: make figure1 ARGS="optimizer.lr=0.02"
 ARGS ?=
@@ -23,6 +25,7 @@ ETF ?=
 PAPER = $(addprefix $(OUTPUT)/,figure1 figure2 figure3 controls controls_vit)
 PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) \
+	$(if $(TOGETHER),--together $(TOGETHER)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
 .PHONY: help setup demo train test lint bench paper claims clean \
 	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit

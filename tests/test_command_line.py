@@ -30,6 +30,9 @@ def test_the_command_line(tmp_path):
         (["etf=last_k", "etf.k=9"], "etf.k must be between 1 and 5"),
         (["etf=lastk"], "Available options in 'etf':; adaptive; last_k; none; transformer_ffn\n"),
         (["resume=somewhere", "epochs=9"], "takes the folder's configuration; leave out epochs=9"),
+        (["seeds=[0,1]", "seed=3"], "seeds takes the place of seed; leave out one of them"),
+        (["seeds=[0,0]"], "seeds must be distinct numbers"),
+        (["seeds=[0,1]", "batch_size=9999"], "batch_size must be at most 1437"),
         (["dataset=mnist"], "fetch it with: python scripts/fetch_data.py mnist"),
     ],
 )
@@ -50,6 +53,18 @@ def test_a_sweep_tries_every_run_and_names_every_failure(tmp_path):
     assert "1e+30" in errors[0]
     assert "1e+31" in errors[1]
     assert len(list((tmp_path / "outputs" / "main").glob("*/DONE"))) == 1
+
+
+def test_seeds_are_one_command(tmp_path):
+    """Two groups of a sweep: one whose seeds all fail, each on a line, and one that is done and then skipped."""
+    tiny = ("dataset.train_size=200", "dataset.test_size=100", "model.width=16", "model.norm=none", "epochs=2")
+    for lines, stdout in ((3, "3: 2 epochs"), (3, "already finished")):
+        done = run_command("-m", *tiny, "threads=1", "seeds=[0,1,3]", "optimizer.lr=1e30,0.01", cwd=tmp_path)
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == lines
+        assert done.stderr.count("error: training diverged in epoch 1") == 3
+        assert stdout in done.stdout
+        assert len(list((tmp_path / "outputs" / "main").glob("*/DONE"))) == 3
 
 
 def test_help_explains_every_group(tmp_path):

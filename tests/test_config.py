@@ -69,6 +69,7 @@ def test_name_is_a_function_of_what_the_run_is():
         "deterministic=true",
         "tf32=true",
         "compile=true",
+        "seeds=[1,2]",
     )
     assert all(composed("epochs=9", other).run_name == name for other in same)
     different = (
@@ -99,6 +100,15 @@ def test_a_stored_configuration_reads_back_as_the_same_run(overrides):
     assert typed(OmegaConf.create(to_yaml(config))) == config
 
 
+def test_every_seed_of_several_is_stored_as_its_single_run():
+    config = composed("seeds=[3,4]", "optimizer=adamw")
+    assert [config.of_seed(s) for s in config.seeds] == [composed(f"seed={s}", "optimizer=adamw") for s in (3, 4)]
+    assert to_yaml(config) == to_yaml(composed("optimizer=adamw"))
+    one = config.of_seed(3)
+    one.optimizer.betas.append(0.5)
+    assert len(config.optimizer.betas) == 2
+
+
 def test_adaptive_starts_after_a_third():
     assert composed("etf=adaptive", "epochs=30").etf.start == 10
     assert composed("etf=adaptive", "epochs=30", "etf.start=4").etf.start == 4
@@ -120,6 +130,13 @@ def test_adaptive_starts_after_a_third():
         (["model.name=cnn"], "unknown model 'cnn'; valid: mlp, vit"),
         (["epochs=0"], "epochs must be at least 1"),
         (["seed=-1"], "seed must be between 0 and"),
+        (["seeds=[]"], r"seeds must be distinct numbers between 0 and .*, such as \[0,1,2\]; got \[\]"),
+        (["seeds=[0,1,0]"], r"seeds must be distinct numbers .*got \[0, 1, 0\]"),
+        (["seeds=[0,-1]"], r"seeds must be distinct numbers between 0 .*got \[0, -1\]"),
+        (["seeds=[9223372036854775808]"], "seeds must be distinct numbers between 0 and"),
+        (["seeds=[0,x]"], "seeds.*expected list"),
+        (["seeds=3"], "seeds.*expected list"),
+        (["seeds=[0,1]", "resume=outputs/main/a"], "resume=FOLDER goes on with one run; leave out seeds"),
         (["batch_size=1"], "batch_size must be at least 2"),
         (["threads=0"], "threads must be at least 1"),
         (["metrics.every=-1"], "metrics.every must be at least 0"),

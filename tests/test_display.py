@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from nclab.display import Display
+from nclab.display import Display, SeedsDisplay
 from nclab.evaluate import Evaluation
 
 LAST = Evaluation(
@@ -51,3 +51,34 @@ def test_what_was_not_measured_is_not_shown():
     with Display("a-run", 1, Console(file=out, width=120)) as display:
         display.update(1, 1.0, 10, 0.25, None)
     assert out.getvalue().splitlines()[-1] == "  1/1  loss 0.2500  learn 10  1.00 s"
+
+
+def test_several_seeds_share_a_line_of_means():
+    out = io.StringIO()
+    other = Evaluation(
+        values={
+            "train": {
+                "fc1": {"ncc_accuracy": 0.734},
+                "fc2": {"ncc_accuracy": 0.9},
+                "network": {"accuracy": 0.8, "effective_depth": 1.0},
+            },
+            "test": {"network": {"accuracy": 0.7}},
+        },
+        stages=LAST.stages,
+    )
+    with SeedsDisplay("runs, seeds 3, 5", 2, Console(file=out, width=120, soft_wrap=True)) as display:
+        one, two = display.of(3), display.of(5)
+        two.say("  epoch 1: fc2 is fixed")
+        one.update(1, 1.0, 100, 0.5, None)
+        two.update(1, 1.0, 50, 0.25, None)
+        display.flush()
+        display.flush()
+        one.update(2, 1.0, 100, 0.5, LAST)
+        two.update(2, 1.0, 50, 0.25, other)
+        display.flush()
+    assert out.getvalue().splitlines() == [
+        "runs, seeds 3, 5: 2 epochs",
+        "  seed 5: epoch 1: fc2 is fixed",
+        "  1/2  loss 0.3750  learn 75  2.00 s",
+        "  2/2  loss 0.3750  train/test 0.8500/0.7500  ncc .72 .95  depth 1.5  learn 75  2.00 s",
+    ]

@@ -89,9 +89,11 @@ def test_own_choices_take_the_place_of_the_profiles():
             "dataset is the plan's to set.*leave out dataset=mnist",
         ),
         (lambda: resolve("figure1", overrides=["+seed=3"]), "seed is the plan's to set"),
+        (lambda: resolve("figure1", overrides=["seeds=[3,4]"]), "seeds is the plan's to set"),
         (lambda: resolve("figure1", overrides=["overwrite=true"]), "overwrite is the plan's to set"),
         (lambda: resolve("figure1", seeds=[0, 2**63]), "seeds must be between 0 and"),
         (lambda: run_all([], 0), "jobs must be at least 1, got 0"),
+        (lambda: run_all([], 1, together=0), "together must be at least 1, got 0"),
         (lambda: run_all(resolve("figure3", overrides=["model.patch=3"])[0].configs, 1), "model.patch must divide"),
     ],
 )
@@ -142,18 +144,18 @@ def test_a_sweep_survives_a_killed_worker_and_a_failure_that_nobody_foresaw(tmp_
     assert outcome.error.startswith("ScannerError: ")
 
 
-def killed_once(config, wait):
+def killed_once(configs, wait):
     once = Path(os.environ["NCLAB_TEST_ONCE"])
     if once.exists():
         once.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
-    return _run(config, wait)
+    return _run(configs, wait)
 
 
-def killed_always(config, wait):
-    if config.run_name == os.environ["NCLAB_TEST_ALWAYS"]:
+def killed_always(configs, wait):
+    if configs[0].run_name == os.environ["NCLAB_TEST_ALWAYS"]:
         os.kill(os.getpid(), signal.SIGKILL)
-    return _run(config, wait)
+    return _run(configs, wait)
 
 
 def test_runs_that_another_process_trains_are_waited_for(tmp_path, capfd):

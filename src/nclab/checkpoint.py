@@ -48,8 +48,7 @@ def save(
         "policy": policy.state_dict(),
         "optimizer": optimizer.state_dict(),
         "generators": {name: g.get_state() for name, g in generators.items()},
-        "torch_rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        **random_state(),
         "lengths": lengths,
     }
     buffer = io.BytesIO()
@@ -91,7 +90,18 @@ def restore_rest(
     policy.load_state_dict(state["policy"])
     for name, generator in generators.items():
         generator.set_state(state["generators"][name])
+    set_random_state(state)
+    return Progress(**state["progress"])
+
+
+def random_state() -> dict[str, Any]:
+    """The states of torch's own generators, those outside `Fit.generators`."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"torch_rng": torch.get_rng_state(), "cuda_rng": cuda}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Take back what `random_state` gave; the GPUs' part only on a machine with as many of them."""
     torch.set_rng_state(state["torch_rng"])
     if state["cuda_rng"] and torch.cuda.device_count() == len(state["cuda_rng"]):
         torch.cuda.set_rng_state_all(state["cuda_rng"])
-    return Progress(**state["progress"])

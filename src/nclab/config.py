@@ -7,7 +7,8 @@ policy by name.
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ MACHINE_KEYS = (
     "experiment_name",
     "tracker",
     "resume",
+    "seeds",
 )
 # Of these, the ones that bits may depend on: a resumed run keeps those it started with.
 KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
@@ -70,6 +72,7 @@ class RunConfig:
 
     experiment_name: str = "main"
     seed: int = 0
+    seeds: list[int] | None = None
     epochs: int = 60
     batch_size: int = 128
     precision: str = "float32"
@@ -99,11 +102,19 @@ class RunConfig:
         return {key: value for key, value in keys.items() if key not in MACHINE_KEYS}
 
     @property
+    def stem(self) -> str:
+        """The readable choices but the seed."""
+        return "-".join((self.dataset.name, self.model.label, self.etf.label, f"e{self.epochs}"))
+
+    @property
     def run_name(self) -> str:
         """Readable choices and a hash of the identity; no time, no job number."""
         digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
-        parts = (self.dataset.name, self.model.label, self.etf.label, f"e{self.epochs}", f"s{self.seed}", digest)
-        return "-".join(parts)
+        return f"{self.stem}-s{self.seed}-{digest}"
+
+    def of_seed(self, seed: int) -> "RunConfig":
+        """The same run with this seed: a copy that shares nothing."""
+        return replace(deepcopy(self), seed=seed, seeds=None)
 
     @property
     def folder(self) -> Path:
@@ -162,6 +173,11 @@ def _checked(group: str, schema: type, node: DictConfig) -> Any:
 def _check_values(c: RunConfig) -> None:
     if not 0 <= c.seed < 2**63:
         raise ValueError(f"seed must be between 0 and 2^63 - 1, got {c.seed}")
+    if c.seeds is not None:
+        if not c.seeds or len(set(c.seeds)) < len(c.seeds) or not all(0 <= seed < 2**63 for seed in c.seeds):
+            raise ValueError(f"seeds must be distinct numbers between 0 and 2^63 - 1, such as [0,1,2]; got {c.seeds}")
+        if c.resume is not None:
+            raise ValueError("resume=FOLDER goes on with one run; leave out seeds (the same command resumes them)")
     for key, least in (("epochs", 1), ("batch_size", 2), ("checkpoint_seconds", 0)):
         at_least(key, getattr(c, key), least)
     for key, least in (("every", 0), ("eps", 0), ("batch_size", 1), ("memory_gib", 0)):
@@ -196,5 +212,5 @@ def resolve_machine(c: RunConfig) -> RunConfig:
 
 
 def to_yaml(c: RunConfig) -> str:
-    """What config.yaml holds: the run, not the wish to resume or overwrite it."""
-    return yaml.safe_dump({**asdict(c), "resume": None, "overwrite": False}, sort_keys=False)
+    """What config.yaml holds: the run, not the wish to resume or overwrite it, nor the seeds beside it."""
+    return yaml.safe_dump({**asdict(c), "resume": None, "overwrite": False, "seeds": None}, sort_keys=False)

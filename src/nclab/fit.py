@@ -20,7 +20,7 @@ from nclab.etf.policy import learnable
 from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate, refreshed
 from nclab.models import Classifier, layer_of
 from nclab.optim import optimizer_bytes
-from nclab.record import RunFolder
+from nclab.record import RecordError, RunFolder, RunLocked
 from nclab.trackers import Tracker
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
@@ -30,6 +30,9 @@ Forward = Callable[[Tensor], Tensor]
 
 class Diverged(RuntimeError):
     """Loss or weights are no longer numbers; the last good checkpoint, if any, is kept."""
+
+
+FAILURES = (Diverged, RecordError, RunLocked, OSError)  # of one run: others go on
 
 
 @dataclass
@@ -53,40 +56,71 @@ class Fit:
     checkpoint_seconds: float
     forward: Forward
 
+    def __post_init__(self) -> None:
+        self._last = Evaluation()  # the latest
+        self._saving = 0.0  # seconds that the latest checkpoint took
+        self._saved = time.monotonic()
+
     def run(self) -> Evaluation:
         """Trains to the end; returns the last evaluation. Raises Diverged."""
-        p = self.progress
-        started, saved = time.monotonic() - p.seconds, time.monotonic()
-        result = Evaluation()
-        if p.epoch == 0 and self.metrics.every:
-            result = self._measure(0, self._scalars(float("nan")))
-        while p.epoch < self.epochs:
+        self.begin()
+        while not self.finished:
             began = time.perf_counter()
-            self._set_lr(p.epoch)
-            running_loss = train_epoch(
-                self.model, self.dataset, self.optimizer, self.batch_size, self.generators, self.forward
-            )  # one number leaves the device an epoch
-            trained = time.perf_counter()
-            p.epoch += 1
-            if not (math.isfinite(running_loss) and self._finite()):
-                self._stop_diverged(running_loss)
-            last = p.epoch == self.epochs
-            every = self.metrics.every
-            switches: list[Switch] = []
-            measured = last or bool(every and p.epoch % every == 0)
-            if measured:
-                result = self._measure(p.epoch, self._scalars(running_loss), trained - began)
-            self._settle(result if measured else None)
-            if measured and every and not last:
-                switches = self._switch(result)
-            measuring = time.perf_counter() - trained
-            self.folder.event("epoch", epoch=p.epoch, train_seconds=trained - began, measure_seconds=measuring)
-            self._show(running_loss, result if result.values else None, time.perf_counter() - began)
-            p.seconds = time.monotonic() - started
-            if last or switches or time.monotonic() - saved >= self.checkpoint_seconds:
-                self.save()
-                saved = time.monotonic()
-        return result if result.values else self._evaluate()
+            self.begin_epoch()
+            running_loss = self.train_alone()
+            self.end_epoch(running_loss, time.perf_counter() - began)
+        return self.result()
+
+    # The pieces of `run`, in its order, for whoever trains several fits at once (`nclab.together`).
+
+    @property
+    def finished(self) -> bool:
+        return self.progress.epoch >= self.epochs
+
+    def begin(self) -> None:
+        """What precedes the first epoch: the measurement of the untrained network."""
+        if self.progress.epoch == 0 and self.metrics.every:
+            began = time.perf_counter()
+            self._last = self._measure(0, self._scalars(float("nan")))
+            self.progress.seconds += time.perf_counter() - began
+        self._saved = time.monotonic()
+
+    def begin_epoch(self) -> None:
+        self._set_lr(self.progress.epoch)
+
+    def train_alone(self) -> float:
+        return train_epoch(self.model, self.dataset, self.optimizer, self.batch_size, self.generators, self.forward)
+
+    def end_epoch(self, running_loss: float, train_seconds: float, seeds: int = 1) -> None:
+        """All that follows the training steps of an epoch, which took `train_seconds` (its share of them, where
+        `seeds` fits were trained at once): measure, let the policy switch, record, save. Raises Diverged."""
+        p = self.progress
+        began = time.perf_counter()
+        p.epoch += 1
+        if not (math.isfinite(running_loss) and self._finite()):
+            self._stop_diverged(running_loss)
+        every = self.metrics.every
+        switches: list[Switch] = []
+        measured = self.finished or bool(every and p.epoch % every == 0)
+        if measured:
+            self._last = self._measure(p.epoch, self._scalars(running_loss), train_seconds)
+        self._settle(self._last if measured else None)
+        if measured and every and not self.finished:
+            switches = self._switch(self._last)
+        measuring = time.perf_counter() - began
+        shared = {"seeds": seeds} if seeds > 1 else {}
+        self.folder.event("epoch", epoch=p.epoch, train_seconds=train_seconds, measure_seconds=measuring, **shared)
+        self._show(running_loss, self._last if self._last.values else None, train_seconds + measuring)
+        p.seconds += train_seconds + time.perf_counter() - began + self._saving
+        self._saving = 0.0
+        if self.finished or switches or time.monotonic() - self._saved >= self.checkpoint_seconds:
+            began = time.perf_counter()
+            self.save()
+            self._saving, self._saved = time.perf_counter() - began, time.monotonic()
+
+    def result(self) -> Evaluation:
+        """The last evaluation; a new one where a resumed run had no epoch left to train."""
+        return self._last if self._last.values else self._evaluate()
 
     def save(self) -> None:
         """Checkpoint at the end of the current epoch."""

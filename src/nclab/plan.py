@@ -1,6 +1,5 @@
 """Plans: the runs behind the figures and tables of a paper, in profiles of several sizes (conf/plan/NAME.yaml)."""
 
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -14,7 +13,17 @@ from omegaconf.errors import OmegaConfBaseException
 from nclab.config import ConfigError, RunConfig, typed
 
 # Keys by which the plan tells runs and files apart; the command line has arguments of its own for some.
-PLANNED = ("dataset", "dataset.name", "seed", "output_root", "experiment", "experiment_name", "overwrite", "resume")
+PLANNED = (
+    "dataset",
+    "dataset.name",
+    "seed",
+    "seeds",
+    "output_root",
+    "experiment",
+    "experiment_name",
+    "overwrite",
+    "resume",
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ def _expand(line: str) -> list[tuple[str, ...]]:
 
 def _with_seeds(config: RunConfig, seeds: list[int], output_root: str) -> list[RunConfig]:
     """Copies that differ in the seed alone: composing takes a tenth of a second, and a paper has a thousand runs."""
-    return [replace(deepcopy(config), seed=seed, output_root=output_root) for seed in seeds]
+    return [replace(config.of_seed(seed), output_root=output_root) for seed in seeds]
 
 
 def _composed(keys: list[str]) -> RunConfig:

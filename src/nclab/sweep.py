@@ -1,4 +1,5 @@
-"""Many runs on one machine: worker processes that take one run after the other, each in its own folder.
+"""Many runs on one machine: worker processes that take one run after the other, each in its own folder, or a few seeds
+of one run at once as one batched model (`nclab.together`).
 
 Everything that makes a sweep safe to stop is in the run folder (`nclab.record`): a finished run is skipped, an
 interrupted one resumes. This file only hands runs out.
@@ -18,11 +19,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from nclab.config import ConfigError, RunConfig
-from nclab.fit import Diverged
+from nclab.fit import FAILURES
 from nclab.machine import free_cores
-from nclab.record import RecordError, RunLocked
-from nclab.train import check, train
+from nclab.record import RunLocked
+from nclab.train import check, train, train_together
 
 MOST_JOBS = 8  # several small runs share one GPU well, and a machine's memory too
 SECONDS_BETWEEN_TRIES = 2.0
@@ -43,57 +46,77 @@ def default_jobs() -> int:
     return min(MOST_JOBS, free_cores())
 
 
-def run_all(configs: list[RunConfig], jobs: int) -> list[Outcome]:
-    """Train what is not finished, `jobs` runs side by side, in the order given; prints one line a run.
+def default_together() -> int:
+    """Seeds of a run in one batched model. A GPU has room for all: the products of one leave it mostly idle. On a CPU
+    one core is busy with one (`scripts/bench_seeds.py`)."""
+    return sys.maxsize if torch.cuda.is_available() else 1
+
+
+def run_all(configs: list[RunConfig], jobs: int, together: int = 1) -> list[Outcome]:
+    """Train what is not finished, `jobs` workers side by side, in the order given; prints one line a run. A worker
+    takes up to `together` runs at once that differ in their seed alone.
 
     Raises ConfigError or MissingDataError for wrong input before any run starts. A run that fails is reported and the
     others go on; those that another process is training are waited for at the end. Ctrl-C stops all; what was trained
     is kept.
     """
-    if jobs < 1:
-        raise ConfigError(f"jobs must be at least 1, got {jobs}")
+    for key, value in (("jobs", jobs), ("together", together)):
+        if value < 1:
+            raise ConfigError(f"{key} must be at least 1, got {value}")
     waiting = [config for config in configs if not (config.folder / "DONE").exists()]
     print(f"{len(configs)} runs, {len(configs) - len(waiting)} finished before, {len(waiting)} to do", flush=True)
     check(waiting)
-    outcomes = _run_in_workers(waiting, jobs)
+    outcomes = _run_in_workers(waiting, jobs, together)
     held = {outcome.folder for outcome in outcomes if outcome.locked}
     if held:
         print(f"{len(held)} of them are being trained by another process; waiting for it", flush=True)
         outcomes = [outcome for outcome in outcomes if not outcome.locked]
-        outcomes += _run_in_workers([config for config in waiting if config.folder in held], jobs, wait=True)
+        outcomes += _run_in_workers([config for config in waiting if config.folder in held], jobs, 1, wait=True)
     return outcomes
 
 
-def _run_in_workers(configs: list[RunConfig], jobs: int, wait: bool = False) -> list[Outcome]:
+def _batches(configs: list[RunConfig], together: int) -> list[list[RunConfig]]:
+    """Up to `together` runs that differ in their seed alone in each, in the order of their first."""
+    alike: dict[str, list[RunConfig]] = {}
+    for config in configs:
+        alike.setdefault(repr(config.of_seed(0)), []).append(config)
+    batches = [runs[i : i + together] for runs in alike.values() for i in range(0, len(runs), together)]
+    place = {config.folder: i for i, config in enumerate(configs)}
+    return sorted(batches, key=lambda batch: place[batch[0].folder])
+
+
+def _run_in_workers(configs: list[RunConfig], jobs: int, together: int, wait: bool = False) -> list[Outcome]:
     """One outcome a run, in their order. A worker that dies takes its pool with it; the runs under way then are tried
     again one by one at the end, so that the next death has one cause."""
     outcomes: dict[Path, Outcome] = {}
-    left, suspects = configs, []
+    left, suspects = _batches(configs, together), []
     while left:
         broken = _run_in_pool(left, jobs, wait, outcomes, len(configs))
-        left = [config for config in left if config.folder not in outcomes]
-        if broken:  # a pool hands out runs in their order: the first of those left were under way
-            suspects += left[:jobs]
+        left = [batch for batch in left if batch[0].folder not in outcomes]
+        if broken:  # a pool hands out batches in their order: the first of those left were under way
+            suspects += [config for batch in left[:jobs] for config in batch]
             left = left[jobs:]
             print("a worker was killed; what it was at is tried again at the end", flush=True)
     for config in suspects:
-        if _run_in_pool([config], 1, wait, outcomes, len(configs)):
+        if _run_in_pool([[config]], 1, wait, outcomes, len(configs)):
             outcomes[config.folder] = Outcome(config.folder, "its worker was killed, again (out of memory?)")
     return [outcomes[config.folder] for config in configs]
 
 
-def _run_in_pool(configs: list[RunConfig], jobs: int, wait: bool, outcomes: dict[Path, Outcome], total: int) -> bool:
+def _run_in_pool(
+    batches: list[list[RunConfig]], jobs: int, wait: bool, outcomes: dict[Path, Outcome], total: int
+) -> bool:
     """Add the outcome of every run; true where a worker died, which leaves some without one."""
     # Fresh interpreters: a forked one would share the thread pools and the GPU of this one.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
-        min(jobs, len(configs)), mp_context=context, initializer=_die_with, initargs=(os.getpid(),)
+        min(jobs, len(batches)), mp_context=context, initializer=_die_with, initargs=(os.getpid(),)
     )
     try:
-        for future in as_completed([pool.submit(_run, config, wait) for config in configs]):
-            outcome = future.result()
-            outcomes[outcome.folder] = outcome
-            print(f"[{len(outcomes)}/{total}] {_line(outcome)}", flush=True)
+        for future in as_completed([pool.submit(_run, batch, wait) for batch in batches]):
+            for outcome in future.result():
+                outcomes[outcome.folder] = outcome
+                print(f"[{len(outcomes)}/{total}] {_line(outcome)}", flush=True)
     except BrokenProcessPool:
         return True
     finally:
@@ -104,21 +127,30 @@ def _run_in_pool(configs: list[RunConfig], jobs: int, wait: bool, outcomes: dict
     return False
 
 
-def _run(config: RunConfig, wait: bool) -> Outcome:
-    """One run, without its lines on the terminal, where several would mix."""
+def _run(configs: list[RunConfig], wait: bool) -> list[Outcome]:
+    """Runs at once, without their lines on the terminal, where several would mix."""
     while True:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                return Outcome(train(config))
-        except RunLocked as error:
-            if not wait:
-                return Outcome(config.folder, str(error), locked=True)
-            time.sleep(SECONDS_BETWEEN_TRIES)
+                if len(configs) > 1:
+                    return [_outcome(folder, error) for folder, error in train_together(configs).items()]
+                return [Outcome(train(configs[0]))]
         except Exception as error:  # out of memory, a bug: no reason to lose the other runs
-            if config.debug:
+            if isinstance(error, RunLocked) and wait:
+                time.sleep(SECONDS_BETWEEN_TRIES)
+                continue
+            if configs[0].debug:
                 raise
-            known = isinstance(error, (Diverged, RecordError, ConfigError, OSError))
-            return Outcome(config.folder, str(error) if known else f"{type(error).__name__}: {error}".splitlines()[0])
+            done = [(config.folder / "DONE").exists() for config in configs]  # some seeds may be through
+            return [_outcome(c.folder, None if d else error) for c, d in zip(configs, done, strict=True)]
+
+
+def _outcome(folder: Path, error: Exception | None) -> Outcome:
+    if error is None:
+        return Outcome(folder)
+    known = isinstance(error, (*FAILURES, ConfigError))
+    text = str(error) if known else f"{type(error).__name__}: {error}".splitlines()[0]
+    return Outcome(folder, text, isinstance(error, RunLocked))
 
 
 def _line(outcome: Outcome) -> str:

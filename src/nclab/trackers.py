@@ -88,7 +88,7 @@ class WandbTracker(Tracker):
             group=folder.parent.name,
             dir=folder,
             config=config,
-            reinit="finish_previous",
+            reinit="create_new",  # several seeds of one process have a run each at once
             settings=wandb.Settings(init_timeout=s.timeout, login_timeout=s.timeout, silent=True, console="off"),
         )
         self.run.define_metric("epoch")

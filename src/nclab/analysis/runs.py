@@ -21,7 +21,7 @@ REQUIRED = ["seed", "epochs", "dataset.name", "model.name", "etf.name"]
 # Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed.
 # Of `etf` see `differences`.
 MAY_DIFFER = re.compile(
-    r"(seed|experiment_name|output_root|data_root|device|threads|deterministic|tf32|compile|overwrite|debug"
+    r"(seeds?|experiment_name|output_root|data_root|device|threads|deterministic|tf32|compile|overwrite|debug"
     r"|checkpoint_seconds|resume|metrics\.memory_gib|tracker\..+|etf\.name)$"
 )
 FLAGS = {"dataset.name": "--dataset", "epochs": "--epochs", "seed": "--seeds"}

@@ -1,0 +1,267 @@
+"""Many seeds as one batched model, for where one alone leaves the machine idle between its small products.
+
+Weights, buffers and optimizer state of S models are stacked, (S, ...), for one epoch: `torch.func.vmap` runs the
+model's own forward on all of them, one optimizer steps the stacks, and every model gets its slice back. In between each
+fit is an ordinary one: it is measured, switched, saved and resumed by itself, as if it trained alone. Its numbers are
+those of its own run up to the order in which floats are added. Where a gradient is zero but for rounding (a bias before
+a batch norm), Adam makes steps of full size of that; the network trained is the same, yet a running mean lags behind.
+"""
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim import Optimizer
+
+from nclab.checkpoint import random_state, set_random_state
+from nclab.display import SeedsDisplay
+from nclab.evaluate import Evaluation
+from nclab.fit import FAILURES, MOST_GRAPHS, PRECISIONS, Fit
+from nclab.models import Classifier
+
+Tensors = dict[str, Tensor]
+Forward = Callable[[Classifier, Tensors, Tensors, Tensor], Tensor]
+
+
+class Member:
+    """One fit among several, with the state that torch's own random generators would have in a process of its own."""
+
+    def __init__(self, fit: Fit):
+        self.fit = fit
+        self.random = random_state()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """For what a single run does here too."""
+        set_random_state(self.random)
+        yield
+        self.random = random_state()
+
+
+def train_all(
+    members: list[Member], forward: Forward, display: SeedsDisplay
+) -> Iterator[tuple[Fit, Evaluation | Exception]]:
+    """Trains all members to their ends; yields each fit when it is through, with its last evaluation, or with the
+    error that took it out (one of FAILURES). The others go on.
+
+    Those that are behind, after a resume, catch up first. Fits of one structure are trained as one model; where an
+    adaptive policy fixes other maps in other seeds, they are several models until they agree again.
+    """
+    waiting = list(members)
+    ended: list[tuple[Fit, Evaluation | Exception]] = []
+
+    def run(member: Member, work: Callable[[], None]) -> None:
+        fit = member.fit
+        try:
+            with member.alone():
+                work()
+                if fit.finished:
+                    ended.append((fit, fit.result()))
+                    waiting.remove(member)
+        except FAILURES as error:
+            ended.append((fit, error))
+            waiting.remove(member)
+
+    for member in members:
+        run(member, member.fit.begin)
+    while ended or waiting:
+        yield from ended
+        ended.clear()
+        epoch = min((member.fit.progress.epoch for member in waiting), default=0)
+        due = [member for member in waiting if member.fit.progress.epoch == epoch]
+        for member in due:
+            member.fit.begin_epoch()
+        for group in _groups(due):
+            began = time.perf_counter()
+            losses = _train_epoch(group, forward)
+            seconds = (time.perf_counter() - began) / len(group)
+            for member, loss in zip(group, losses, strict=True):
+                run(member, partial(member.fit.end_epoch, loss, seconds, len(group)))
+        display.flush()
+
+
+def _train_epoch(group: list[Member], forward: Forward) -> list[float]:
+    if len(group) > 1:
+        return train_epoch_together([member.fit for member in group], forward)
+    with group[0].alone():
+        return [group[0].fit.train_alone()]
+
+
+def stacked_logits(model: Classifier, parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
+    """Images (S, B, ch, h, w) -> logits (S, B, C) of S models. `model` lends its code, the numbers are those of the
+    stacks; buffers that a training step changes (batch norm) are changed in place. What differs between the models must
+    be a parameter or a buffer, and vmap refuses a model that draws random numbers."""
+    # The CPU's fused attention has no rule for vmap, which would loop over seeds; matrix products have one.
+    with sdpa_kernel(SDPBackend.MATH) if x.device.type == "cpu" else contextlib.nullcontext():
+        return vmap(lambda p, b, images: functional_call(model, (p, b), (images,))[0])(parameters, buffers, x)
+
+
+def batched_forward(precision: str = "float32", compiled: bool = False) -> Forward:
+    """`stacked_logits` as training steps run it, its result in float32: see `nclab.fit.training_forward`."""
+    run = stacked_logits
+    if compiled:
+        torch.compiler.reset()  # see `nclab.fit.training_forward`
+        torch._dynamo.config.recompile_limit = MOST_GRAPHS
+        run = torch.compile(run)
+    dtype = PRECISIONS[precision]
+
+    def forward(model: Classifier, parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
+            return run(model, parameters, buffers, x).float()
+
+    return forward
+
+
+def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
+    """`nclab.fit.train_epoch` of S fits of one structure at once, each in its own random order; returns their mean
+    losses. The sum over seeds of their mean cross-entropies is minimised: no gradient of one depends on another."""
+    first = fits[0]
+    models = [fit.model.train() for fit in fits]
+    parameters, buffers = (
+        {name: _stack([of[name] for of in tensors]) for name in tensors[0]}
+        for tensors in ([dict(named(m)) for m in models] for named in (nn.Module.named_parameters, _buffers))
+    )
+    for name, parameter in first.model.named_parameters():
+        parameters[name].requires_grad_(parameter.requires_grad)
+    optimizer = _stacked_optimizer(fits, parameters)
+    labels = first.dataset.train.labels
+    orders = [torch.randperm(len(labels), generator=fit.generators["order"]) for fit in fits]
+    total: Tensor | float = 0.0
+    samples = 0
+    for batch in torch.stack(orders).to(labels.device).split(first.batch_size, dim=1):  # (S, B)
+        size = batch.shape[1]
+        if size == 1:
+            continue
+        x = _inputs(fits, batch)  # (S, B, ch, h, w)
+        logits = forward(first.model, parameters, buffers, x)  # (S, B, C)
+        each = functional.cross_entropy(logits.flatten(0, 1), labels[batch].flatten(), reduction="none")  # (S B)
+        losses = each.unflatten(0, batch.shape).mean(1)  # (S,)
+        optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()
+        optimizer.step()
+        total = total + losses.detach() * size
+        samples += size
+    _hand_back(fits, parameters, buffers, optimizer)
+    return [loss / samples for loss in total.tolist()]  # one transfer from the device an epoch
+
+
+def _inputs(fits: list[Fit], batch: Tensor) -> Tensor:
+    """What the models see: each its own images (S, B) -> (S, B, ch, h, w), changed by its own random numbers."""
+    dataset, images = fits[0].dataset, fits[0].dataset.train.images
+    if dataset.augment == "none":
+        return dataset.inputs(images[batch.flatten()]).unflatten(0, batch.shape)
+    generators = [fit.generators["augment"] for fit in fits]
+    return torch.stack([dataset.inputs(images[rows], g) for rows, g in zip(batch, generators, strict=True)])
+
+
+def _buffers(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    """All of them: the weight of a fixed map is one that no state dict holds."""
+    return model.named_buffers()
+
+
+def _stack(tensors: list[Tensor]) -> Tensor:
+    """(S, ...). A matrix is laid out transposed, as its gradient comes out of a batched product: it is taken over
+    without a copy, which for an MLP of width 400 is an eighth of a training step."""
+    tensors = [tensor.detach() for tensor in tensors]
+    return torch.stack([t.mT for t in tensors]).mT if tensors[0].ndim == 2 else torch.stack(tensors)
+
+
+def _stacked_optimizer(fits: list[Fit], parameters: Tensors) -> Optimizer:
+    """A copy of the first fit's optimizer that steps the stacks: its settings and its learning rate, the state of all.
+
+    Right for optimizers whose update of a number depends on that number's gradients and state alone, as those of SGD
+    and Adam do; the mean over a tensor, say, would run over the seeds too.
+    """
+    optimizer = copy(fits[0].optimizer)
+    named = [_by_name(fit) for fit in fits]
+    optimizer.param_groups = [
+        {**group, "params": [parameters[name] for name, p in named[0].items() if any(p is q for q in group["params"])]}
+        for group in fits[0].optimizer.param_groups
+    ]
+    optimizer.state = defaultdict(dict)
+    for name, parameter in named[0].items():
+        states = [fit.optimizer.state.get(own[name], {}) for fit, own in zip(fits, named, strict=True)]
+        for key, value in states[0].items():
+            per_seed = _per_seed(key, value, parameter)
+            optimizer.state[parameters[name]][key] = _stack([s[key] for s in states]) if per_seed else _clone(value)
+    return optimizer
+
+
+def _hand_back(fits: list[Fit], parameters: Tensors, buffers: Tensors, optimizer: Optimizer) -> None:
+    """Every fit gets its slice of the stacks, copied: a checkpoint of a view would hold the stack."""
+    for seed, fit in enumerate(fits):
+        for own, stacks in ((_by_name(fit), parameters), (dict(_buffers(fit.model)), buffers)):
+            for name, tensor in own.items():
+                tensor.detach().copy_(stacks[name].detach()[seed])
+        for name, parameter in _by_name(fit).items():
+            state = optimizer.state.get(parameters[name], {})
+            for key, value in state.items():
+                fit.optimizer.state[parameter][key] = (
+                    torch.empty_like(parameter).copy_(value[seed])
+                    if _per_seed(key, value, parameters[name])
+                    else _clone(value)
+                )
+
+
+def _by_name(fit: Fit) -> dict[str, nn.Parameter]:
+    return dict(fit.model.named_parameters())
+
+
+def _per_seed(key: str, value: Any, parameter: Tensor) -> bool:
+    """Whether an entry of the optimizer's state has a number for every one of the parameter; the others (the count of
+    steps) are the same in all seeds of a group."""
+    return key != "step" and torch.is_tensor(value) and value.shape == parameter.shape
+
+
+def _clone(value: Any) -> Any:
+    return value.clone() if torch.is_tensor(value) else value
+
+
+def _groups(members: list[Member]) -> list[list[Member]]:
+    """Those that can be stacked, in the order of their first."""
+    groups: dict[tuple, list[Member]] = {}
+    for member in members:
+        groups.setdefault(_structure(member.fit), []).append(member)
+    return list(groups.values())
+
+
+def _structure(fit: Fit) -> tuple:
+    """What fits must have in common to be one batched model: which module stands where, shapes and dtypes of all
+    tensors, settings and learning rate of the optimizer, kind of its state and its counts of steps."""
+    modules = tuple((name, type(module)) for name, module in fit.model.named_modules())
+    named = _by_name(fit)
+    tensors = tuple((name, t.shape, t.dtype) for own in (named, dict(_buffers(fit.model))) for name, t in own.items())
+    learnt = tuple(name for name, p in named.items() if p.requires_grad)
+    names = {id(p): name for name, p in named.items()}
+    settings = tuple(
+        (
+            *((key, str(value)) for key, value in group.items() if key != "params"),
+            *(names[id(p)] for p in group["params"]),
+        )
+        for group in fit.optimizer.param_groups
+    )
+    state = tuple(
+        (names[id(p)], key, _kind(key, value, p) or id(fit))  # of no known kind: this fit trains alone
+        for p, entries in fit.optimizer.state.items()
+        for key, value in entries.items()
+    )
+    return modules, tensors, learnt, settings, state
+
+
+def _kind(key: str, value: Any, parameter: Tensor) -> str | None:
+    """What seeds must share of an entry of the optimizer's state: its dtype, or its value where it has but one; None
+    for a tensor of another shape, whose meaning is not known."""
+    if _per_seed(key, value, parameter):
+        return str(value.dtype)
+    if torch.is_tensor(value):
+        return str(value.item()) if value.numel() == 1 else None
+    return repr(value)

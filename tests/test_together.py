@@ -1,0 +1,292 @@
+"""Several seeds as one batched model: each is the run that it would have been alone."""
+
+import math
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from run_folders import ADAPTIVE, Killed, events, rows
+
+from nclab import checkpoint, fit
+from nclab.config import RunConfig
+from nclab.data import load_dataset
+from nclab.fit import Diverged, train_epoch
+from nclab.models.mlp import MLP
+from nclab.models.vit import ViT
+from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd
+from nclab.record import RunFolder, RunLocked
+from nclab.sweep import run_all
+from nclab.together import _groups, _structure, stacked_logits, train_epoch_together
+from nclab.train import train, train_together
+
+# Three seeds that switch in different epochs, and two of them end with the same maps fixed.
+APART = (*ADAPTIVE[:-1], "etf.threshold=0.7", "etf.relative=false", "epochs=8")
+COUNTED = {"accuracy", "ncc_accuracy", "nc4_mismatch"}  # shares of samples: rounding may move one across a border
+
+
+def of_seeds(config: RunConfig, seeds=(0, 1, 2)) -> list[RunConfig]:
+    return [config.of_seed(seed) for seed in seeds]
+
+
+def assert_close_run(a, b, rel=1e-3):
+    """The same keys in the same order, numbers equal up to rounding, switches and recipes the same."""
+    one, two = rows(a), rows(b)
+    assert [r[:4] for r in one] == [r[:4] for r in two]
+    for (*key, x), (*_, y) in zip(one, two, strict=True):
+        close = abs(x - y) < 0.011 if key[3] in COUNTED else x == pytest.approx(y, rel=rel, abs=1e-5, nan_ok=True)
+        assert close, (key, x, y)
+    assert [s["epoch"] for s in events(a, "epoch")] == [s["epoch"] for s in events(b, "epoch")]
+    keys = ("site", "epoch", "layer", "frame", "kind", "seed", "parameters_freed")
+    assert [[s[k] for k in keys] for s in events(a, "switch")] == [[s[k] for k in keys] for s in events(b, "switch")]
+    states = [checkpoint.load(folder) for folder in (a, b)]
+    assert states[0]["fixed"].keys() == states[1]["fixed"].keys()
+    for part in ("generators", "torch_rng"):
+        assert str(states[0][part]) == str(states[1][part])
+    for name, tensor in states[0]["model"].items():
+        if name.endswith("kv.bias"):  # that of the keys changes nothing: its gradient is rounding alone
+            continue
+        torch.testing.assert_close(tensor, states[1]["model"][name], rtol=1e-2, atol=1e-4)
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes  # not a view of the stack
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        (
+            "etf=last_k",
+            "etf.k=2",
+            "optimizer=adamw",
+            "optimizer.lr=0.01",
+            "dataset.augment=crop_flip",
+            "model.norm=none",
+        ),
+        ("optimizer.momentum=0", "model.norm=none", "schedule=cosine", "metrics.every=4", "batch_size=199"),
+        ("model=vit", "etf=transformer_ffn", "etf.blocks=last1", "optimizer=adamw", "optimizer.lr=0.003"),
+        ("model=vit", "model.pool=mean", "optimizer.nesterov=true", "dataset.pixels=standardize"),
+        APART,
+    ],
+)
+def test_every_seed_is_its_own_run(tiny, tmp_path, overrides):
+    config = tiny(*overrides, root=tmp_path / "together")
+    assert list(train_together(of_seeds(config)).values()) == [None] * 3
+    for one in of_seeds(config):
+        alone = train(tiny(*overrides, f"seed={one.seed}", root=tmp_path / "alone"))
+        assert alone.name == one.folder.name
+        assert_close_run(one.folder, alone)
+        stored = (one.folder / "config.yaml").read_text().replace(str(tmp_path / "together"), str(tmp_path / "alone"))
+        assert stored == (alone / "config.yaml").read_text()
+        assert {p.name for p in one.folder.iterdir()} == {p.name for p in alone.iterdir()}
+        assert [e["event"] for e in events(one.folder)] == [e["event"] for e in events(alone)]
+        assert 0 < events(one.folder, "done")[0]["seconds"] < 60
+
+
+def test_seeds_part_where_their_switches_do_and_meet_again(tiny):
+    configs = of_seeds(tiny(*APART))
+    train_together(configs)
+    switches = [[(s["site"], s["epoch"]) for s in events(c.folder, "switch")] for c in configs]
+    assert len({str(s) for s in switches}) == 3
+    sizes = [[e.get("seeds", 1) for e in events(c.folder, "epoch")] for c in configs]
+    assert [s[0] for s in sizes] == [3, 3, 3]
+    assert 1 in sizes[1]
+    assert sizes[1][-1] == sizes[2][-1] == 2
+
+
+def models(build, optimizer, dataset, dtype=torch.float64, seeds=3):
+    """Fits as far as an epoch of training needs them."""
+    for seed in range(seeds):
+        torch.manual_seed(seed)
+        model = build().to(dtype)
+        generators = {name: torch.Generator().manual_seed(seed) for name in ("order", "augment")}
+        one = {"model": model, "optimizer": optimizer(model.parameters()), "generators": generators}
+        yield SimpleNamespace(dataset=dataset, batch_size=128, **one)
+
+
+@pytest.mark.parametrize(
+    ("build", "optimizer"),
+    [
+        (lambda: MLP(64, 10, 4, 24), lambda p: sgd(SGDSettings(lr=0.05), p)),
+        (lambda: ViT((1, 8, 8), 10, width=24, heads=2), lambda p: adamw(AdamWSettings(), p)),
+    ],
+)
+def test_an_epoch_in_double_precision_is_that_of_single_models(tiny, build, optimizer):
+    data = load_dataset(tiny("dataset.augment=crop_flip").dataset, ".")
+    stacked, single = (list(models(build, optimizer, data)) for _ in range(2))
+    for _ in range(2):  # the second goes on with the state of the first
+        together = train_epoch_together(stacked, lambda m, p, b, x: stacked_logits(m, p, b, x.double()))
+        for one, other, loss in zip(single, stacked, together, strict=True):
+
+            def forward(x, model=one.model):
+                return model(x.double())[0]
+
+            alone = train_epoch(one.model, data, one.optimizer, 128, one.generators, forward)
+            assert loss == pytest.approx(alone, rel=1e-10)
+            torch.testing.assert_close(other.model.state_dict(), one.model.state_dict(), rtol=1e-9, atol=1e-9)
+            states = [f.optimizer.state_dict()["state"] for f in (other, one)]
+            torch.testing.assert_close(*states, rtol=1e-8, atol=1e-10)
+            assert all(t.is_contiguous() for state in states[0].values() for t in state.values())
+
+
+def test_only_what_is_alike_is_stacked(tiny):
+    data = load_dataset(tiny().dataset, ".")
+    plain = lambda p: sgd(SGDSettings(), p)  # noqa: E731
+    alike = list(models(lambda: MLP(64, 10, 3, 16), plain, data))
+    members = [SimpleNamespace(fit=one) for one in alike]
+    assert _groups(members) == [members]
+    changes = {
+        "wider": next(models(lambda: MLP(64, 10, 3, 17), plain, data)),
+        "activation": next(models(lambda: MLP(64, 10, 3, 16, activation="tanh"), plain, data)),
+        "dtype": next(models(lambda: MLP(64, 10, 3, 16), plain, data, torch.float32)),
+        "rate": next(models(lambda: MLP(64, 10, 3, 16), lambda p: sgd(SGDSettings(lr=0.5), p), data)),
+        "adamw": next(models(lambda: MLP(64, 10, 3, 16), lambda p: adamw(AdamWSettings(), p), data)),
+        "partly": next(models(lambda: MLP(64, 10, 3, 16), lambda p: sgd(SGDSettings(), list(p)[1:]), data)),
+    }
+    for name, change in changes.items():
+        assert _structure(change) != _structure(alike[0]), name
+    first = next(iter(alike[0].optimizer.param_groups[0]["params"]))
+    alike[0].optimizer.state[first]["factors"] = torch.zeros(3)  # not a number for every weight
+    assert _groups(members) == [members[:1], members[1:]]
+
+
+def kill_at(monkeypatch, epoch, seed):
+    """The process ends right after the checkpoint of one seed."""
+    save = fit.Fit.save
+
+    def then_stop(self):
+        save(self)
+        if self.progress.epoch == epoch and f"-s{seed}-" in self.folder.path.name:
+            raise Killed
+
+    monkeypatch.setattr(fit.Fit, "save", then_stop)
+
+
+@pytest.mark.parametrize(
+    "overrides", [APART, ("model=vit", "optimizer=adamw", "optimizer.lr=0.003", "dataset.augment=crop_flip")]
+)
+def test_killed_together_resumed_singly_and_together(tiny, tmp_path, monkeypatch, overrides):
+    """Killed between two checkpoints of one epoch, so that the seeds are an epoch apart; then one goes on alone, is
+    killed too, and the rest of all is trained together."""
+    configs = of_seeds(tiny(*overrides, root=tmp_path / "cut"))
+    kill_at(monkeypatch, epoch=3, seed=1)
+    with pytest.raises(Killed):
+        train_together(configs)
+    assert [checkpoint.load(c.folder)["progress"]["epoch"] for c in configs] == [3, 3, 2]
+    monkeypatch.undo()
+    kill_at(monkeypatch, epoch=5, seed=0)
+    with pytest.raises(Killed):
+        train(configs[0])
+    monkeypatch.undo()
+    assert set(train_together(configs).values()) == {None}
+    for config in configs:
+        assert events(config.folder, "resume")
+        whole = train(tiny(*overrides, f"seed={config.seed}", root=tmp_path / "whole"))
+        assert_close_run(config.folder, whole)
+
+
+def test_killed_together_is_resumed_by_single_runs(tiny, tmp_path, monkeypatch):
+    configs = of_seeds(tiny(root=tmp_path / "cut"))
+    kill_at(monkeypatch, epoch=3, seed=2)
+    with pytest.raises(Killed):
+        train_together(configs)
+    monkeypatch.undo()
+    for config in configs:
+        assert events(train(config), "resume")
+        assert_close_run(config.folder, train(tiny(f"seed={config.seed}", root=tmp_path / "whole")))
+
+
+def test_finished_seeds_are_skipped_and_others_join(tiny, capsys):
+    configs = of_seeds(tiny())
+    first = train(configs[0])
+    stamp = (first / "summary.json").stat().st_mtime_ns
+    train_together(configs)
+    assert f"already finished: {first}" in capsys.readouterr().out
+    assert (first / "summary.json").stat().st_mtime_ns == stamp
+    assert all((c.folder / "DONE").exists() for c in configs)
+    assert {e["seeds"] for e in events(configs[1].folder, "epoch")} == {2}
+    train_together(of_seeds(tiny("overwrite=true")))
+    assert (first / "summary.json").stat().st_mtime_ns > stamp
+
+
+def test_a_seed_begun_with_other_threads_goes_on_with_them_and_alone(tiny, monkeypatch):
+    kill_at(monkeypatch, epoch=2, seed=0)
+    with pytest.raises(Killed):
+        train(tiny("threads=2").of_seed(0))
+    monkeypatch.undo()
+    configs = of_seeds(tiny())
+    train_together(configs)
+    torch.set_num_threads(1)
+    assert not [e for e in events(configs[0].folder, "epoch") if "seeds" in e]
+    assert {e["seeds"] for e in events(configs[1].folder, "epoch")} == {2}
+
+
+def test_a_seed_that_fails_costs_no_other(tiny, tmp_path, monkeypatch, capsys):
+    set_lr, rows_of = fit.Fit._set_lr, RunFolder.rows
+
+    def explode(self, epoch):
+        set_lr(self, epoch)
+        if epoch == 2 and "-s1-" in self.folder.path.name:
+            self.optimizer.param_groups[0]["lr"] = 1e38
+
+    def full(self, some):
+        if some[0][0] == 4 and "-s2-" in self.path.name:
+            raise OSError(28, "No space left on device", str(self.path))
+        rows_of(self, some)
+
+    configs = of_seeds(tiny(), seeds=range(5))
+    with RunFolder(configs[4].folder), monkeypatch.context() as patched:
+        patched.setattr(fit.Fit, "_set_lr", explode)
+        patched.setattr(RunFolder, "rows", full)
+        ended = train_together(configs)
+    kinds = [type(ended[c.folder]) for c in configs]
+    assert kinds == [type(None), Diverged, OSError, type(None), RunLocked]
+    assert "seed 1 failed: training diverged in epoch 3 at learning rate 1e+38" in capsys.readouterr().out
+    assert checkpoint.load(configs[1].folder)["progress"]["epoch"] == 2
+    for config in (configs[0], configs[3]):
+        assert_close_run(config.folder, train(tiny(f"seed={config.seed}", root=tmp_path / "alone")))
+    assert set(train_together(configs).values()) == {None}  # the same command again, nothing in its way
+
+
+def test_debug_raises_the_first_failure(tiny):
+    configs = of_seeds(tiny("debug=true", "optimizer.lr=1e38", "model.norm=none"))
+    with pytest.raises(Diverged):
+        train_together(configs)
+
+
+def test_a_mirror_for_every_seed(tiny):
+    """The real library, offline: several runs of one process at once."""
+    configs = of_seeds(tiny("tracker=wandb", "tracker.mode=offline", "epochs=2"), seeds=(0, 1))
+    train_together(configs)
+    for config in configs:
+        assert len(list((config.folder / "wandb").glob("offline-run-*/*.wandb"))) == 1
+        assert not events(config.folder, "warning")
+
+
+def test_a_sweep_trains_runs_that_differ_in_their_seed_at_once(tiny, capfd):
+    configs = [tiny(f"model.depth={depth}", "epochs=3").of_seed(s) for s in (0, 1, 2) for depth in (3, 4)]
+    outcomes = run_all(configs, jobs=1, together=2)
+    assert [o.folder for o in outcomes] == [c.folder for c in configs]
+    assert {o.error for o in outcomes} == {None}
+    sizes = {(c.seed, c.model.depth): {e.get("seeds", 1) for e in events(c.folder, "epoch")} for c in configs}
+    assert sizes == {(s, depth): {1 if s == 2 else 2} for s in (0, 1, 2) for depth in (3, 4)}
+    assert "[6/6] main/digits-mlp4x24-none-e3-s2" in capfd.readouterr().out
+
+
+def test_bf16_is_near_its_single_run(tiny, tmp_path):
+    keys = ("model=vit", "precision=bf16", "epochs=2")
+    configs = of_seeds(tiny(*keys, root=tmp_path / "together"))
+    train_together(configs)
+    for config in configs:
+        alone = train(tiny(*keys, f"seed={config.seed}", root=tmp_path / "alone"))
+        losses = [[r[4] for r in rows(f) if r[3] == "running_loss"][1:] for f in (config.folder, alone)]
+        assert losses[0] == pytest.approx(losses[1], rel=5e-3)
+        assert not math.isnan(losses[0][0])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_steps_give_the_same_training(tiny, tmp_path):
+    keys = ("model.depth=2", "model.width=10", "epochs=2")
+    configs = of_seeds(tiny(*keys, "compile=true", root=tmp_path / "compiled"), seeds=(0, 1))
+    train_together(configs)
+    for config in configs:
+        assert_close_run(config.folder, train(tiny(*keys, f"seed={config.seed}", root=tmp_path / "plain")))
