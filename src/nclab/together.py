@@ -1,16 +1,17 @@
 """Many seeds as one batched model, for where one alone leaves the machine idle between its small products.
 
-Weights, buffers and optimizer state of S models are stacked, (S, ...), for one epoch: `torch.func.vmap` runs the
-model's own forward on all of them, one optimizer steps the stacks, and every model gets its slice back. In between each
-fit is an ordinary one: it is measured, switched, saved and resumed by itself, as if it trained alone. Its numbers are
-those of its own run up to the order in which floats are added. Where a gradient is zero but for rounding (a bias before
-a batch norm), Adam makes steps of full size of that; the network trained is the same, yet a running mean lags behind.
+Weights, buffers (fixed maps among them) and optimizer state of S models are stacked, (S, ...), for one epoch:
+`torch.func.vmap` runs the model's own forward on all of them, one optimizer steps the stacks, and every model gets its
+slice back. In between each fit is an ordinary one: it is measured, switched, saved and resumed by itself, as if it
+trained alone. Its numbers are those of its own run up to the order in which floats are added. Where a gradient is zero
+but for rounding (a bias before a batch norm), Adam makes steps of full size of that; the network trained is the same,
+yet a running mean lags behind.
 """
 
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from functools import partial
 from typing import Any
@@ -128,7 +129,7 @@ def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
     models = [fit.model.train() for fit in fits]
     parameters, buffers = (
         {name: _stack([of[name] for of in tensors]) for name in tensors[0]}
-        for tensors in ([dict(named(m)) for m in models] for named in (nn.Module.named_parameters, _buffers))
+        for tensors in ([_by_name(m) for m in models], [dict(m.named_buffers()) for m in models])
     )
     for name, parameter in first.model.named_parameters():
         parameters[name].requires_grad_(parameter.requires_grad)
@@ -163,11 +164,6 @@ def _inputs(fits: list[Fit], batch: Tensor) -> Tensor:
     return torch.stack([dataset.inputs(images[rows], g) for rows, g in zip(batch, generators, strict=True)])
 
 
-def _buffers(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    """All of them: the weight of a fixed map is one that no state dict holds."""
-    return model.named_buffers()
-
-
 def _stack(tensors: list[Tensor]) -> Tensor:
     """(S, ...). A matrix is laid out transposed, as its gradient comes out of a batched product: it is taken over
     without a copy, which for an MLP of width 400 is an eighth of a training step."""
@@ -182,7 +178,7 @@ def _stacked_optimizer(fits: list[Fit], parameters: Tensors) -> Optimizer:
     and Adam do; the mean over a tensor, say, would run over the seeds too.
     """
     optimizer = copy(fits[0].optimizer)
-    named = [_by_name(fit) for fit in fits]
+    named = [_by_name(fit.model) for fit in fits]
     optimizer.param_groups = [
         {**group, "params": [parameters[name] for name, p in named[0].items() if any(p is q for q in group["params"])]}
         for group in fits[0].optimizer.param_groups
@@ -199,10 +195,10 @@ def _stacked_optimizer(fits: list[Fit], parameters: Tensors) -> Optimizer:
 def _hand_back(fits: list[Fit], parameters: Tensors, buffers: Tensors, optimizer: Optimizer) -> None:
     """Every fit gets its slice of the stacks, copied: a checkpoint of a view would hold the stack."""
     for seed, fit in enumerate(fits):
-        for own, stacks in ((_by_name(fit), parameters), (dict(_buffers(fit.model)), buffers)):
+        for own, stacks in ((_by_name(fit.model), parameters), (dict(fit.model.named_buffers()), buffers)):
             for name, tensor in own.items():
                 tensor.detach().copy_(stacks[name].detach()[seed])
-        for name, parameter in _by_name(fit).items():
+        for name, parameter in _by_name(fit.model).items():
             state = optimizer.state.get(parameters[name], {})
             for key, value in state.items():
                 fit.optimizer.state[parameter][key] = (
@@ -212,8 +208,8 @@ def _hand_back(fits: list[Fit], parameters: Tensors, buffers: Tensors, optimizer
                 )
 
 
-def _by_name(fit: Fit) -> dict[str, nn.Parameter]:
-    return dict(fit.model.named_parameters())
+def _by_name(model: nn.Module) -> dict[str, nn.Parameter]:
+    return dict(model.named_parameters())
 
 
 def _per_seed(key: str, value: Any, parameter: Tensor) -> bool:
@@ -238,8 +234,10 @@ def _structure(fit: Fit) -> tuple:
     """What fits must have in common to be one batched model: which module stands where, shapes and dtypes of all
     tensors, settings and learning rate of the optimizer, kind of its state and its counts of steps."""
     modules = tuple((name, type(module)) for name, module in fit.model.named_modules())
-    named = _by_name(fit)
-    tensors = tuple((name, t.shape, t.dtype) for own in (named, dict(_buffers(fit.model))) for name, t in own.items())
+    named = _by_name(fit.model)
+    tensors = tuple(
+        (name, t.shape, t.dtype) for own in (named, dict(fit.model.named_buffers())) for name, t in own.items()
+    )
     learnt = tuple(name for name, p in named.items() if p.requires_grad)
     names = {id(p): name for name, p in named.items()}
     settings = tuple(
