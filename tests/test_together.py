@@ -8,7 +8,7 @@ import pytest
 import torch
 from run_folders import ADAPTIVE, Killed, events, rows
 
-from nclab import checkpoint, fit
+from nclab import checkpoint, fit, together
 from nclab.config import RunConfig
 from nclab.data import load_dataset
 from nclab.fit import Diverged, train_epoch
@@ -23,6 +23,12 @@ from nclab.train import train, train_together
 # Three seeds that switch in different epochs, and two of them end with the same maps fixed.
 APART = (*ADAPTIVE[:-1], "etf.threshold=0.7", "etf.relative=false", "epochs=8")
 COUNTED = {"accuracy", "ncc_accuracy", "nc4_mismatch"}  # shares of samples: rounding may move one across a border
+
+
+@pytest.fixture(autouse=True)
+def always_batched(monkeypatch):
+    """Also models so large that a CPU trains them faster in turns."""
+    monkeypatch.setattr(together, "MOST_FLOPS_ON_CPU", float("inf"))
 
 
 def of_seeds(config: RunConfig, seeds=(0, 1, 2)) -> list[RunConfig]:
@@ -114,8 +120,8 @@ def test_an_epoch_in_double_precision_is_that_of_single_models(tiny, build, opti
     data = load_dataset(tiny("dataset.augment=crop_flip").dataset, ".")
     stacked, single = (list(models(build, optimizer, data)) for _ in range(2))
     for _ in range(2):  # the second goes on with the state of the first
-        together = train_epoch_together(stacked, lambda m, p, b, x: stacked_logits(m, p, b, x.double()))
-        for one, other, loss in zip(single, stacked, together, strict=True):
+        losses = train_epoch_together(stacked, lambda m, p, b, x: stacked_logits(m, p, b, x.double()))
+        for one, other, loss in zip(single, stacked, losses, strict=True):
 
             def forward(x, model=one.model):
                 return model(x.double())[0]
@@ -292,3 +298,18 @@ def test_compiled_steps_give_the_same_training(tiny, tmp_path):
     train_together(configs)
     for config in configs:
         assert_close_run(config.folder, train(tiny(*keys, f"seed={config.seed}", root=tmp_path / "plain")))
+
+
+def test_seeds_that_keep_a_cpu_busy_train_in_turns(tiny, monkeypatch):
+    """Then every one is its own run to the bit."""
+    overrides = ("epochs=2", "model.depth=3", "model.width=16", "batch_size=64")
+    flops = 2 * 64 * (64 * 16 + 16 * 16 + 16 * 10)  # of a forward pass
+    for most, seeds in ((flops, 3), (flops - 1, None)):
+        monkeypatch.setattr(together, "MOST_FLOPS_ON_CPU", most)
+        configs = of_seeds(tiny(*overrides, "overwrite=true"))
+        train_together(configs)
+        assert {e.get("seeds") for c in configs for e in events(c.folder, "epoch")} == {seeds}
+    files = [(c.folder / "metrics.csv").read_bytes() for c in configs]
+    for config, file in zip(configs, files, strict=True):
+        config.overwrite = True
+        assert (train(config) / "metrics.csv").read_bytes() == file

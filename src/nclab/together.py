@@ -22,12 +22,17 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
 
 from nclab.checkpoint import random_state, set_random_state
 from nclab.display import SeedsDisplay
 from nclab.evaluate import Evaluation
 from nclab.fit import FAILURES, MOST_GRAPHS, PRECISIONS, Fit
 from nclab.models import Classifier
+
+# A step of one seed with more operations in its forward pass than this keeps a CPU busy by itself: in turns the weights
+# of one seed stay in the cache, batched those of all seeds pass through it (an MLP-5x400 loses a fifth).
+MOST_FLOPS_ON_CPU = 5e7
 
 Tensors = dict[str, Tensor]
 Forward = Callable[[Classifier, Tensors, Tensors, Tensor], Tensor]
@@ -54,8 +59,9 @@ def train_all(
     """Trains all members to their ends; yields each fit when it is through, with its last evaluation, or with the
     error that took it out (one of FAILURES). The others go on.
 
-    Those that are behind, after a resume, catch up first. Fits of one structure are trained as one model; where an
-    adaptive policy fixes other maps in other seeds, they are several models until they agree again.
+    Those that are behind, after a resume, catch up first. Fits of one structure are trained as one model where that is
+    faster (`pays`), else in turns; where an adaptive policy fixes other maps in other seeds, they are several models
+    until they agree again.
     """
     waiting = list(members)
     ended: list[tuple[Fit, Evaluation | Exception]] = []
@@ -81,13 +87,24 @@ def train_all(
         due = [member for member in waiting if member.fit.progress.epoch == epoch]
         for member in due:
             member.fit.begin_epoch()
-        for group in _groups(due):
+        for group in _groups(due) if due and pays(due[0].fit) else [[member] for member in due]:
             began = time.perf_counter()
             losses = _train_epoch(group, forward)
             seconds = (time.perf_counter() - began) / len(group)
             for member, loss in zip(group, losses, strict=True):
                 run(member, partial(member.fit.end_epoch, loss, seconds, len(group)))
         display.flush()
+
+
+def pays(fit: Fit) -> bool:
+    """Whether several such fits train faster as one batched model than in turns: on a GPU, and on a CPU where a step is
+    small. Counted, not timed, so that a run does not depend on the moment."""
+    images = fit.dataset.train.images[: fit.batch_size]
+    if images.device.type != "cpu":
+        return True
+    with torch.no_grad(), FlopCounterMode(display=False) as count:
+        fit.model.eval()(fit.dataset.inputs(images))
+    return count.get_total_flops() <= MOST_FLOPS_ON_CPU
 
 
 def _train_epoch(group: list[Member], forward: Forward) -> list[float]:
@@ -159,9 +176,11 @@ def _inputs(fits: list[Fit], batch: Tensor) -> Tensor:
     """What the models see: each its own images (S, B) -> (S, B, ch, h, w), changed by its own random numbers."""
     dataset, images = fits[0].dataset, fits[0].dataset.train.images
     if dataset.augment == "none":
-        return dataset.inputs(images[batch.flatten()]).unflatten(0, batch.shape)
+        return dataset.inputs(images.index_select(0, batch.flatten())).unflatten(0, batch.shape)
     generators = [fit.generators["augment"] for fit in fits]
-    return torch.stack([dataset.inputs(images[rows], g) for rows, g in zip(batch, generators, strict=True)])
+    return torch.stack(
+        [dataset.inputs(images.index_select(0, rows), g) for rows, g in zip(batch, generators, strict=True)]
+    )
 
 
 def _stack(tensors: list[Tensor]) -> Tensor:
