@@ -67,8 +67,13 @@ claims: setup  ## judge the claims of conf/claims.yaml by the runs that are ther
 	$(PY) scripts/claims.py $(or $(wildcard $(PAPER)),$(OUTPUT)) $(if $(wildcard $(OUTPUT)/figures),--figures $(OUTPUT)/figures) \
 		--out $(OUTPUT)/report
 
-bench: setup  ## measure the cost of measuring, as ratios in one run
+bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, beside the machine's limits
 	$(PY) scripts/bench_measure.py
+	$(PY) scripts/bench_train.py
+	$(PY) scripts/bench_layers.py
+	$(PY) scripts/bench_seeds.py
+	$(PY) scripts/bench_growth.py
+	$(PY) scripts/bench_table.py
 
 test: setup  ## run the tests
 	$(PY) -m pytest -n 2 $(ARGS)

@@ -66,8 +66,9 @@ def seeds(r: Result) -> str:
     names = list(dict.fromkeys(row["setting"] for row in r["rows"]))
     counts = sorted({row["seeds"] for row in r["rows"]})
     gain = {(row["setting"], row["seeds"]): f"{row['gain']:.2f}" for row in r["rows"]}
-    rows = [[name, *(gain.get((name, count), "") for count in counts)] for name in names]
-    return table(["times faster than one by one, S =", *map(str, counts)], rows)
+    batched = {row["setting"]: "yes" if row["batched_by_default"] else "no" for row in r["rows"]}
+    rows = [[name, *(gain.get((name, count), "") for count in counts), batched[name]] for name in names]
+    return table(["batched, times faster than in turns, S =", *map(str, counts), "used here"], rows)
 
 
 def growth(r: Result) -> str:

@@ -93,6 +93,15 @@ def test_growth_is_fitted_and_drawn(run, tmp_path):
     assert (tmp_path / "made" / "scaling.pdf").stat().st_size > 1000
 
 
+def test_seeds_are_timed_both_ways(run):
+    name = "MLP-4x64, 8 x 8 pixels"
+    rows = run("bench_seeds", "--seeds", "1", "2", "--settings", name)["rows"]
+    assert [(row["setting"], row["seeds"]) for row in rows] == [(name, 1), (name, 2)]
+    for row in rows:
+        assert row["gain"] == pytest.approx(row["in_turns_seconds"] / row["together_seconds"])
+        assert row["batched_by_default"] is True
+
+
 def test_the_table_tells_what_was_measured(run, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["bench_table", str(tmp_path / "made")])
     assert script("bench_table").main() == 2

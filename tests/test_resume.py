@@ -12,7 +12,7 @@ import pytest
 import torch
 from run_folders import ADAPTIVE, FROZEN, Killed, assert_same_run, events, rows
 
-import nclab.train
+import nclab.run
 from nclab import checkpoint, fit, record
 from nclab.record import RecordError, RunFolder, RunLocked
 from nclab.train import train
@@ -35,7 +35,7 @@ class Cutter:
             atomic(path, data)
 
         monkeypatch.setattr(RunFolder, "_append", half_append)
-        for module in (record, checkpoint, nclab.train):
+        for module in (record, checkpoint, nclab.run):
             monkeypatch.setattr(module, "write_atomic", half_atomic)
 
     def _cut(self, halve):

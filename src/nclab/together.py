@@ -129,7 +129,7 @@ def batched_forward(precision: str = "float32", compiled: bool = False) -> Forwa
     if compiled:
         torch.compiler.reset()  # see `nclab.fit.training_forward`
         torch._dynamo.config.recompile_limit = MOST_GRAPHS
-        run = torch.compile(run)
+        run = torch.compile(run, mode="reduce-overhead")
     dtype = PRECISIONS[precision]
 
     def forward(model: Classifier, parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:

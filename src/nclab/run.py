@@ -1,0 +1,161 @@
+"""One run: the process set up, network and policy built, its folder opened, and what it leaves at its end."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from nclab import checkpoint
+from nclab.checkpoint import Progress
+from nclab.config import ConfigError, RunConfig, to_yaml
+from nclab.data import Dataset, load_dataset
+from nclab.display import Display
+from nclab.etf import POLICIES, ETFPolicy
+from nclab.etf.policy import learnable, site_seed
+from nclab.evaluate import Evaluation
+from nclab.fit import Fit, training_forward
+from nclab.machine import keep_freed_memory
+from nclab.models import MODELS, Classifier, layer_of
+from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
+from nclab.record import RunFolder, write_atomic
+from nclab.trackers import TRACKERS, Guarded
+
+
+def prepared(config: RunConfig) -> Dataset:
+    """Set the process up as the configuration says, and load the dataset."""
+    torch.set_num_threads(config.threads)
+    keep_freed_memory()
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
+    return as_config_error(load_dataset, config.dataset, config.data_root, config.device)
+
+
+def built(config: RunConfig, dataset: Dataset) -> tuple[Classifier, ETFPolicy]:
+    """Model and policy, checked against the dataset and each other."""
+    if config.batch_size > len(dataset.train):
+        raise ConfigError(f"batch_size must be at most {len(dataset.train)}, the train split; got {config.batch_size}")
+    model = as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.num_classes)
+    policy = POLICIES[config.etf.name].build(config.etf)
+    as_config_error(policy.check, model)
+    return model, policy
+
+
+@contextmanager
+def opened(config: RunConfig, dataset: Dataset, display: Display) -> Iterator[Fit | None]:
+    """The fit of a run where it left off, with its folder locked, its logs open and its tracker started as long as the
+    context lasts; None where another process finished it since we looked."""
+    torch.manual_seed(config.seed)
+    model, policy = built(config, dataset)
+    model.to(config.device)
+    with RunFolder(config.folder) as out:
+        if out.done and not config.overwrite:
+            print(f"already finished: {config.folder}")
+            yield None
+            return
+        if config.overwrite:
+            out.clear()
+        fit = _fit(config, dataset, model, policy, out, display)
+        try:
+            yield fit
+        except BaseException:
+            fit.tracker.abort()
+            raise
+
+
+def _fit(
+    config: RunConfig, dataset: Dataset, model: Classifier, policy: ETFPolicy, out: RunFolder, display: Display
+) -> Fit:
+    total = learnable(model.parameters())
+    state = checkpoint.load(out.path)
+    out.open_logs(state["lengths"] if state else None)
+    switches = []
+    if state:
+        checkpoint.restore_model(state, model)
+    else:
+        write_atomic(out.path / "config.yaml", to_yaml(config))
+        switches = policy.setup(model, config.seed)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = OPTIMIZERS[config.optimizer.name].build(config.optimizer, parameters)
+    generators = {name: torch.Generator().manual_seed(site_seed(config.seed, name)) for name in ("order", "augment")}
+    if state:
+        progress = checkpoint.restore_rest(state, policy, optimizer, generators)
+        out.event("resume", epoch=progress.epoch)
+    else:
+        progress = Progress(total_parameters=total)
+        probes = model.probes(config.metrics.probe)
+        out.event("start", epoch=0, layers=[probe.record() for probe in probes])
+        for switch in switches:
+            out.event("switch", layer=layer_of(probes, switch.site), **switch.record())
+
+    def tracker_failed(reason: str) -> None:
+        out.event("warning", epoch=progress.epoch, text=f"tracker stopped: {reason}")
+        print(f"warning: the tracker stopped and the run goes on: {reason}", file=sys.stderr)
+
+    tracker = Guarded(TRACKERS[config.tracker.name].build(config.tracker), tracker_failed)
+    tracker.start(out.path, config.identity())
+    return Fit(
+        model=model,
+        dataset=dataset,
+        policy=policy,
+        optimizer=optimizer,
+        schedule=SCHEDULES[config.schedule.name].build(config.schedule, config.epochs),
+        base_lr=config.optimizer.lr,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        metrics=config.metrics,
+        generators=generators,
+        folder=out,
+        tracker=tracker,
+        display=display,
+        progress=progress,
+        checkpoint_seconds=config.checkpoint_seconds,
+        forward=training_forward(model, config.precision, config.compile),
+    )
+
+
+def finish(config: RunConfig, fit: Fit, result: Evaluation, origin: dict[str, Any]) -> None:
+    """Close the run: event, tracker, summary.json, DONE. `origin`: versions and hardware, as of its start."""
+    summary = {**_summary(config, fit, result), **origin}
+    fit.folder.event("done", epoch=fit.progress.epoch, seconds=fit.progress.seconds)
+    fit.tracker.finish(summary)
+    fit.folder.finish(summary)
+    fit.display.say(f"finished: {fit.folder.path}")
+
+
+def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
+    final = {
+        split: {
+            "accuracy": result.network(split, "accuracy"),
+            "loss": result.network(split, "loss"),
+            "ncc_accuracy": {layer: v["ncc_accuracy"] for layer, v in layers.items() if "ncc_accuracy" in v},
+        }
+        for split, layers in result.values.items()
+    }
+    depth = result.values["train"]["network"].get("effective_depth")
+    return {
+        "run": config.run_name,
+        "experiment_name": config.experiment_name,
+        "dataset": config.dataset.name,
+        "model": config.model.label,
+        "policy": config.etf.label,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "final": {**final, "effective_depth": depth},
+        "parameters_learnable": learnable(fit.model.parameters()),
+        "parameters_total": fit.progress.total_parameters,
+        "optimizer_bytes": optimizer_bytes(fit.optimizer),
+        "wall_seconds": round(fit.progress.seconds, 3),
+    }
+
+
+def as_config_error(call: Any, *args: Any) -> Any:
+    """Values that do not fit one another are the caller's mistake, not ours."""
+    try:
+        return call(*args)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
