@@ -98,12 +98,12 @@ class SignedPermutation:
 
 @dataclass(frozen=True)
 class Hadamard:
-    """P = the first K columns of Q = D (L x R), a randomised Hadamard matrix as a Kronecker product.
+    """P = the first K columns of Q = L x R, a randomised Hadamard matrix as a Kronecker product.
 
-    L (a, a) and R (b, b), ab = d, are `walsh_hartley` matrices with random column signs, D random signs: every column
-    of Q spreads over all d units. Without the column signs P 1 would lie in one unit, which the centring would make 0.
+    L (a, a) and R (b, b), ab = d, are `walsh_hartley` matrices with random row and column signs: every column of Q
+    spreads over all d units. Without the column signs P 1 would lie in one unit, which the centring would make 0.
     Where a + b > 4 sqrt(d) for all factors of d (17 and 401, not 13), Q takes two rounds: L x R on the first p = ab
-    units, D on these, then L x R on the last p, with p the largest square <= d. Needs d >= K. O(d (a + b)).
+    units, random signs on these, then L x R on the last p, with p the largest square <= d. Needs d >= K. O(d (a + b)).
     """
 
     num_vertices: int
@@ -117,49 +117,47 @@ class Hadamard:
         return (a, self.dim // a) if a + self.dim // a <= 4 * math.sqrt(self.dim) else (root, root)
 
     def draw(self, generator: Generator | None) -> dict[str, Tensor]:
-        left, right = (walsh_hartley(n) * _signs(n, generator) for n in self.factors)
-        return {"left": left, "right": right, "signs": _signs(self.dim, generator)}
+        left, right = (_signs(n, generator)[:, None] * walsh_hartley(n) * _signs(n, generator) for n in self.factors)
+        between = {} if len(left) * len(right) == self.dim else {"signs": _signs(len(left) * len(right), generator)}
+        return {"left": left, "right": right, **between}
 
     def embed(
-        self, x: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor
+        self, x: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor | None = None
     ) -> Tensor:
-        return _piecewise(lambda rows: self._embed(rows, factor, bias, left, right, signs), x, signs, self.dim)
+        return _piecewise(lambda rows: self._embed(rows, factor, bias, left, right, signs), x, left, self.dim)
 
     def project(
-        self, y: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor
+        self, y: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor | None = None
     ) -> Tensor:
         k = self.num_vertices
-        return _piecewise(lambda rows: self._project(rows, factor, bias, left, right, signs), y, signs, k)
+        return _piecewise(lambda rows: self._project(rows, factor, bias, left, right, signs), y, left, k)
 
     def _embed(
-        self, x: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor
+        self, x: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor | None
     ) -> Tensor:
-        p = len(left) * len(right)
-        rest = self.dim - p
-        if rest:
-            x = functional.pad(x - _mean(x), (0, self.dim - self.num_vertices))
-            first = _kronecker(x[:, :p], left, right).mul_(signs[:p])
-            second = _kronecker(torch.cat([first[:, rest:], x[:, p:]], 1), left, right)
-            y = torch.cat([first[:, :rest], second], 1)
+        if signs is None:
+            y = _kronecker(x - _mean(x), left, factor * right)
         else:
-            y = _kronecker(x - _mean(x), left, right)
-        y.mul_(factor * signs)
+            p = len(left) * len(right)
+            x = functional.pad(x - _mean(x), (0, self.dim - self.num_vertices))
+            first = _kronecker(x[:, :p], left, right).mul_(factor * signs)
+            rest = factor * x[:, p:]
+            second = _kronecker(torch.cat([first[:, self.dim - p :], rest], 1), left, right)
+            y = torch.cat([first[:, : self.dim - p], second], 1)
         return y if bias is None else y.add_(bias)
 
     def _project(
-        self, y: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor
+        self, y: Tensor, factor: float, bias: Tensor | None, left: Tensor, right: Tensor, signs: Tensor | None
     ) -> Tensor:
-        p = len(left) * len(right)
-        rest = self.dim - p
-        signed = factor * signs
-        if rest:
-            y = y * signed
-            second = _kronecker_adjoint(y[:, rest:], left, right, p)
-            first = torch.cat([y[:, :rest], second[:, : p - rest]], 1).mul_(signs[:p])
+        if signs is None:
+            x = _kronecker_adjoint(y, left, factor * right, self.num_vertices)
+        else:
+            p = len(left) * len(right)
+            rest = self.dim - p
+            second = _kronecker_adjoint(y[:, rest:], left, factor * right, p)
+            first = torch.cat([factor * y[:, :rest], second[:, : p - rest]], 1).mul_(signs)
             first = _kronecker_adjoint(first, left, right, p)
             x = torch.cat([first, second[:, p - rest :]], 1)[:, : self.num_vertices]
-        else:
-            x = _kronecker_adjoint(y * signed, left, right, self.num_vertices)
         return _centre(x, bias)
 
 
@@ -192,13 +190,13 @@ def _signs(n: int, generator: Generator | None) -> Tensor:
     return 2.0 * torch.randint(2, (n,), generator=generator, dtype=torch.float64) - 1
 
 
-def _piecewise(apply: Callable[[Tensor], Tensor], x: Tensor, signs: Tensor, width: int) -> Tensor:
+def _piecewise(apply: Callable[[Tensor], Tensor], x: Tensor, drawn: Tensor, width: int) -> Tensor:
     """apply(x) (n, width), on CPU some rows at a time: the temporaries then stay in the cache and below the size at
     which the allocator gives their pages back to the system, to fetch them anew at the next call."""
     rows = max(1, PIECE // max(x.shape[1], width))
     if x.device.type != "cpu" or len(x) <= rows or torch.compiler.is_compiling():
         return apply(x)
-    y = (x[:1, :1] * signs[:1]).new_empty(len(x), width)  # under vmap stacked where either of the two is
+    y = (x[:1, :1] * drawn[:1, :1]).new_empty(len(x), width)  # under vmap stacked where either of the two is
     for piece, out in zip(x.split(rows), y.split(rows), strict=True):
         out.copy_(apply(piece))
     return y
