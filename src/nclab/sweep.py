@@ -154,6 +154,8 @@ def _outcome(folder: Path, error: Exception | None) -> Outcome:
 
 
 def _line(outcome: Outcome) -> str:
+    if outcome.locked:
+        return f"waits: {outcome.error}"
     if outcome.error is not None:
         return f"FAILED {outcome.folder}: {outcome.error}"
     summary = json.loads((outcome.folder / "summary.json").read_text())
