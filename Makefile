@@ -11,7 +11,7 @@ SEEDS ?=
 EPOCHS ?=
 # Runs side by side; empty: as many as there are free cores, at most 8
 JOBS ?=
-# Seeds of a run in one process, as one batched model; empty: all on a GPU, 1 on a CPU
+# Seeds of a run in one process, as nclab-train seeds=[...]; empty: 1
 TOGETHER ?=
 OUTPUT ?= outputs
 # Further keys of all runs: make figure1 ARGS="optimizer.lr=0.02"
@@ -70,8 +70,8 @@ claims: setup  ## judge the claims of conf/claims.yaml by the runs that are ther
 bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, beside the machine's limits
 	$(PY) scripts/bench_measure.py
 	$(PY) scripts/bench_train.py
-	$(PY) scripts/bench_layers.py
-	$(PY) scripts/bench_seeds.py
+	$(PY) scripts/bench_layers.py --threads 1
+	$(PY) scripts/bench_seeds.py --threads 1
 	$(PY) scripts/bench_growth.py
 	$(PY) scripts/bench_table.py
 

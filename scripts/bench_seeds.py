@@ -2,7 +2,7 @@
 
     python scripts/bench_seeds.py --threads 1           writes outputs/bench/seeds.json
 
-On a CPU `seeds=[...]` batches the small ones of these settings only (`nclab.together.pays`); here all are.
+On a CPU `seeds=[...]` batches the small ones of these settings only (`nclab.together.least_to_pay`); here all are.
 """
 
 import sys
@@ -17,7 +17,7 @@ from nclab.fit import train_epoch, training_forward
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
 from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd
-from nclab.together import batched_forward, pays, train_epoch_together
+from nclab.together import batched_forward, least_to_pay, train_epoch_together
 
 CLASSES, BATCH = 10, 128
 SETTINGS = {  # name -> side of an image, images, model
@@ -66,7 +66,7 @@ def main() -> int:
                 device=args.device,
             )
             row = {"setting": name, "seeds": seeds, "in_turns_seconds": turns, "together_seconds": together}
-            rows.append(row | {"gain": turns / together, "batched_by_default": pays(of_seeds[0])})
+            rows.append(row | {"gain": turns / together, "batched_by_default": seeds >= least_to_pay(of_seeds[0])})
             print(
                 f"{name}, {seeds} seeds: in turns {turns:.3f} s, together {together:.3f} s, gain {turns / together:.2f}"
             )

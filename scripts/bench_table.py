@@ -65,10 +65,13 @@ def layers(r: Result) -> str:
 def seeds(r: Result) -> str:
     names = list(dict.fromkeys(row["setting"] for row in r["rows"]))
     counts = sorted({row["seeds"] for row in r["rows"]})
-    gain = {(row["setting"], row["seeds"]): f"{row['gain']:.2f}" for row in r["rows"]}
-    batched = {row["setting"]: "yes" if row["batched_by_default"] else "no" for row in r["rows"]}
-    rows = [[name, *(gain.get((name, count), "") for count in counts), batched[name]] for name in names]
-    return table(["batched, times faster than in turns, S =", *map(str, counts), "used here"], rows)
+    rows = []
+    for name in names:
+        own = {row["seeds"]: row for row in r["rows"] if row["setting"] == name}
+        used = [count for count, row in own.items() if row["batched_by_default"]]
+        gains = [f"{own[count]['gain']:.2f}" if count in own else "" for count in counts]
+        rows.append([name, *gains, f"S >= {min(used)}" if used else "no"])
+    return table(["batched, times faster than in turns, S =", *map(str, counts), "done here"], rows)
 
 
 def growth(r: Result) -> str:

@@ -19,7 +19,7 @@ from nclab.config import ConfigError
 from nclab.data import MissingDataError
 from nclab.data.fetching import SOURCES
 from nclab.plan import Part, Plan
-from nclab.sweep import default_jobs, default_together, run_all
+from nclab.sweep import default_jobs, run_all
 from nclab.train import BAD_INPUT, CONF, FAILED, INTERRUPTED
 
 TABLES = ("table1", "table2", "variants")  # over all datasets; the others are figures, one a dataset
@@ -42,7 +42,7 @@ def main() -> int:
         outcomes = run_all(
             sorted(configs.values(), key=lambda config: config.seed),
             default_jobs() if args.jobs is None else args.jobs,
-            default_together() if args.together is None else args.together,
+            args.together,
         )
     except (ConfigError, MissingDataError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -88,7 +88,7 @@ def _arguments() -> argparse.Namespace:
     add("--seeds", type=integers, help="instead of the profile's: 0,1,2")
     add("--epochs", type=int, help="instead of the profile's")
     add("--jobs", type=int, help=f"runs side by side (here {default_jobs()})")
-    add("--together", type=int, help="seeds of a run in one process, as one batched model (all on a GPU, 1 on a CPU)")
+    add("--together", type=int, default=1, help="seeds of a run in one process, see seeds=[...] of nclab-train (1)")
     add("--output", default="outputs", help="output_root of all runs; pictures land in OUTPUT/figures (outputs)")
     add("--policy", action="append", default=[], metavar="KEY=VALUE", help="key of every run with an ETF policy")
     args = parser.parse_intermixed_args()

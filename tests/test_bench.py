@@ -71,17 +71,17 @@ def test_training_is_set_against_its_products(run):
 
 def test_maps_are_weighed(run):
     kinds = ["learnable", "frozen", "hadamard"]
-    rows = run("bench_layers", "--widths", "32", "--kinds", *kinds)["rows"]
+    rows = run("bench_layers", "--widths", "256", "--kinds", *kinds)["rows"]
     learnable, frozen, implicit = rows
     assert [row["kind"] for row in rows] == kinds
     assert frozen["speedup"] == 1
-    weight = 4 * 32 * 32
-    assert learnable["map_bytes"] == frozen["map_bytes"] == weight + 4 * 32
-    assert implicit["map_bytes"] < weight / 2
+    weight = 4 * 256 * 256
+    assert learnable["map_bytes"] == frozen["map_bytes"] == weight + 4 * 256
+    assert implicit["map_bytes"] < weight / 50
     assert learnable["adam_bytes"] > 2 * weight > frozen["adam_bytes"] == implicit["adam_bytes"]
-    assert learnable["kept_bytes"] == 4 * 512 * 32  # its input, for the gradient of the weight
+    assert learnable["kept_bytes"] == 4 * 512 * 256  # its input, for the gradient of the weight
     assert frozen["kept_bytes"] == implicit["kept_bytes"] == 0
-    assert all(row["peak_bytes"] >= 0 for row in rows)
+    assert learnable["peak_bytes"] > implicit["peak_bytes"] + 8 * 2 * weight  # eight maps, two moments
 
 
 def test_growth_is_fitted_and_drawn(run, tmp_path):
@@ -99,7 +99,7 @@ def test_seeds_are_timed_both_ways(run):
     assert [(row["setting"], row["seeds"]) for row in rows] == [(name, 1), (name, 2)]
     for row in rows:
         assert row["gain"] == pytest.approx(row["in_turns_seconds"] / row["together_seconds"])
-        assert row["batched_by_default"] is True
+        assert row["batched_by_default"] is False  # so few
 
 
 def test_the_table_tells_what_was_measured(run, monkeypatch, tmp_path, capsys):

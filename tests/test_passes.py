@@ -54,11 +54,17 @@ def test_memory_is_bounded_by_the_chunk_not_by_the_number_of_samples(monkeypatch
     h, y, at = some_features(20_000, d, classes)
     for call, bound in (
         (lambda: spread(h, y, at), 2 * 2**15),  # scores in float32, one-hot labels in float64
-        (lambda: class_sums(h, y, classes), collapse.ROWS * classes * 4),
+        (lambda: class_sums(h, y, classes), 2**15),  # one-hot labels in float32
     ):
         with Allocations(h, y, *vars(at).values()) as seen:
             call()
         assert 0 < seen.largest <= bound
+
+
+def test_no_samples_add_nothing():
+    h, y, at = some_features(50)
+    none = spread(h[:0], y[:0], at)
+    assert none.counts.sum() == none.squares.sum() == none.along.sum() == none.ncc_hits == none.decided == 0
 
 
 def test_no_pass_waits_for_the_device():

@@ -157,7 +157,7 @@ def test_layers_of_several_seeds_run_as_one(recipe, shared):
         torch.testing.assert_close(grads[i], expected)
 
 
-@pytest.mark.parametrize("stacked", [{"x"}, {"state"}, {"x", "state"}], ids=str)
+@pytest.mark.parametrize("stacked", [("x",), ("state",), ("state", "x")], ids="+".join)
 def test_hadamard_piece_by_piece_is_the_same(monkeypatch, stacked):
     layers = [layer(Recipe(frame="hadamard", seed=seed), 9, 9) for seed in range(2)]
     state = stack_module_state(layers) if "state" in stacked else dict(layers[0].named_buffers())

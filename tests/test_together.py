@@ -1,6 +1,5 @@
 """Several seeds as one batched model: each is the run that it would have been alone."""
 
-import math
 import shutil
 from types import SimpleNamespace
 
@@ -26,9 +25,12 @@ COUNTED = {"accuracy", "ncc_accuracy", "nc4_mismatch"}  # shares of samples: rou
 
 
 @pytest.fixture(autouse=True)
-def always_batched(monkeypatch):
-    """Also models so large that a CPU trains them faster in turns."""
-    monkeypatch.setattr(together, "MOST_FLOPS_ON_CPU", float("inf"))
+def always_batched():
+    """Also so few and such large models that a CPU trains them faster in turns."""
+    with pytest.MonkeyPatch.context() as patch:  # of its own: tests undo theirs halfway
+        patch.setattr(together, "MOST_FLOPS_ON_CPU", float("inf"))
+        patch.setattr(together, "LEAST_SEEDS_ON_CPU", 2)
+        yield
 
 
 def of_seeds(config: RunConfig, seeds=(0, 1, 2)) -> list[RunConfig]:
@@ -271,24 +273,42 @@ def test_a_mirror_for_every_seed(tiny):
 
 
 def test_a_sweep_trains_runs_that_differ_in_their_seed_at_once(tiny, capfd):
-    configs = [tiny(f"model.depth={depth}", "epochs=3").of_seed(s) for s in (0, 1, 2) for depth in (3, 4)]
-    outcomes = run_all(configs, jobs=1, together=2)
+    configs = [tiny(f"model.depth={depth}", "epochs=3").of_seed(s) for s in range(5) for depth in (3, 4)]
+    outcomes = run_all(configs, jobs=1, together=4)
     assert [o.folder for o in outcomes] == [c.folder for c in configs]
     assert {o.error for o in outcomes} == {None}
     sizes = {(c.seed, c.model.depth): {e.get("seeds", 1) for e in events(c.folder, "epoch")} for c in configs}
-    assert sizes == {(s, depth): {1 if s == 2 else 2} for s in (0, 1, 2) for depth in (3, 4)}
-    assert "[6/6] main/digits-mlp4x24-none-e3-s2" in capfd.readouterr().out
+    assert sizes == {(s, depth): {1 if s == 4 else 4} for s in range(5) for depth in (3, 4)}
+    assert "[10/10] main/digits-mlp4x24-none-e3-s4" in capfd.readouterr().out
 
 
-def test_bf16_is_near_its_single_run(tiny, tmp_path):
-    keys = ("model=vit", "precision=bf16", "epochs=2")
+@pytest.mark.parametrize("keys", [("model=vit",), ("etf=last_k", "etf.k=2", "etf.bias=false")])
+def test_bf16_trains_in_turns_to_the_bit(tiny, tmp_path, keys):
+    keys = (*keys, "precision=bf16", "epochs=2")
     configs = of_seeds(tiny(*keys, root=tmp_path / "together"))
-    train_together(configs)
+    assert set(train_together(configs).values()) == {None}
     for config in configs:
         alone = train(tiny(*keys, f"seed={config.seed}", root=tmp_path / "alone"))
-        losses = [[r[4] for r in rows(f) if r[3] == "running_loss"][1:] for f in (config.folder, alone)]
-        assert losses[0] == pytest.approx(losses[1], rel=5e-3)
-        assert not math.isnan(losses[0][0])
+        assert (config.folder / "metrics.csv").read_bytes() == (alone / "metrics.csv").read_bytes()
+
+
+def test_all_save_when_one_does(tiny, monkeypatch):
+    """A switch saves at once; were the other seeds left behind, they would catch up alone after a kill."""
+    configs = of_seeds(tiny(*APART))
+    for config in configs:
+        config.checkpoint_seconds = 1e9
+    saved: dict[str, list[int]] = {}
+    save = fit.Fit.save
+
+    def note(self) -> None:
+        saved.setdefault(self.folder.path.name, []).append(self.progress.epoch)
+        save(self)
+
+    monkeypatch.setattr(fit.Fit, "save", note)
+    train_together(configs)
+    switched = {s["epoch"] for c in configs for s in events(c.folder, "switch")}
+    assert len(switched) > 1
+    assert set(map(tuple, saved.values())) == {tuple(sorted(switched | {8}))}
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
@@ -304,8 +324,9 @@ def test_seeds_that_keep_a_cpu_busy_train_in_turns(tiny, monkeypatch):
     """Then every one is its own run to the bit."""
     overrides = ("epochs=2", "model.depth=3", "model.width=16", "batch_size=64")
     flops = 2 * 64 * (64 * 16 + 16 * 16 + 16 * 10)  # of a forward pass
-    for most, seeds in ((flops, 3), (flops - 1, None)):
+    for most, least, seeds in ((flops, 3, 3), (flops, 4, None), (flops - 1, 3, None)):
         monkeypatch.setattr(together, "MOST_FLOPS_ON_CPU", most)
+        monkeypatch.setattr(together, "LEAST_SEEDS_ON_CPU", least)
         configs = of_seeds(tiny(*overrides, "overwrite=true"))
         train_together(configs)
         assert {e.get("seeds") for c in configs for e in events(c.folder, "epoch")} == {seeds}

@@ -60,6 +60,7 @@ class Fit:
         self._last = Evaluation()  # the latest
         self._saving = 0.0  # seconds that the latest checkpoint took
         self._saved = time.monotonic()
+        self.saved_epoch = -1  # of the latest checkpoint
 
     def run(self) -> Evaluation:
         """Trains to the end; returns the last evaluation. Raises Diverged."""
@@ -127,6 +128,7 @@ class Fit:
         lengths = self.folder.lengths()
         path = self.folder.path
         checkpoint.save(path, self.model, self.policy, self.optimizer, self.generators, self.progress, lengths)
+        self.saved_epoch = self.progress.epoch
 
     def _evaluate(self) -> Evaluation:
         return evaluate(self.model, self.dataset, self.metrics, collapse=self.metrics.every > 0)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time in a period: "200000 100000" or "max 100000"
 
-# Settings of malloc, by their numbers in glibc's malloc.h, and their values: nothing under 1 GiB is mapped for itself,
-# up to 2 GiB at the end of the heap are kept, and the heap grows by 64 MiB (else aligned blocks find no room again).
-MALLOC = {"M_MMAP_THRESHOLD": (-3, 2**30), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**26)}
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD = -3, -1, -2  # settings of malloc, by their numbers in glibc's malloc.h
+# Blocks below this come from the heap; older versions of glibc take no more than the second.
+LARGEST_ON_HEAP = (2**30, 2**25)
+MOST_KEPT = 2**31 - 1  # bytes at the end of the heap
+HEAP_STEP = 2**26  # bytes by which it grows: with less, aligned blocks find no room again
 
 
 def free_cores() -> int:
@@ -31,5 +33,7 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    accepted = [mallopt(setting, value) for setting, value in MALLOC.values()]
-    return all(accepted)
+    # The first setting ends malloc's own adaptation: without it the others would do harm.
+    if not any(mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST_ON_HEAP):
+        return False
+    return bool(mallopt(M_TRIM_THRESHOLD, MOST_KEPT)) and bool(mallopt(M_TOP_PAD, HEAP_STEP))

@@ -19,8 +19,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from nclab.config import ConfigError, RunConfig
 from nclab.fit import FAILURES
 from nclab.machine import free_cores
@@ -44,12 +42,6 @@ class Outcome:
 def default_jobs() -> int:
     """As many runs side by side as there are free cores, at most MOST_JOBS; every run uses one thread."""
     return min(MOST_JOBS, free_cores())
-
-
-def default_together() -> int:
-    """Seeds of a run in one batched model. A GPU has room for all: the products of one leave it mostly idle. On a CPU
-    one core is busy with one (`scripts/bench_seeds.py`)."""
-    return sys.maxsize if torch.cuda.is_available() else 1
 
 
 def run_all(configs: list[RunConfig], jobs: int, together: int = 1) -> list[Outcome]:

@@ -9,6 +9,7 @@ yet a running mean lags behind.
 """
 
 import contextlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -27,12 +28,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from nclab.checkpoint import random_state, set_random_state
 from nclab.display import SeedsDisplay
 from nclab.evaluate import Evaluation
-from nclab.fit import FAILURES, MOST_GRAPHS, PRECISIONS, Fit
+from nclab.fit import FAILURES, MOST_GRAPHS, Fit
 from nclab.models import Classifier
 
-# A step of one seed with more operations in its forward pass than this keeps a CPU busy by itself: in turns the weights
-# of one seed stay in the cache, batched those of all seeds pass through it (an MLP-5x400 loses a fifth).
+# A step with more operations in its forward pass than this keeps a CPU busy by itself: in turns the weights of one seed
+# stay in the cache, batched those of all pass through it (an MLP-5x400 loses a fifth). And fewer seeds than this gain
+# less than stacking costs. Both from scripts/bench_seeds.py.
 MOST_FLOPS_ON_CPU = 5e7
+LEAST_SEEDS_ON_CPU = 4
 
 Tensors = dict[str, Tensor]
 Forward = Callable[[Classifier, Tensors, Tensors, Tensor], Tensor]
@@ -54,14 +57,15 @@ class Member:
 
 
 def train_all(
-    members: list[Member], forward: Forward, display: SeedsDisplay
+    members: list[Member], forward: Forward | None, display: SeedsDisplay
 ) -> Iterator[tuple[Fit, Evaluation | Exception]]:
     """Trains all members to their ends; yields each fit when it is through, with its last evaluation, or with the
     error that took it out (one of FAILURES). The others go on.
 
     Those that are behind, after a resume, catch up first. Fits of one structure are trained as one model where that is
-    faster (`pays`), else in turns; where an adaptive policy fixes other maps in other seeds, they are several models
-    until they agree again.
+    faster (`pays`), else, and without `forward`, in turns; where an adaptive policy fixes other maps in other seeds,
+    they are several models until they agree again. All save their checkpoints in the same epochs, so that a resume
+    finds them together.
     """
     waiting = list(members)
     ended: list[tuple[Fit, Evaluation | Exception]] = []
@@ -80,6 +84,7 @@ def train_all(
 
     for member in members:
         run(member, member.fit.begin)
+    least = least_to_pay(members[0].fit) if forward and members else math.inf
     while ended or waiting:
         yield from ended
         ended.clear()
@@ -87,24 +92,28 @@ def train_all(
         due = [member for member in waiting if member.fit.progress.epoch == epoch]
         for member in due:
             member.fit.begin_epoch()
-        for group in _groups(due) if due and pays(due[0].fit) else [[member] for member in due]:
+        for group in _groups(due, least):
             began = time.perf_counter()
             losses = _train_epoch(group, forward)
             seconds = (time.perf_counter() - began) / len(group)
             for member, loss in zip(group, losses, strict=True):
                 run(member, partial(member.fit.end_epoch, loss, seconds, len(group)))
+        if any(member.fit.saved_epoch > epoch for member in due):
+            for member in due:
+                if member in waiting and member.fit.saved_epoch <= epoch:
+                    run(member, member.fit.save)
         display.flush()
 
 
-def pays(fit: Fit) -> bool:
-    """Whether several such fits train faster as one batched model than in turns: on a GPU, and on a CPU where a step is
-    small. Counted, not timed, so that a run does not depend on the moment."""
+def least_to_pay(fit: Fit) -> float:
+    """How many such fits train faster as one batched model than in turns: two on a GPU, several on a CPU, and there
+    only where a step is small. Counted, not timed, so that a run does not depend on the moment."""
     images = fit.dataset.train.images[: fit.batch_size]
     if images.device.type != "cpu":
-        return True
+        return 2
     with torch.no_grad(), FlopCounterMode(display=False) as count:
         fit.model.eval()(fit.dataset.inputs(images))
-    return count.get_total_flops() <= MOST_FLOPS_ON_CPU
+    return LEAST_SEEDS_ON_CPU if count.get_total_flops() <= MOST_FLOPS_ON_CPU else math.inf
 
 
 def _train_epoch(group: list[Member], forward: Forward) -> list[float]:
@@ -118,25 +127,22 @@ def stacked_logits(model: Classifier, parameters: Tensors, buffers: Tensors, x: 
     """Images (S, B, ch, h, w) -> logits (S, B, C) of S models. `model` lends its code, the numbers are those of the
     stacks; buffers that a training step changes (batch norm) are changed in place. What differs between the models must
     be a parameter or a buffer, and vmap refuses a model that draws random numbers."""
-    # The CPU's fused attention has no rule for vmap, which would loop over seeds; matrix products have one.
-    with sdpa_kernel(SDPBackend.MATH) if x.device.type == "cpu" else contextlib.nullcontext():
+    # Attention by matrix products: the CPU's fused kernel has no rule for vmap, which would loop over seeds, and those
+    # of a GPU prepare no backward pass for tensors whose gradient is asked for outside of vmap only.
+    with sdpa_kernel(SDPBackend.MATH):
         return vmap(lambda p, b, images: functional_call(model, (p, b), (images,))[0])(parameters, buffers, x)
 
 
-def batched_forward(precision: str = "float32", compiled: bool = False) -> Forward:
-    """`stacked_logits` as training steps run it, its result in float32: see `nclab.fit.training_forward`."""
-    run = stacked_logits
-    if compiled:
-        torch.compiler.reset()  # see `nclab.fit.training_forward`
-        torch._dynamo.config.recompile_limit = MOST_GRAPHS
-        run = torch.compile(run, mode="reduce-overhead")
-    dtype = PRECISIONS[precision]
-
-    def forward(model: Classifier, parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
-            return run(model, parameters, buffers, x).float()
-
-    return forward
+def batched_forward(precision: str = "float32", compiled: bool = False) -> Forward | None:
+    """`stacked_logits` as training steps run it, see `nclab.fit.training_forward`; None for bf16: autocast rounds
+    elsewhere under vmap, and the numbers would not be those of single runs."""
+    if precision != "float32":
+        return None
+    if not compiled:
+        return stacked_logits
+    torch.compiler.reset()  # see `nclab.fit.training_forward`
+    torch._dynamo.config.recompile_limit = MOST_GRAPHS
+    return torch.compile(stacked_logits, mode="reduce-overhead")
 
 
 def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
@@ -241,12 +247,13 @@ def _clone(value: Any) -> Any:
     return value.clone() if torch.is_tensor(value) else value
 
 
-def _groups(members: list[Member]) -> list[list[Member]]:
-    """Those that can be stacked, in the order of their first."""
+def _groups(members: list[Member], least: float = 1) -> list[list[Member]]:
+    """Those that can be stacked, in the order of their first; groups of fewer than `least` in ones."""
     groups: dict[tuple, list[Member]] = {}
     for member in members:
         groups.setdefault(_structure(member.fit), []).append(member)
-    return list(groups.values())
+    parts = ([group] if len(group) >= least else [[member] for member in group] for group in groups.values())
+    return [part for group in parts for part in group]
 
 
 def _structure(fit: Fit) -> tuple:

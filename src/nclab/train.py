@@ -180,7 +180,9 @@ def _hydra_main(composed: DictConfig) -> str:
             raise
         _failures.append(_complain(error, FAILED))  # the other runs of a sweep are tried
         return ""
-    _failures.extend(_complain(error, FAILED) for error in ended.values() if error is not None)
+    for folder, error in ended.items():
+        if error is not None:
+            _failures.append(_complain(error, FAILED, f"{folder.name}: "))
     return " ".join(map(str, ended))
 
 
@@ -216,7 +218,7 @@ def _key(override: str) -> str:
 _failures: list[int] = []  # of this process's runs
 
 
-def _complain(error: BaseException, code: int) -> int:
+def _complain(error: BaseException, code: int, whose: str = "") -> int:
     """The message on one line, with the keys that would have been right where Hydra does not name them."""
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
     text = "; ".join(lines)
@@ -226,7 +228,7 @@ def _complain(error: BaseException, code: int) -> int:
         text = f"{lines[0]} Valid keys{of}: {', '.join(map(str, parent))}"
     if isinstance(error, OSError) and code == FAILED:
         text += "; what was saved is kept, the same command resumes"
-    print(f"error: {text}", file=sys.stderr)
+    print(f"error: {whose}{text}", file=sys.stderr)
     return code
 
 

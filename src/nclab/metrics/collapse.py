@@ -63,10 +63,11 @@ def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tens
     """
     counts = torch.zeros(num_classes, dtype=torch.float64, device=features.device)
     sums = torch.zeros(num_classes, features.shape[1], dtype=torch.float64, device=features.device)
-    for rows, y in zip(features.split(ROWS), labels.split(ROWS), strict=True):
-        one_hot = _one_hot(y, num_classes, rows.dtype)  # (n, C)
+    for block in _chunks(features, num_classes):
+        one_hot = _one_hot(labels[block], num_classes, features.dtype)  # (n, C)
         counts += one_hot.sum(0)
-        sums += one_hot.T @ rows
+        for rows, own in zip(features[block].split(ROWS), one_hot.split(ROWS), strict=True):
+            sums += own.T @ rows
     return counts, sums
 
 
@@ -172,7 +173,7 @@ def _chunks(features: Tensor, numbers: int) -> list[slice]:
     """The rows of features in slices that fill a chunk with `numbers` numbers a row."""
     chunk = CPU_CHUNK if features.device.type == "cpu" else GPU_CHUNK
     size = max(1, chunk // (numbers * features.element_size()))
-    return [slice(start, start + size) for start in range(0, len(features), size)]
+    return [slice(start, start + size) for start in range(0, max(1, len(features)), size)]  # one of no rows, too
 
 
 def _spread(features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | None) -> Spread:
@@ -195,7 +196,7 @@ def _spread(features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | Non
         squares=lengths.double().square_() @ one_hot,
         along=p.square_().sum(1, dtype=torch.float64),
         ncc_hits=(nearest == labels).sum(),
-        mismatches=torch.zeros_like(labels[0]) if logits is None else (logits.argmax(1) != nearest).sum(),
+        mismatches=labels.new_zeros(()) if logits is None else (logits.argmax(1) != nearest).sum(),
         decided=0 if logits is None else n,
     )
 
