@@ -1,5 +1,5 @@
 """Many runs on one machine: worker processes that take one run after the other, each in its own folder, or a few seeds
-of one run at once as one batched model (`nclab.together`).
+of one run at once in one process (`nclab.together`).
 
 Everything that makes a sweep safe to stop is in the run folder (`nclab.record`): a finished run is skipped, an
 interrupted one resumes. This file only hands runs out.

@@ -1,6 +1,6 @@
-"""Many seeds as one batched model, for where one alone leaves the machine idle between its small products.
+"""Many seeds in one process: as one batched model where one alone leaves the machine idle, else in turns.
 
-Weights, buffers (fixed maps among them) and optimizer state of S models are stacked, (S, ...), for one epoch:
+Batched: weights, buffers (fixed maps among them) and optimizer state of S models are stacked, (S, ...), for one epoch:
 `torch.func.vmap` runs the model's own forward on all of them, one optimizer steps the stacks, and every model gets its
 slice back. In between each fit is an ordinary one: it is measured, switched, saved and resumed by itself, as if it
 trained alone. Its numbers are those of its own run up to the order in which floats are added. Where a gradient is zero
@@ -63,7 +63,7 @@ def train_all(
     error that took it out (one of FAILURES). The others go on.
 
     Those that are behind, after a resume, catch up first. Fits of one structure are trained as one model where that is
-    faster (`pays`), else, and without `forward`, in turns; where an adaptive policy fixes other maps in other seeds,
+    faster (`least_to_pay`), else, and without `forward`, in turns; where an adaptive policy fixes other maps in other seeds,
     they are several models until they agree again. All save their checkpoints in the same epochs, so that a resume
     finds them together.
     """

@@ -1,7 +1,7 @@
 """The one entrypoint: compose, check, build, fit, summarise.
 
     python -m nclab.train dataset=mnist5k etf=last_k etf.k=2          one run
-    python -m nclab.train etf=last_k seeds=[0,1,2]                    three runs as one batched model
+    python -m nclab.train etf=last_k seeds=[0,1,2]                    three runs in one process
     python -m nclab.train --multirun etf=last_k etf.k=1,2,3 seed=0,1  a sweep
     python -m nclab.train --help                                      every group and key
 
@@ -57,7 +57,7 @@ def train(config: RunConfig) -> Path:
 
 
 def train_together(configs: list[RunConfig]) -> dict[Path, Exception | None]:
-    """Train configurations that differ in their seed alone as one batched model; returns why each failed, by folder.
+    """Train configurations that differ in their seed alone in one process; returns why each failed, by folder.
 
     Each is finished, resumed and skipped in its own folder as if it were trained alone, and one that fails (as `train`
     raises it) costs no other. Raises ConfigError and MissingDataError before anything is written.
