@@ -63,9 +63,9 @@ def train_all(
     error that took it out (one of FAILURES). The others go on.
 
     Those that are behind, after a resume, catch up first. Fits of one structure are trained as one model where that is
-    faster (`least_to_pay`), else, and without `forward`, in turns; where an adaptive policy fixes other maps in other seeds,
-    they are several models until they agree again. All save their checkpoints in the same epochs, so that a resume
-    finds them together.
+    faster (`least_to_pay`), else, and without `forward`, in turns; where an adaptive policy fixes other maps in other
+    seeds, they are several models until they agree again. All save their checkpoints in the same epochs, so that a
+    resume finds them together.
     """
     waiting = list(members)
     ended: list[tuple[Fit, Evaluation | Exception]] = []
