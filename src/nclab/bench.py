@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nclab.machine import free_cores, keep_freed_memory
+from nclab.machine import default_threads, keep_freed_memory
 from nclab.record import provenance
 
 GEMM_SIDE = 2048
@@ -30,7 +30,7 @@ def arguments(about: str, name: str, **defaults: Any) -> argparse.Namespace:
     that of their default; sets the process up as a training run would be."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=min(4, free_cores()))
+    parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--repeats", type=int, default=5, help="each figure is the median of as many")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench") / f"{name}.json")
     for key, default in defaults.items():

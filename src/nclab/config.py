@@ -22,7 +22,7 @@ from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
 from nclab.evaluate import MetricsSettings
 from nclab.fit import PRECISIONS
-from nclab.machine import free_cores
+from nclab.machine import default_threads
 from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
 from nclab.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
@@ -57,9 +57,6 @@ MACHINE_KEYS = (
 KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
-
-# Small matrices gain little from more, and threads that wait for a busy core make a run many times slower.
-MOST_THREADS = 4
 
 
 class ConfigError(ValueError):
@@ -164,7 +161,9 @@ def _checked(group: str, schema: type, node: DictConfig) -> Any:
     except OmegaConfBaseException as error:
         key = error.full_key or error.key
         kind = schema.__dataclass_fields__[str(key).split("[")[0]].type if key else ""
-        expected = f"; expected {getattr(kind, '__name__', kind)}, got {node.get(str(key))}" if kind else ""
+        expected = (
+            f"; expected {getattr(kind, '__name__', kind)}, got {OmegaConf.select(node, str(key))}" if kind else ""
+        )
         raise ConfigError(f"{prefix}{key}: {str(error).splitlines()[0]}{expected}") from None
     except ValueError as error:  # the settings' own checks
         raise ConfigError(str(error)) from None
@@ -206,7 +205,7 @@ def resolve_machine(c: RunConfig) -> RunConfig:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device '{c.device}' cannot be used ({reason}); valid: auto, cpu, cuda, cuda:N") from None
     if c.threads is None:
-        c.threads = min(MOST_THREADS, free_cores())
+        c.threads = default_threads()
     c.data_root = str(data_root(c.data_root))
     return c
 

@@ -223,19 +223,21 @@ class Fit:
         self.display.update(self.progress.epoch, seconds, learn, running_loss, result)
 
 
+def compiled_step(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`run` by torch.compile, on a GPU as CUDA graphs: small models are bound by the launches of their kernels."""
+    # What an earlier run of this process compiled must neither serve this one nor use up its recompilations.
+    torch.compiler.reset()
+    torch._dynamo.config.recompile_limit = MOST_GRAPHS
+    return torch.compile(run, mode="reduce-overhead")
+
+
 def training_forward(model: Classifier, precision: str = "float32", compiled: bool = False) -> Forward:
     """How a training step runs the model: images (B, ch, h, w) -> logits (B, C) in float32.
 
-    bf16: under autocast, weights and optimizer state stay float32. compiled: by torch.compile, which compiles anew when
-    a map is replaced; on a GPU as CUDA graphs, because small models are bound by the launches of their kernels.
-    Evaluation uses neither: every logged metric is of the float32 network.
+    bf16: under autocast, weights and optimizer state stay float32. compiled: see
+    `compiled_step`; torch compiles anew when a map is replaced. Evaluation uses neither: every logged metric is of the float32 network.
     """
-    run = model
-    if compiled:
-        # What an earlier run of this process compiled must neither serve this one nor use up its recompilations.
-        torch.compiler.reset()
-        torch._dynamo.config.recompile_limit = MOST_GRAPHS
-        run = torch.compile(model, mode="reduce-overhead")  # CUDA graphs; nothing else on a CPU
+    run = compiled_step(model) if compiled else model
     device = next(model.parameters()).device.type
     dtype = PRECISIONS[precision]
 

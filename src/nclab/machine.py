@@ -7,6 +7,9 @@ from pathlib import Path
 
 CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time in a period: "200000 100000" or "max 100000"
 
+# Small matrices gain little from more, and threads that wait for a busy core make a run many times slower.
+MOST_THREADS = 4
+
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD = -3, -1, -2  # settings of malloc, by their numbers in glibc's malloc.h
 # Blocks below this come from the heap; older versions of glibc take no more than the second.
 LARGEST_ON_HEAP = (2**30, 2**25)
@@ -19,6 +22,11 @@ def free_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, _, period = CPU_SHARE.read_text().partition(" ") if CPU_SHARE.exists() else ("max", "", "")
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def default_threads() -> int:
+    """CPU threads of a run that names none."""
+    return min(MOST_THREADS, free_cores())
 
 
 def keep_freed_memory() -> bool:

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nclab.checkpoint import random_state, set_random_state
 from nclab.display import SeedsDisplay
 from nclab.evaluate import Evaluation
-from nclab.fit import FAILURES, MOST_GRAPHS, Fit
+from nclab.fit import FAILURES, Fit, compiled_step
 from nclab.models import Classifier
 
 # A step with more operations in its forward pass than this keeps a CPU busy by itself: in turns the weights of one seed
@@ -138,11 +138,7 @@ def batched_forward(precision: str = "float32", compiled: bool = False) -> Forwa
     elsewhere under vmap, and the numbers would not be those of single runs."""
     if precision != "float32":
         return None
-    if not compiled:
-        return stacked_logits
-    torch.compiler.reset()  # see `nclab.fit.training_forward`
-    torch._dynamo.config.recompile_limit = MOST_GRAPHS
-    return torch.compile(stacked_logits, mode="reduce-overhead")
+    return compiled_step(stacked_logits) if compiled else stacked_logits
 
 
 def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
