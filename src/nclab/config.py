@@ -161,9 +161,8 @@ def _checked(group: str, schema: type, node: DictConfig) -> Any:
     except OmegaConfBaseException as error:
         key = error.full_key or error.key
         kind = schema.__dataclass_fields__[str(key).split("[")[0]].type if key else ""
-        expected = (
-            f"; expected {getattr(kind, '__name__', kind)}, got {OmegaConf.select(node, str(key))}" if kind else ""
-        )
+        came = OmegaConf.select(node, str(key))
+        expected = f"; expected {getattr(kind, '__name__', kind)}, got {came}" if kind else ""
         raise ConfigError(f"{prefix}{key}: {str(error).splitlines()[0]}{expected}") from None
     except ValueError as error:  # the settings' own checks
         raise ConfigError(str(error)) from None

@@ -234,8 +234,8 @@ def compiled_step(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def training_forward(model: Classifier, precision: str = "float32", compiled: bool = False) -> Forward:
     """How a training step runs the model: images (B, ch, h, w) -> logits (B, C) in float32.
 
-    bf16: under autocast, weights and optimizer state stay float32. compiled: see
-    `compiled_step`; torch compiles anew when a map is replaced. Evaluation uses neither: every logged metric is of the float32 network.
+    bf16: under autocast, weights and optimizer state stay float32. compiled: see `compiled_step`; torch compiles anew
+    when a map is replaced. Evaluation uses neither: every logged metric is of the float32 network.
     """
     run = compiled_step(model) if compiled else model
     device = next(model.parameters()).device.type
