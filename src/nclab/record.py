@@ -19,6 +19,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -117,26 +118,24 @@ class RunFolder:
                 )
             # Unbuffered: what was written is with the kernel, also when this process is killed the next moment.
             file = path.open("ab", buffering=0)
-            history = _history(path, keep) if name == "events.jsonl" else ""
+            history = _history(path, keep) if name == "events.jsonl" else b""
             file.truncate(keep)
             self._files[name] = file
             if history:
                 self._append(name, history)
         if lengths is None:
-            self._append("metrics.csv", HEADER)
+            self._append("metrics.csv", HEADER.encode())
 
     def rows(self, rows: Iterable[Row]) -> None:
         """Append to metrics.csv; floats in their shortest exact form."""
         text = "".join(f"{epoch},{split},{layer},{metric},{value!r}\n" for epoch, split, layer, metric, value in rows)
-        self._append("metrics.csv", text)
+        self._append("metrics.csv", text.encode())
 
     def event(self, event: str, **what: Any) -> None:
         """Append a line to events.jsonl."""
-        line = json.dumps(jsonable({"event": event, **what, "time": round(time.time(), 3)}))
-        self._append("events.jsonl", line + "\n")
+        self._append("events.jsonl", _line(event, what))
 
-    def _append(self, name: str, text: str) -> None:
-        data = text.encode()
+    def _append(self, name: str, data: bytes) -> None:
         try:
             while data:  # a nearly full disk takes a part, then refuses
                 data = data[self._files[name].write(data) :]
@@ -155,12 +154,39 @@ class RunFolder:
         write_atomic(self.path / "DONE", "")
 
 
-def _history(events: Path, start: int) -> str:
+def _history(events: Path, start: int) -> bytes:
     """The lines of HISTORY behind the first `start` bytes; one that was cut off in the middle is none."""
     with events.open("rb") as file:
         file.seek(start)
-        lines = file.read().decode(errors="replace").splitlines(keepends=True)
-    return "".join(line for line in lines if line.endswith("}\n") and json.loads(line)["event"] in HISTORY)
+        lines = file.read().splitlines(keepends=True)
+    kept = []
+    for line in lines:
+        with suppress(ValueError, KeyError):
+            if line.endswith(b"\n") and json.loads(line)["event"] in HISTORY:
+                kept.append(line)
+    return b"".join(kept)
+
+
+def held(folder: Path) -> bool:
+    """Whether a process is writing this run folder."""
+    try:
+        with (folder / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def note(folder: Path, event: str, **what: Any) -> None:
+    """Append a line to the events.jsonl of a run whose folder is not open."""
+    with (folder / "events.jsonl").open("ab", buffering=0) as file:
+        file.write(_line(event, what))
+
+
+def _line(event: str, what: dict[str, Any]) -> bytes:
+    return (json.dumps(jsonable({"event": event, **what, "time": round(time.time(), 3)})) + "\n").encode()
 
 
 def jsonable(value: Any) -> Any:
