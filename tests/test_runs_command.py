@@ -314,7 +314,7 @@ def test_without_slurm_a_submitted_run_is_called_so_and_kept(tmp_path, capsys, m
         slurm(code=code)
     folder = make(tmp_path, START, *epochs(1), job="12_3")
     _, out, err = said(capsys, "status", tmp_path)
-    assert err == f"{message}; runs that only Slurm can tell about are shown as submitted\n"
+    assert err == f"{message}; so no run is shown as queued\n"
     assert "1 submitted" in out
     assert said(capsys, "clean", tmp_path, "--state", "failed,interrupted", "--yes")[1] == "nothing to remove\n"
     assert folder.exists()

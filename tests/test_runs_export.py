@@ -104,4 +104,4 @@ def test_without_pyarrow_one_line_says_what_to_install(tmp_path, capsys, monkeyp
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     code, _, err = said(capsys, "export", tmp_path, "--out", tmp_path / "all.parquet")
     assert code == 2
-    assert "Parquet needs pyarrow: pip install pyarrow (or 'nclab[parquet]'); .csv needs nothing\n" in err
+    assert "Parquet needs pyarrow: pip install pyarrow; .csv needs nothing more\n" in err

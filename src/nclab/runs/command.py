@@ -138,7 +138,7 @@ def _look(args: argparse.Namespace, links: list[Path] | None = None) -> tuple[li
     try:
         queue = ask()
     except QueueError as error:
-        print(f"{error}; runs that only Slurm can tell about are shown as submitted", file=sys.stderr)
+        print(f"{error}; so no run is shown as queued", file=sys.stderr)
         return runs, None
     return ask_again(runs, queue), queue
 

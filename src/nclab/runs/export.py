@@ -32,9 +32,7 @@ def check_out(out: Path) -> None:
         try:
             import pyarrow  # noqa: F401  # an extra: 150 MB that only this file format needs
         except ImportError:
-            raise ExportError(
-                f"{out}: Parquet needs pyarrow: pip install pyarrow (or 'nclab[parquet]'); .csv needs nothing"
-            ) from None
+            raise ExportError(f"{out}: Parquet needs pyarrow: pip install pyarrow; .csv needs nothing more") from None
 
 
 def export(folders: Iterable[Path], out: Path, unfinished: bool = False) -> tuple[int, int, list[str]]:
@@ -50,13 +48,14 @@ def export(folders: Iterable[Path], out: Path, unfinished: bool = False) -> tupl
     done = rows = 0
     with _replacing(out) as part, WRITERS[out.suffix](part, choices) as write:
         for i, run in enumerate(runs):
+            finished = run.finished  # before its rows are read: it may finish in between
             try:
                 frame = Run(run.path, run.config).metrics  # not run.metrics, which would stay in memory
             except AnalysisError as error:
                 print(f"left out: {error}", file=sys.stderr)
                 continue
             path = run.path.absolute()
-            values = [path.name, path.parent.name, run.seed, run.policy, run.finished]
+            values = [path.name, path.parent.name, run.seed, run.policy, finished]
             write(frame, dict(zip(names, [*values, *(column[i] for column in choices.values())], strict=True)))
             done, rows = done + 1, rows + len(frame)
         if not done:

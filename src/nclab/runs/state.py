@@ -17,7 +17,7 @@ TAIL = 4096  # bytes of events.jsonl that are read at first: thirty epochs
 RECENT = 10  # epochs whose seconds say how long the others will take
 SILENT = 600.0  # seconds, or five epochs, without an event: a run that looks stuck
 # The two keys of the top level that are needed here. config.yaml is what `to_yaml` wrote, these at the start of a line;
-# to parse 5,000 of them as YAML would take ten seconds with the C loader and two minutes without.
+# to parse 5,000 of them as YAML takes 1.5 seconds with the C loader and 11 without, as long as all the rest and more.
 NUMBERS = re.compile(r"^(epochs|seed): *(\d+) *$", re.MULTILINE)
 BEGINS = ("start", "resume")
 FAILURES = ("failed", "diverged")
