@@ -23,8 +23,9 @@ from nclab import checkpoint
 from nclab.config import ConfigError, RunConfig, to_yaml
 from nclab.data import MissingDataError
 from nclab.fit import FAILURES
+from nclab.lock import is_held
 from nclab.machine import default_threads
-from nclab.record import RunFolder, RunLocked, held, write_atomic
+from nclab.record import RunFolder, RunLocked, write_atomic
 from nclab.slurm import SlurmError, SlurmSettings, about, job_of, jobs_in_queue, submit
 from nclab.stop import StopSignals
 from nclab.sweep import SECONDS_BETWEEN_TRIES, Outcome, default_jobs, line, run_all
@@ -86,7 +87,7 @@ def on_slurm(configs: list[RunConfig], settings: SlurmSettings) -> None:
         raise SlurmError("squeue does not answer; nothing was submitted")
     todo = [config for config in configs if not _done(config.folder)]
     jobs = {config.folder: job_of(config.folder) or "" for config in todo}
-    new = [config for config in todo if jobs[config.folder] not in queue and not held(config.folder)]
+    new = [config for config in todo if jobs[config.folder] not in queue and not is_held(config.folder)]
     print(f"{len(configs)} runs: {len(configs) - len(todo)} finished before, {len(todo) - len(new)} in the queue, "
           f"{len(new)} to submit", flush=True)  # fmt: skip
     if new:
@@ -157,7 +158,7 @@ def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
             for folder, job in list(waiting.items()):
                 if _done(folder):
                     ended = line(Outcome(folder))
-                elif queue is None or job in queue or held(folder):
+                elif queue is None or job in queue or is_held(folder):
                     missed[folder] = 0
                     continue
                 else:

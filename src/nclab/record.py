@@ -6,10 +6,10 @@ events.jsonl    start, switch, switch_settled, epoch (seconds), done, and what h
 summary.json    final numbers, counts, versions, hardware
 checkpoint.pt   see checkpoint.py
 DONE            present when the run is finished
-.lock           held (flock) while a process writes; the kernel frees it however that process ends
+.lock           held while a process writes, see lock.py
+slurm.json      {"job": "123_4", "submitted": unix time}, written when the run is submitted to a cluster
 """
 
-import fcntl
 import json
 import math
 import os
@@ -26,15 +26,14 @@ from typing import Any
 
 import torch
 
+from nclab.lock import RunLocked as RunLocked
+from nclab.lock import acquire
+
 HEADER = "epoch,split,layer,metric,value\n"
 # Events that stay in events.jsonl when a resume cuts it back to the checkpoint: they happened, and to the run's
 # processes, not to its numbers.
 HISTORY = ("resume", "stopped", "requeue", "failed", "diverged", "warning")
 Row = tuple[int, str, str, str, float]
-
-
-class RunLocked(RuntimeError):
-    """Another process is writing this run folder."""
 
 
 class RecordError(RuntimeError):
@@ -67,15 +66,7 @@ class RunFolder:
         self._files: dict[str, Any] = {}
 
     def __enter__(self) -> "RunFolder":
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / ".lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "another process"
-            self._lock.close()
-            raise RunLocked(f"{self.path} is being written by {owner}; one writer a run folder") from None
+        self._lock = acquire(self.path, make=True)
         self._lock.truncate(0)
         self._lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
@@ -165,18 +156,6 @@ def _history(events: Path, start: int) -> bytes:
             if line.endswith(b"\n") and json.loads(line)["event"] in HISTORY:
                 kept.append(line)
     return b"".join(kept)
-
-
-def held(folder: Path) -> bool:
-    """Whether a process is writing this run folder."""
-    try:
-        with (folder / ".lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def note(folder: Path, event: str, **what: Any) -> None:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nclab.runs.queue import QueueError, ask
+
 NOTE = "slurm.json"  # in a run folder: the job that it was last submitted as
 SECONDS_TO_ANSWER = 30  # squeue and scontrol wait long for a controller that restarts
 REQUEUE_TRIES = 5
@@ -156,15 +158,12 @@ def requeue(job: str) -> str:
 
 
 def jobs_in_queue() -> dict[str, str] | None:
-    """State (PENDING, RUNNING, ...) of every job of this user that Slurm has, by id (`N`, `N_i` in an array); None
-    where Slurm does not answer: then nothing is known, and nobody should conclude that a job is gone."""
+    """State (PENDING, RUNNING, ...) of every job that Slurm has, by id (`N`, `N_i` in an array); None where Slurm does
+    not answer: then nothing is known, and nobody should conclude that a job is gone."""
     try:
-        done = _run("squeue", "--noheader", "--array", "--me", "--format=%i|%T")
-    except (OSError, subprocess.TimeoutExpired):
+        return ask().jobs
+    except QueueError:
         return None
-    if done.returncode:
-        return None
-    return dict(line.strip().split("|", 1) for line in done.stdout.splitlines() if "|" in line)
 
 
 def job_of(folder: Path) -> str | None:
