@@ -1,5 +1,6 @@
 """Trackers mirror what a run records; a tracker that fails says so once and never costs the run."""
 
+import math
 import netrc
 import os
 import secrets
@@ -15,6 +16,7 @@ from nclab.registry import Registry
 
 TRACKERS = Registry("tracker", "nclab.trackers")
 MODES = ("online", "offline", "disabled")
+NOT_IN_PROJECT = frozenset("/\\#?%:")  # wandb refuses them, after the run has begun
 
 
 @dataclass
@@ -34,8 +36,17 @@ class WandbSettings(TrackerSettings):
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"unknown tracker.mode '{self.mode}'; valid: {', '.join(MODES)}")
-        if not self.timeout > 0:
-            raise ValueError(f"tracker.timeout must be above 0 seconds, got {self.timeout}")
+        if not 0 < self.timeout < math.inf:
+            raise ValueError(f"tracker.timeout must be above 0 seconds and finite, got {self.timeout}")
+        if not 1 <= len(self.project) <= 128 or NOT_IN_PROJECT.intersection(self.project):
+            raise ValueError(
+                f"tracker.project must have 1 to 128 characters, none of {' '.join(sorted(NOT_IN_PROJECT))}; "
+                f"got '{self.project}'"
+            )
+        if self.entity == "":
+            raise ValueError("tracker.entity must be a name, or null for your own; got ''")
+        if not all(1 <= len(tag) <= 64 for tag in self.tags):
+            raise ValueError(f"tracker.tags must have 1 to 64 characters each, got {self.tags}")
 
 
 class Tracker:

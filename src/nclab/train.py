@@ -10,6 +10,7 @@ The same command again skips a finished run and resumes an interrupted one.
 
 import os
 import sys
+import traceback
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,17 +25,20 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nclab import checkpoint
+from nclab.command import arguments, sweep
 from nclab.config import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, typed
 from nclab.data import Dataset, MissingDataError, data_root, load_dataset
 from nclab.display import Display, SeedsDisplay
 from nclab.fit import FAILURES
 from nclab.record import provenance
+from nclab.redact import masked_terminal
 from nclab.run import as_config_error, built, finish, opened, prepared
 from nclab.together import Member, batched_forward, train_all
 
 HERE = Path(__file__).resolve().parent
 CONF = next(p for p in (HERE.parents[1] / "conf", HERE / "conf") if (p / "train.yaml").exists())
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+BAD = (ConfigError, MissingDataError, HydraException, OmegaConfBaseException)
 
 
 def train(config: RunConfig) -> Path:
@@ -120,10 +124,13 @@ def _train_alike(configs: list[RunConfig]) -> dict[Path, Exception | None]:
 
 def _skipped(config: RunConfig) -> bool:
     """Whether the run is finished already, which is said."""
-    done = (config.folder / "DONE").exists() and not config.overwrite
-    if done:
+    if done := _done(config):
         print(f"already finished: {config.folder}")
     return done
+
+
+def _done(config: RunConfig) -> bool:
+    return (config.folder / "DONE").exists() and not config.overwrite
 
 
 def check(configs: Iterable[RunConfig]) -> None:
@@ -131,6 +138,7 @@ def check(configs: Iterable[RunConfig]) -> None:
     dataset is loaded once, models are built without memory for their weights."""
     datasets: dict[str, Dataset] = {}
     for config in configs:
+        resolve_machine(replace(config))
         key = repr((config.dataset, config.data_root))
         if key not in datasets:
             root = str(data_root(config.data_root))
@@ -169,9 +177,10 @@ def _hydra_main(composed: DictConfig) -> str:
         if config.seeds is None:
             return str(train(config))
         if any(_key(override) == "seed" for override in overrides):
-            raise ConfigError("seeds takes the place of seed; leave out one of them")
+            came = f"seed={config.seed} and seeds={config.seeds}"
+            raise ConfigError(f"seeds takes the place of seed; leave out one of them; got {came}")
         ended = train_together([config.of_seed(seed) for seed in config.seeds])
-    except (ConfigError, MissingDataError) as error:
+    except BAD as error:
         if composed.get("debug") is True:
             raise
         sys.exit(_complain(error, BAD_INPUT))  # wrong input ends a sweep at once
@@ -190,17 +199,31 @@ def main() -> None:
     """Console entry: exit code 0 done, 2 wrong input (one line, nothing written), 1 failed, 130 interrupted."""
     # Hydra would print a wrong override in its own way and exit with 1; with this set it raises it to us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    _failures.clear()
+    with masked_terminal():
+        code = _command()
+    if code:
+        sys.exit(code)
+
+
+def _command() -> int:
+    """Do what sys.argv says; returns the exit code. A traceback is printed here, where secrets in it are masked."""
     try:
+        args = arguments(sys.argv[1:])
+        check(c for c in sweep(args, CONF) if c.resume is None and not _done(c))  # all, before the first is trained
         _hydra_main()
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except (HydraException, OmegaConfBaseException) as error:
-        if "debug=true" in sys.argv:
-            raise
-        sys.exit(_complain(error, BAD_INPUT))
-    if _failures:
-        sys.exit(FAILED)
+        return INTERRUPTED
+    except BAD as error:
+        if "debug=true" not in sys.argv:
+            return _complain(error, BAD_INPUT)
+        traceback.print_exc()
+        return BAD_INPUT
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+    return FAILED if _failures else 0
 
 
 def _only_resume(overrides: list[str]) -> None:
@@ -221,11 +244,13 @@ _failures: list[int] = []  # of this process's runs
 def _complain(error: BaseException, code: int, whose: str = "") -> int:
     """The message on one line, with the keys that would have been right where Hydra does not name them."""
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
-    text = "; ".join(lines)
+    text = "; ".join(lines) or type(error).__name__
     parent = getattr(error.__cause__, "parent_node", None)
     if isinstance(parent, DictConfig):
         of = f" of '{parent.name}'" if "name" in parent else ""
         text = f"{lines[0]} Valid keys{of}: {', '.join(map(str, parent))}"
+    elif parent is not None:  # a list
+        text = f"{lines[0]}: expected a list such as {parent}"
     if isinstance(error, OSError) and code == FAILED:
         text += "; what was saved is kept, the same command resumes"
     print(f"error: {whose}{text}", file=sys.stderr)

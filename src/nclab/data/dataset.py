@@ -181,7 +181,11 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
             splits[name] = getattr(dataset, name).subset(size)
         except ValueError as error:
             raise ValueError(f"dataset.{name}_size of {settings.name}: {error}") from None
-    dataset = dataclasses.replace(dataset, **splits, augment=settings.augment)
+    try:
+        dataset = dataclasses.replace(dataset, **splits, augment=settings.augment)
+    except ValueError as error:  # a class lost its last image
+        sizes = ", ".join(f"dataset.{name}_size={size}" for name, size in sizes.items() if size is not None)
+        raise ValueError(f"{sizes} of {settings.name} leaves too few: {error}") from None
     if settings.pixels == "standardize":
         dataset = dataset.standardized()
     return dataset.to(device)
