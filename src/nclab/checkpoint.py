@@ -69,6 +69,8 @@ def load(folder: Path) -> dict[str, Any] | None:
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecordError(f"{path} cannot be read ({reason}); overwrite=true starts the run again") from None
+    if not isinstance(state, dict):
+        raise RecordError(f"{path} holds a {type(state).__name__}, expected a run's state; overwrite=true starts again")
     if state.get("format") != FORMAT:
         raise RecordError(f"{path} has format {state.get('format')}, expected {FORMAT}; overwrite=true starts again")
     return state

@@ -244,6 +244,20 @@ def resolve_machine(c: RunConfig) -> RunConfig:
     return c
 
 
+def stored_config(path: Path) -> dict[str, Any]:
+    """What config.yaml of a run folder holds. Raises ConfigError for a file that is no such configuration."""
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = "; ".join(line.strip() for line in str(error).splitlines())
+        raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {reason}") from None
+    missing = [group for group in GROUPS if not isinstance(tree, dict) or group not in tree]
+    if missing:
+        came = f"none of {', '.join(missing)}" if isinstance(tree, dict) else type(tree).__name__
+        raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {came}")
+    return tree
+
+
 def to_yaml(c: RunConfig) -> str:
     """What config.yaml holds: the run, not the wish to resume or overwrite it, nor the seeds beside it."""
     return yaml.safe_dump({**asdict(c), "resume": None, "overwrite": False, "seeds": None}, sort_keys=False)

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import hydra
 import torch
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nclab import checkpoint
 from nclab.command import arguments, sweep
-from nclab.config import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, typed
+from nclab.config import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, stored_config, typed
 from nclab.data import Dataset, MissingDataError, data_root, load_dataset
 from nclab.display import Display, SeedsDisplay
 from nclab.fit import FAILURES
@@ -157,13 +156,13 @@ def _as_started(config: RunConfig) -> RunConfig:
     if config.resume is not None:
         if not stored.exists():
             raise ConfigError(f"resume must name a run folder, one with a config.yaml; got '{config.resume}'")
-        started = typed(OmegaConf.load(stored))
+        started = typed(OmegaConf.create(stored_config(stored)))
         tracker = started.tracker if config.tracker.name == "none" else config.tracker
         return replace(started, resume=config.resume, tracker=tracker, overwrite=config.overwrite)
     if not config.overwrite and (config.folder / checkpoint.NAME).exists() and stored.exists():
-        before = yaml.safe_load(stored.read_text())
+        before = stored_config(stored)
         for key in KEPT_ON_RESUME:
-            setattr(config, key, before[key])
+            setattr(config, key, before.get(key, getattr(config, key)))
     return config
 
 

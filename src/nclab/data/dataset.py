@@ -169,11 +169,16 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
     """The dataset that the settings describe, whole on `device`. Downloads nothing.
 
     Raises MissingDataError (not under root), ChecksumError (a ValueError: a file is damaged), KeyError
-    (unknown name), ValueError (sizes that do not fit; see Dataset).
+    (unknown name), ValueError (files that cannot be read, sizes that do not fit; see Dataset).
     """
     if not isinstance(settings, DatasetSettings):
         raise TypeError(f"expected DatasetSettings, got {type(settings).__name__}")
-    dataset = DATASETS[settings.name].build(settings, Path(root))
+    try:
+        dataset = DATASETS[settings.name].build(settings, Path(root))
+    except MissingDataError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{settings.name} cannot be read: expected files under {root}, got {error}") from None
     sizes = {"train": settings.train_size, "test": settings.test_size}
     splits = {}
     for name, size in sizes.items():

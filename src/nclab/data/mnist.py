@@ -7,6 +7,7 @@ four with .gz; Fashion-MNIST under FashionMNIST/. The md5 of the unpacked bytes 
 import gzip
 import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def _read_verified(name: str, root: Path, file: str) -> torch.Tensor:
     elif packed.exists():
         try:
             data = gzip.decompress(packed.read_bytes())
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{packed}: expected a gzip file of {file}, got a damaged one ({error})") from None
     else:
         raise MissingDataError.of(name, root, f"{FOLDERS[name]}/raw/{file}[.gz]")
