@@ -3,7 +3,9 @@
 They run inside this process, as Hydra's entry point can: a process each would take three seconds.
 """
 
+import errno
 import gzip
+import os
 import re
 import shlex
 import subprocess
@@ -245,6 +247,16 @@ def assert_refused(command, line: str, message: str) -> None:
 @pytest.mark.parametrize(("line", "message"), WRONG.items(), ids=list(WRONG))
 def test_wrong_input_is_refused(command, line, message):
     assert_refused(command, line, message)
+
+
+def test_a_full_disk_is_no_wrong_input(command, monkeypatch):
+    def refuse(path, *_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    code, said = command("seed=1")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "No space left on device" in said
 
 
 # ---- files with wrong content

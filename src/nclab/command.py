@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from nclab.config import GROUPS, ConfigError, RunConfig, typed
+from nclab.redact import redact
 
 # Keys by which Hydra writes beside the run folder, or goes elsewhere before it calls us.
 PLACES = re.compile(r"hydra[./](run|sweep|output_subdir|job\.chdir|job_logging|hydra_logging)([./].*)?")
@@ -22,6 +23,9 @@ PLACES = re.compile(r"hydra[./](run|sweep|output_subdir|job\.chdir|job_logging|h
 
 def arguments(words: list[str]) -> argparse.Namespace:
     """The options and overrides of a command line. Raises ConfigError for words that Hydra must not see."""
+    for word in words:  # Hydra and trackers store the command line, and everyone on the machine can see it
+        if redact(word) != word:
+            raise ConfigError(f"expected no secret among the words of the command, got {redact(word)}; leave it out")
     parser = get_args_parser()
     parser.error = _refuse
     args = parser.parse_args(words)

@@ -27,6 +27,7 @@ from nclab.machine import default_threads
 from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
 from nclab.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
+from nclab.redact import redact, redacted
 from nclab.trackers import TRACKERS, TrackerSettings
 
 GROUPS = {
@@ -226,6 +227,9 @@ def _check_values(c: RunConfig) -> None:
     for key, folder in (("output_root", c.output_root), ("data_root", c.data_root)):
         if folder is not None and (not folder.strip() or "://" in folder or "\0" in folder):
             raise ValueError(f"{key} must be a folder, got {folder!r}")
+    for key in ("output_root", "experiment_name"):  # these make names of folders
+        if redact(getattr(c, key)) != getattr(c, key):
+            raise ValueError(f"{key} must hold no secret, such as the value of a variable named ..._TOKEN; got one")
     c.etf.complete(c.epochs, c.metrics.every)
 
 
@@ -259,5 +263,5 @@ def stored_config(path: Path) -> dict[str, Any]:
 
 
 def to_yaml(c: RunConfig) -> str:
-    """What config.yaml holds: the run, not the wish to resume or overwrite it, nor the seeds beside it."""
-    return yaml.safe_dump({**asdict(c), "resume": None, "overwrite": False, "seeds": None}, sort_keys=False)
+    """What config.yaml holds: the run, without secrets, the wish to resume or overwrite it, and the seeds beside it."""
+    return yaml.safe_dump(redacted({**asdict(c), "resume": None, "overwrite": False, "seeds": None}), sort_keys=False)

@@ -25,6 +25,8 @@ from typing import Any
 
 import torch
 
+from nclab.redact import redacted
+
 HEADER = "epoch,split,layer,metric,value\n"
 Row = tuple[int, str, str, str, float]
 
@@ -124,8 +126,8 @@ class RunFolder:
         self._append("metrics.csv", text)
 
     def event(self, event: str, **what: Any) -> None:
-        """Append a line to events.jsonl."""
-        line = json.dumps(jsonable({"event": event, **what, "time": round(time.time(), 3)}))
+        """Append a line to events.jsonl, without secrets that an error may quote."""
+        line = json.dumps(jsonable(redacted({"event": event, **what, "time": round(time.time(), 3)})))
         self._append("events.jsonl", line + "\n")
 
     def _append(self, name: str, text: str) -> None:
@@ -144,7 +146,7 @@ class RunFolder:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """summary.json, then DONE."""
-        write_atomic(self.path / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
+        write_atomic(self.path / "summary.json", json.dumps(jsonable(redacted(summary)), indent=1) + "\n")
         write_atomic(self.path / "DONE", "")
 
 

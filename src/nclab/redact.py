@@ -34,7 +34,13 @@ def redact(text: str) -> str:
         text = text.replace(secret, MASK)
     text = _ADDRESS.sub(rf"\1{MASK}@", text)
     text = _BEARER.sub(rf"\1{MASK}", text)
-    return _ASSIGNED.sub(rf"\1\2\3{MASK}", text)
+    return _ASSIGNED.sub(_masked, text)
+
+
+def _masked(found: re.Match) -> str:
+    name, sign, quote = found.groups()
+    prose = sign.startswith(":") and name.lower() in ("token", "auth")  # "of the class token: block1"
+    return found[0] if prose else f"{name}{sign}{quote}{MASK}"
 
 
 def redacted(tree: Any) -> Any:

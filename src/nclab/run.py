@@ -22,6 +22,7 @@ from nclab.machine import keep_freed_memory, memory_bytes
 from nclab.models import MODELS, Classifier, layer_of
 from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
 from nclab.record import RunFolder, write_atomic
+from nclab.redact import redact
 from nclab.trackers import TRACKERS, Guarded
 
 
@@ -124,7 +125,7 @@ def _fit(
 
     def tracker_failed(reason: str) -> None:
         out.event("warning", epoch=progress.epoch, text=f"tracker stopped: {reason}")
-        print(f"warning: the tracker stopped and the run goes on: {reason}", file=sys.stderr)
+        print(f"warning: the tracker stopped and the run goes on: {redact(reason)}", file=sys.stderr)
 
     tracker = Guarded(TRACKERS[config.tracker.name].build(config.tracker), tracker_failed)
     tracker.start(out.path, config.identity())

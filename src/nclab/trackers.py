@@ -4,14 +4,16 @@ import math
 import netrc
 import os
 import secrets
+import sys
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nclab.redact import redacted
 from nclab.registry import Registry
 
 TRACKERS = Registry("tracker", "nclab.trackers")
@@ -88,22 +90,27 @@ class WandbTracker(Tracker):
         note = folder / "wandb_id"
         if not note.exists():
             note.write_text(secrets.token_hex(8))
-        self.run = wandb.init(
-            id=note.read_text(),
+        with _masked_words():
+            self.run = self._init(wandb, note.read_text(), folder, config)
+        self.run.define_metric("epoch")
+        self.run.define_metric("*", step_metric="epoch")
+
+    def _init(self, wandb: Any, run_id: str, folder: Path, config: dict[str, Any]) -> Any:
+        s = self.settings
+        return wandb.init(
+            id=run_id,
             resume="allow",
             mode=s.mode,
             project=s.project,
             entity=s.entity,
-            tags=s.tags,
+            tags=redacted(s.tags),
             name=folder.name,
             group=folder.parent.name,
             dir=folder,
-            config=config,
+            config=redacted(config),
             reinit="create_new",  # several seeds of one process have a run each at once
             settings=wandb.Settings(init_timeout=s.timeout, login_timeout=s.timeout, silent=True, console="off"),
         )
-        self.run.define_metric("epoch")
-        self.run.define_metric("*", step_metric="epoch")
 
     def log(self, epoch: int, numbers: dict[str, float]) -> None:
         # By epoch: what a resumed run measures again is not counted twice.
@@ -117,6 +124,16 @@ class WandbTracker(Tracker):
     def abort(self) -> None:
         if self.run is not None:
             self.run.finish(exit_code=1)
+
+
+@contextmanager
+def _masked_words() -> Iterator[None]:
+    """wandb stores the command line of the process as it finds it."""
+    words, sys.argv = sys.argv, redacted(sys.argv)
+    try:
+        yield
+    finally:
+        sys.argv = words
 
 
 def _has_key() -> bool:
