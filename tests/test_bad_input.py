@@ -250,8 +250,12 @@ def test_wrong_input_is_refused(command, line, message):
 
 
 def test_a_full_disk_is_no_wrong_input(command, monkeypatch):
-    def refuse(path, *_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    mkdir = Path.mkdir
+
+    def refuse(path, *args, **kwargs):
+        if "outputs" in path.parts:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        mkdir(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     code, said = command("seed=1")
