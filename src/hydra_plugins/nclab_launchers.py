@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 class _SweepLauncher(Launcher):
     """Composes and checks all runs, then hands them to `start`."""
 
+    here = True  # where the runs will be trained
+
     def __init__(self, **settings: Any) -> None:
         self.settings = OmegaConf.create(settings)
 
@@ -26,7 +28,7 @@ class _SweepLauncher(Launcher):
         from nclab.train import FAILED, complain
 
         start = self.prepared()
-        configs = composed(self.config, self.context.config_loader, job_overrides)
+        configs = composed(self.config, self.context.config_loader, job_overrides, self.here)
         try:
             start(configs)
         except (SweepFailed, SlurmError) as error:
@@ -52,6 +54,8 @@ class LocalLauncher(_SweepLauncher):
 
 class SlurmLauncher(_SweepLauncher):
     """hydra/launcher=slurm: jobs of a cluster."""
+
+    here = False
 
     def prepared(self) -> Callable[[list], None]:
         from nclab.config import checked

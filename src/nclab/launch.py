@@ -20,7 +20,8 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
 from nclab import checkpoint
-from nclab.config import ConfigError, RunConfig, to_yaml
+from nclab.command import PLANNED
+from nclab.config import ConfigError, RunConfig, to_yaml, typed
 from nclab.data import MissingDataError
 from nclab.fit import FAILURES
 from nclab.lock import is_held
@@ -38,19 +39,28 @@ class SweepFailed(RuntimeError):
     """Some runs of a sweep failed."""
 
 
-def composed(base: DictConfig, loader: ConfigLoader, job_overrides: Sequence[Sequence[str]]) -> list[RunConfig]:
-    """The runs of a sweep, each once, in order, with their folders cleared where overwrite=true.
+def composed(
+    base: DictConfig, loader: ConfigLoader, job_overrides: Sequence[Sequence[str]], here: bool
+) -> list[RunConfig]:
+    """The runs of a sweep, each once, in order, with their folders cleared where overwrite=true. here: they will be
+    trained on this machine.
 
     Raises ConfigError and MissingDataError for the first wrong one, before anything is written or removed.
     """
     configs: dict[Path, RunConfig] = {}
+    new = []  # not checked yet
     for overrides in job_overrides:
-        config = loader.load_sweep_config(base, list(overrides))
-        of_run = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-        for run in requested(of_run, list(config.hydra.overrides.task)):
+        config = PLANNED.get(tuple(overrides))
+        known = config is not None
+        if config is None:
+            whole = loader.load_sweep_config(base, list(overrides))
+            config = typed(OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"]))
+        for run in requested(config, overrides):
             run = as_started(run)
+            if run.folder not in configs and not known and (run.overwrite or not _done(run.folder)):
+                new.append(run)
             configs.setdefault(run.folder, run)
-    check(run for run in configs.values() if run.overwrite or not _done(run.folder))
+    check(new, here)
     again = [run for run in configs.values() if run.overwrite]
     queue = (jobs_in_queue() or {}) if any(job_of(run.folder) for run in again) else {}
     for run in again:

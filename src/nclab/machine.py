@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time in a period: "200000 100000" or "max 100000"
+MEMORY_SHARE = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"
 
 # Small matrices gain little from more, and threads that wait for a busy core make a run many times slower.
 MOST_THREADS = 4
@@ -25,6 +26,13 @@ def free_cores() -> int:
     limits = [] if quota == "max" else [int(quota) // int(period)]
     limits += [int(os.environ["SLURM_CPUS_PER_TASK"])] if "SLURM_CPUS_PER_TASK" in os.environ else []
     return max(1, min([cores, *limits]))
+
+
+def memory_bytes() -> int:
+    """Main memory that this process may use: the machine's or, in a container, its share."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    share = MEMORY_SHARE.read_text().strip() if MEMORY_SHARE.exists() else "max"
+    return whole if share == "max" else min(whole, int(share))
 
 
 def default_threads(cores: int | None = None, side_by_side: int = 1) -> int:

@@ -28,6 +28,7 @@ import torch
 
 from nclab.lock import RunLocked as RunLocked
 from nclab.lock import acquire
+from nclab.redact import redacted
 
 HEADER = "epoch,split,layer,metric,value\n"
 # Events that stay in events.jsonl when a resume cuts it back to the checkpoint: they happened, and to the run's
@@ -123,7 +124,7 @@ class RunFolder:
         self._append("metrics.csv", text.encode())
 
     def event(self, event: str, **what: Any) -> None:
-        """Append a line to events.jsonl."""
+        """Append a line to events.jsonl, without secrets that an error may quote."""
         self._append("events.jsonl", _line(event, what))
 
     def _append(self, name: str, data: bytes) -> None:
@@ -141,7 +142,7 @@ class RunFolder:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """summary.json, then DONE."""
-        write_atomic(self.path / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
+        write_atomic(self.path / "summary.json", json.dumps(jsonable(redacted(summary)), indent=1) + "\n")
         write_atomic(self.path / "DONE", "")
 
 
@@ -165,7 +166,7 @@ def note(folder: Path, event: str, **what: Any) -> None:
 
 
 def _line(event: str, what: dict[str, Any]) -> bytes:
-    return (json.dumps(jsonable({"event": event, **what, "time": round(time.time(), 3)})) + "\n").encode()
+    return (json.dumps(jsonable(redacted({"event": event, **what, "time": round(time.time(), 3)}))) + "\n").encode()
 
 
 def jsonable(value: Any) -> Any:

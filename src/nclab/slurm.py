@@ -75,9 +75,10 @@ class Work:
     requeues: int
 
     def __call__(self) -> None:
+        from nclab.redact import masked_terminal
         from nclab.stop import Stopped, StopSignals
 
-        with StopSignals():  # from here on signals are noted, also while torch is loaded
+        with StopSignals(), masked_terminal():  # from here on signals are noted, also while torch is loaded
             from nclab.launch import train_folders
 
             try:
