@@ -4,7 +4,7 @@ config.yaml     the resolved configuration
 metrics.csv     epoch, split, layer, metric, value; appended, the same bit for bit however often a run stopped
 events.jsonl    start, switch, switch_settled, epoch (seconds), resume, warning, diverged, done
 summary.json    final numbers, counts, versions, hardware
-checkpoint.pt   see checkpoint.py
+checkpoint.pt   see checkpoint.py; checkpoint.previous.pt is the one before
 DONE            present when the run is finished
 .lock           held (flock) while a process writes; the kernel frees it however that process ends
 """
@@ -37,18 +37,34 @@ class RecordError(RuntimeError):
     """The run folder cannot be continued; the message says why and what to do."""
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write to a temporary file beside `path`, flush it to disk and rename it: whole or not at all."""
+def write_atomic(path: Path, data: bytes | str, keep: Path | None = None) -> None:
+    """Write to a temporary file beside `path`, flush it to disk and rename it: whole or not at all. What `path` was
+    until then stays under the name `keep`, if one is given."""
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
             file.write(data if isinstance(data, bytes) else data.encode())
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            _keep(path, keep)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)  # on a full disk it would only take more of what is missing
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _keep(path: Path, keep: Path) -> None:
+    """Give the file a second name, so that at every moment one of the two names is there and whole."""
+    link = keep.with_name(keep.name + ".part")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a filesystem without hard links: for a moment `keep` alone is there
+        path.replace(keep)
+        return
+    link.replace(keep)
+    link.unlink(missing_ok=True)  # where both were names of one file already, renaming did nothing (POSIX)
 
 
 class RunFolder:
@@ -87,9 +103,9 @@ class RunFolder:
         return (self.path / "DONE").exists()
 
     def clear(self) -> None:
-        """Remove what an earlier run of the same configuration left, the lock apart. DONE and the checkpoint go
+        """Remove what an earlier run of the same configuration left, the lock apart. DONE and the checkpoints go
         first: a folder cleared by half is neither finished nor resumed, it starts again."""
-        for name in ("DONE", "checkpoint.pt"):
+        for name in ("DONE", "checkpoint.previous.pt", "checkpoint.pt"):
             (self.path / name).unlink(missing_ok=True)
         for item in self.path.iterdir():
             if item.is_dir() and not item.is_symlink():
