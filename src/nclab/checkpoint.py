@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from nclab.etf import ETFPolicy, FixedLinear
 from nclab.etf.layer import pack, replace, unpack
+from nclab.machine import out_of_memory
 from nclab.models import Classifier
 from nclab.record import RecordError, write_atomic
 
@@ -121,9 +122,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise _Damaged("its checksum does not match")
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
     except Exception as error:  # bytes that are no checkpoint can raise anything
+        if out_of_memory(error):
+            raise
         raise _Damaged((str(error).splitlines() or [type(error).__name__])[0]) from None
     if not isinstance(state, dict) or state.get("format") not in FORMATS:
         came = state.get("format") if isinstance(state, dict) else type(state).__name__

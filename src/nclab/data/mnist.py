@@ -4,7 +4,6 @@ Layout (torchvision's): <root>/MNIST/raw/train-images-idx3-ubyte and its three c
 four with .gz; Fashion-MNIST under FashionMNIST/. The md5 of the unpacked bytes is checked at every load.
 """
 
-import gzip
 import math
 import struct
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nclab.data.checksum import check_md5
+from nclab.data.checksum import check_md5, unpacked
 from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, MissingDataError, Split
 from nclab.data.fetching import SOURCES, Source
 from nclab.data.fetching.download import Downloader
@@ -63,10 +62,7 @@ def _read_verified(name: str, root: Path, file: str) -> torch.Tensor:
     if path.exists():
         data = path.read_bytes()
     elif packed.exists():
-        try:
-            data = gzip.decompress(packed.read_bytes())
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise ValueError(f"{packed}: expected a gzip file of {file}, got a damaged one ({error})") from None
+        data = unpacked(packed)
     else:
         raise MissingDataError.of(name, root, f"{FOLDERS[name]}/raw/{file}[.gz]")
     check_md5(data, MD5[name][file], path)
