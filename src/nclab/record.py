@@ -19,6 +19,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,14 @@ class RunFolder:
             owner = self._lock.read().strip() or "another process"
             self._lock.close()
             raise RunLocked(f"{self.path} is being written by {owner}; one writer a run folder") from None
-        self._lock.truncate(0)
-        self._lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
-        self._lock.flush()
+        try:
+            self._lock.truncate(0)
+            self._lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
+            self._lock.flush()
+        except OSError as error:
+            with suppress(OSError):  # what it could not write it tries again here
+                self._lock.close()
+            raise OSError(error.errno, error.strerror, str(self.path / ".lock")) from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -146,16 +152,22 @@ class RunFolder:
 
     def _append(self, name: str, text: str) -> None:
         data = text.encode()
+        file = self._files[name]
+        start = os.fstat(file.fileno()).st_size
         try:
             while data:  # a nearly full disk takes a part, then refuses
-                data = data[self._files[name].write(data) :]
+                data = data[file.write(data) :]
         except OSError as error:
+            file.truncate(start)  # half a line would spoil the one that is appended next, if there is room by then
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
     def lengths(self) -> dict[str, int]:
         """Force the logs to disk and say how long they are: what a checkpoint notes before it is written."""
-        for file in self._files.values():
-            os.fsync(file.fileno())
+        for name, file in self._files.items():
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:  # some filesystems find only now that they have no room
+                raise OSError(error.errno, error.strerror, str(self.path / name)) from None
         return {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
 
     def finish(self, summary: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nclab.record import write_atomic
 from nclab.registry import Registry
 
 TRACKERS = Registry("tracker", "nclab.trackers")
@@ -76,7 +77,7 @@ class WandbTracker(Tracker):
             raise RuntimeError("no wandb API key: run `wandb login`, set WANDB_API_KEY, or use tracker.mode=offline")
         note = folder / "wandb_id"
         if not note.exists():
-            note.write_text(secrets.token_hex(8))
+            write_atomic(note, secrets.token_hex(8))  # half of it would be another id than the one that wandb was told
         self.run = wandb.init(
             id=note.read_text(),
             resume="allow",
