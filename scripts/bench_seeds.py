@@ -12,11 +12,13 @@ from types import SimpleNamespace
 import torch
 
 from nclab.bench import arguments, images, interleaved, limits, save
+from nclab.checkpoint import Part, Progress
 from nclab.data import Dataset, Split
 from nclab.fit import train_epoch, training_forward
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
 from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd
+from nclab.stop import StopSignals
 from nclab.together import batched_forward, least_to_pay, train_epoch_together
 
 CLASSES, BATCH = 10, 128
@@ -42,15 +44,20 @@ def fits(name: str, seeds: int, device: str) -> list[SimpleNamespace]:
             sgd(SGDSettings(), model.parameters()) if "MLP" in name else adamw(AdamWSettings(), model.parameters())
         )
         generators = {key: torch.Generator().manual_seed(seed) for key in ("order", "augment")}
-        made.append(
-            SimpleNamespace(dataset=dataset, batch_size=BATCH, model=model, optimizer=of_model, generators=generators)
-        )
+        parts = {"model": model, "optimizer": of_model, "generators": generators}
+        made.append(SimpleNamespace(dataset=dataset, batch_size=BATCH, stop=StopSignals(), **parts))
     return made
 
 
 def in_turns(of_seeds: list[SimpleNamespace]) -> None:
     for f in of_seeds:
         train_epoch(f.model, f.dataset, f.optimizer, f.batch_size, f.generators, training_forward(f.model))
+
+
+def as_one(of_seeds: list[SimpleNamespace]) -> None:
+    for f in of_seeds:
+        f.progress = Progress(part=Part())
+    train_epoch_together(of_seeds, batched_forward())
 
 
 def main() -> int:
@@ -62,7 +69,7 @@ def main() -> int:
             turns, together = interleaved(
                 args.repeats,
                 partial(in_turns, of_seeds),
-                partial(train_epoch_together, of_seeds, batched_forward()),
+                partial(as_one, of_seeds),
                 device=args.device,
             )
             row = {"setting": name, "seeds": seeds, "in_turns_seconds": turns, "together_seconds": together}

@@ -19,6 +19,7 @@ from nclab.config import ConfigError
 from nclab.data import MissingDataError
 from nclab.data.fetching import SOURCES
 from nclab.plan import Part, Plan
+from nclab.stop import Stopped
 from nclab.sweep import default_jobs, run_all
 from nclab.train import BAD_INPUT, CONF, FAILED, INTERRUPTED
 
@@ -50,6 +51,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return INTERRUPTED
+    except Stopped as stopped:
+        print(f"error: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     failures = [f"FAILED {outcome.folder}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
     for (name, draw), folders in _pictures(parts).items():
         try:

@@ -8,6 +8,7 @@ import torch
 from run_folders import ADAPTIVE, Killed, events, rows
 
 from nclab import checkpoint, fit, together
+from nclab.checkpoint import Part, Progress
 from nclab.config import RunConfig
 from nclab.data import load_dataset
 from nclab.fit import Diverged, train_epoch
@@ -15,6 +16,7 @@ from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
 from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd
 from nclab.record import RunFolder, RunLocked
+from nclab.stop import StopSignals
 from nclab.sweep import run_all
 from nclab.together import _groups, _structure, stacked_logits, train_epoch_together
 from nclab.train import train, train_together
@@ -108,7 +110,8 @@ def models(build, optimizer, dataset, dtype=torch.float64, seeds=3):
         model = build().to(dtype)
         generators = {name: torch.Generator().manual_seed(seed) for name in ("order", "augment")}
         one = {"model": model, "optimizer": optimizer(model.parameters()), "generators": generators}
-        yield SimpleNamespace(dataset=dataset, batch_size=128, **one)
+        progress = Progress(part=Part())
+        yield SimpleNamespace(dataset=dataset, batch_size=128, progress=progress, stop=StopSignals(), **one)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,7 @@ def test_an_epoch_in_double_precision_is_that_of_single_models(tiny, build, opti
     for _ in range(2):  # the second goes on with the state of the first
         losses = train_epoch_together(stacked, lambda m, p, b, x: stacked_logits(m, p, b, x.double()))
         for one, other, loss in zip(single, stacked, losses, strict=True):
+            other.progress.part = Part()
 
             def forward(x, model=one.model):
                 return model(x.double())[0]
@@ -148,8 +152,10 @@ def test_only_what_is_alike_is_stacked(tiny):
         "dtype": next(models(lambda: MLP(64, 10, 3, 16), plain, data, torch.float32)),
         "rate": next(models(lambda: MLP(64, 10, 3, 16), lambda p: sgd(SGDSettings(lr=0.5), p), data)),
         "adamw": next(models(lambda: MLP(64, 10, 3, 16), lambda p: adamw(AdamWSettings(), p), data)),
+        "later": next(models(lambda: MLP(64, 10, 3, 16), plain, data)),
         "partly": next(models(lambda: MLP(64, 10, 3, 16), lambda p: sgd(SGDSettings(), list(p)[1:]), data)),
     }
+    changes["later"].progress.part.batches = 1
     for name, change in changes.items():
         assert _structure(change) != _structure(alike[0]), name
     first = next(iter(alike[0].optimizer.param_groups[0]["params"]))

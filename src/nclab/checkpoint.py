@@ -8,12 +8,12 @@ import hashlib
 import io
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from nclab.etf import ETFPolicy, FixedLinear
@@ -31,6 +31,23 @@ DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass
+class Part:
+    """The epoch under way: what has been trained of it. A run can be saved between any two batches."""
+
+    batches: int = 0
+    samples: int = 0  # in these batches
+    loss: Tensor | float = 0.0  # sum over these samples
+    seconds: float = 0.0  # of the processes before this one
+    order: Tensor | None = None  # state of the generator that drew the order of this epoch, before it did
+
+    def count(self, loss: Tensor, samples: int) -> None:
+        """Add a batch: its mean loss, () or (S,), and its size."""
+        self.loss = self.loss + loss * samples
+        self.samples += samples
+        self.batches += 1
+
+
+@dataclass
 class Progress:
     """How far a run is, and what it remembers besides weights."""
 
@@ -38,6 +55,7 @@ class Progress:
     seconds: float = 0.0  # of all the processes that worked on the run
     unsettled: list[str] | None = None  # sites switched after the last epoch
     total_parameters: int = 0  # learnable before any switch
+    part: Part | None = None  # of the next epoch; None before the first, when even the start is not measured
 
 
 def save(
@@ -54,7 +72,7 @@ def save(
     fixed = {site: pack(m) for site, m in model.etf_sites().items() if isinstance(m, FixedLinear)}
     state = {
         "format": FORMAT,
-        "progress": vars(progress),
+        "progress": _plain(progress),
         "fixed": fixed,
         "model": model.state_dict(),
         "policy": policy.state_dict(),
@@ -152,7 +170,17 @@ def restore_rest(
     for name, generator in generators.items():
         generator.set_state(state["generators"][name])
     set_random_state(state)
-    return Progress(**state["progress"])
+    progress = Progress(**state["progress"])
+    if progress.part is not None:
+        progress.part = Part(**progress.part)
+    return progress
+
+
+def _plain(progress: Progress) -> dict[str, Any]:
+    plain = asdict(progress)
+    if progress.part is not None:
+        plain["part"]["loss"] = float(progress.part.loss)  # exact: as a float64 it is the same number
+    return plain
 
 
 def random_state() -> dict[str, Any]:

@@ -4,7 +4,7 @@ The features of a split are kept in memory when they fit the budget, so that one
 the meters; else a second forward pass makes them again. The numbers are the same.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -51,11 +51,18 @@ class Evaluation:
         return Measures(self.network("train", "accuracy"), self.ncc("train"), self.stages)
 
 
-class Pass:
-    """Forward passes over one split in evaluation mode: yields (features incl. `input` and `logits`, labels)."""
+def _go_on() -> None:
+    """Nobody asks to stop."""
 
-    def __init__(self, model: Classifier, dataset: Dataset, split: Split, batch_size: int):
-        self.model, self.dataset, self.split, self.batch_size = model, dataset, split, batch_size
+
+class Pass:
+    """Forward passes over one split in evaluation mode: yields (features incl. `input` and `logits`, labels). `check`
+    is called before every batch and may raise."""
+
+    def __init__(
+        self, model: Classifier, dataset: Dataset, split: Split, batch_size: int, check: Callable[[], None] = _go_on
+    ):
+        self.model, self.dataset, self.split, self.batch_size, self.check = model, dataset, split, batch_size, check
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         model, size = self.model, self.batch_size
@@ -63,6 +70,7 @@ class Pass:
         model.eval()
         try:
             for images, labels in zip(self.split.images.split(size), self.split.labels.split(size), strict=True):
+                self.check()
                 with full_precision(images.device.type):
                     x = self.dataset.inputs(images)
                     logits, features = model(x)
@@ -92,12 +100,19 @@ def refreshed(model: Classifier, dataset: Dataset, batch_size: int) -> Classifie
     return copy
 
 
-def evaluate(model: Classifier, dataset: Dataset, settings: MetricsSettings, collapse: bool = True) -> Evaluation:
-    """Loss and accuracy of both splits and, with `collapse`, all metrics at all probe points."""
+def evaluate(
+    model: Classifier,
+    dataset: Dataset,
+    settings: MetricsSettings,
+    collapse: bool = True,
+    check: Callable[[], None] = _go_on,
+) -> Evaluation:
+    """Loss and accuracy of both splits and, with `collapse`, all metrics at all probe points. `check` may raise to end
+    it between two batches."""
     probes = model.probes(settings.probe)
     result = Evaluation(stages={p.layer: p.stage for p in probes if p.stage is not None})
     last = model.inputs()[model.classifier]  # where NC2, NC3 and NC4 with W live
-    train, test = (Pass(model, dataset, split, settings.batch_size) for split in (dataset.train, dataset.test))
+    train, test = (Pass(model, dataset, split, settings.batch_size, check) for split in (dataset.train, dataset.test))
     if not collapse:
         for name, stream in (("train", train), ("test", test)):
             tally = _Tally()

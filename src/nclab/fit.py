@@ -1,6 +1,7 @@
 """The epoch loop: train, measure, let the policy switch, record, save."""
 
 import math
+import signal
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -12,7 +13,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from nclab import checkpoint
-from nclab.checkpoint import Progress
+from nclab.checkpoint import Part, Progress
 from nclab.data import Dataset
 from nclab.display import Display
 from nclab.etf import ETFPolicy, Switch
@@ -21,6 +22,7 @@ from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate, refr
 from nclab.models import Classifier, layer_of
 from nclab.optim import optimizer_bytes
 from nclab.record import RecordError, RunFolder, RunLocked
+from nclab.stop import Stopped, StopSignals
 from nclab.trackers import Tracker
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
@@ -55,22 +57,29 @@ class Fit:
     progress: Progress
     checkpoint_seconds: float
     forward: Forward
+    stop: StopSignals
 
     def __post_init__(self) -> None:
         self._last = Evaluation()  # the latest
         self._saving = 0.0  # seconds that the latest checkpoint took
         self._saved = time.monotonic()
+        self._began = 0.0  # of this epoch's training steps in this process
         self.saved_epoch = -1  # of the latest checkpoint
 
     def run(self) -> Evaluation:
-        """Trains to the end; returns the last evaluation. Raises Diverged."""
-        self.begin()
-        while not self.finished:
-            began = time.perf_counter()
-            self.begin_epoch()
-            running_loss = self.train_alone()
-            self.end_epoch(running_loss, time.perf_counter() - began)
-        return self.result()
+        """Trains to the end; returns the last evaluation. Raises Diverged, and Stopped after a signal, when all is
+        saved."""
+        try:
+            self.begin()
+            while not self.finished:
+                began = time.perf_counter()
+                self.begin_epoch()
+                running_loss = self.train_alone()
+                self.end_epoch(running_loss, time.perf_counter() - began)
+            return self.result()
+        except Stopped as stopped:
+            self.leave(stopped)
+            raise
 
     # The pieces of `run`, in its order, for whoever trains several fits at once (`nclab.together`).
 
@@ -80,31 +89,45 @@ class Fit:
 
     def begin(self) -> None:
         """What precedes the first epoch: the measurement of the untrained network."""
-        if self.progress.epoch == 0 and self.metrics.every:
+        p = self.progress
+        if p.epoch == 0 and p.part is None and self.metrics.every:
             began = time.perf_counter()
             self._last = self._measure(0, self._scalars(float("nan")))
-            self.progress.seconds += time.perf_counter() - began
+            p.seconds += time.perf_counter() - began
+        p.part = p.part or Part()
         self._saved = time.monotonic()
 
     def begin_epoch(self) -> None:
         self._set_lr(self.progress.epoch)
+        self._began = time.perf_counter()
 
     def train_alone(self) -> float:
-        return train_epoch(self.model, self.dataset, self.optimizer, self.batch_size, self.generators, self.forward)
+        return train_epoch(
+            self.model,
+            self.dataset,
+            self.optimizer,
+            self.batch_size,
+            self.generators,
+            self.forward,
+            self.progress.part,
+            self.stop.check,
+        )
 
     def end_epoch(self, running_loss: float, train_seconds: float, seeds: int = 1) -> None:
         """All that follows the training steps of an epoch, which took `train_seconds` (its share of them, where
         `seeds` fits were trained at once): measure, let the policy switch, record, save. Raises Diverged."""
         p = self.progress
         began = time.perf_counter()
-        p.epoch += 1
+        train_seconds += p.part.seconds
+        epoch = p.epoch + 1
         if not (math.isfinite(running_loss) and self._finite()):
-            self._stop_diverged(running_loss)
+            self._stop_diverged(running_loss, epoch)
         every = self.metrics.every
         switches: list[Switch] = []
-        measured = self.finished or bool(every and p.epoch % every == 0)
-        if measured:
-            self._last = self._measure(p.epoch, self._scalars(running_loss), train_seconds)
+        measured = epoch >= self.epochs or bool(every and epoch % every == 0)
+        if measured:  # asked to stop in here, the run still is where the last batch left it
+            self._last = self._measure(epoch, self._scalars(running_loss), train_seconds)
+        p.epoch, p.part = epoch, Part()
         self._settle(self._last if measured else None)
         if measured and every and not self.finished:
             switches = self._switch(self._last)
@@ -130,8 +153,18 @@ class Fit:
         checkpoint.save(path, self.model, self.policy, self.optimizer, self.generators, self.progress, lengths)
         self.saved_epoch = self.progress.epoch
 
+    def leave(self, stopped: Stopped) -> None:
+        """Save between two batches, or in the middle of a measurement, which is then made again."""
+        p = self.progress
+        where = {"epoch": p.epoch, "batches": p.part.batches if p.part else 0}
+        if where["batches"]:
+            p.part.seconds += time.perf_counter() - self._began
+        self.folder.event("stopped", signal=signal.Signals(stopped.number).name, **where)
+        self.save()
+
     def _evaluate(self) -> Evaluation:
-        return evaluate(self.model, self.dataset, self.metrics, collapse=self.metrics.every > 0)
+        collapse = self.metrics.every > 0
+        return evaluate(self.model, self.dataset, self.metrics, collapse=collapse, check=self.stop.check)
 
     def _set_lr(self, epoch: int) -> None:
         for group in self.optimizer.param_groups:
@@ -153,7 +186,7 @@ class Fit:
     def _measure(self, epoch: int, scalars: dict[str, float], train_seconds: float = 0.0) -> Evaluation:
         result = self._evaluate()
         if epoch and not math.isfinite(loss := result.network("train", "loss")):
-            self._stop_diverged(loss)
+            self._stop_diverged(loss, epoch)
         result.values["train"]["network"].update(scalars)
         rows = [
             (epoch, split, layer, metric, value)
@@ -209,8 +242,8 @@ class Fit:
     def _accuracy(self, model: Classifier, split: str) -> float:
         return accuracy(model, self.dataset, getattr(self.dataset, split), self.metrics.batch_size)
 
-    def _stop_diverged(self, loss: float) -> None:
-        epoch, lr = self.progress.epoch, self.optimizer.param_groups[0]["lr"]
+    def _stop_diverged(self, loss: float, epoch: int) -> None:
+        lr = self.optimizer.param_groups[0]["lr"]
         self.folder.event("diverged", epoch=epoch, running_loss=loss, learning_rate=lr)
         kept = (self.folder.path / checkpoint.NAME).exists()
         raise Diverged(
@@ -255,25 +288,35 @@ def train_epoch(
     batch_size: int,
     generators: dict[str, Generator],
     forward: Forward,
+    part: Part | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> float:
     """One epoch of cross-entropy over the train split in random order; returns the mean loss of its batches' samples.
 
-    The last, smaller batch is trained on too, unless it is a single sample: batch norm has no variance then.
+    The last, smaller batch is trained on too, unless it is a single sample: batch norm has no variance then. `part`
+    keeps count, so that an epoch which `check` ended by raising goes on where it stopped.
     """
     model.train()
+    part = part or Part()
     images, labels = dataset.train.images, dataset.train.labels
-    order = torch.randperm(len(labels), generator=generators["order"]).to(labels.device)
-    total: Tensor | float = 0.0
-    samples = 0
-    for batch in order.split(batch_size):
-        if len(batch) == 1:
+    for i, batch in enumerate(epoch_order(part, labels, generators["order"]).split(batch_size)):
+        if i < part.batches or len(batch) == 1:
             continue
+        check()
         # index_select: on a CPU five times as fast as indexing with a tensor
         x, y = dataset.inputs(images.index_select(0, batch), generators["augment"]), labels.index_select(0, batch)
         loss = functional.cross_entropy(forward(x), y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        total = total + loss.detach() * len(batch)
-        samples += len(batch)
-    return float(total) / samples
+        part.count(loss.detach(), len(batch))
+    return float(part.loss) / part.samples
+
+
+def epoch_order(part: Part, labels: Tensor, generator: Generator) -> Tensor:
+    """A random order of the samples, (N,): that of the epoch under way, else a new one."""
+    if part.order is None:
+        part.order = generator.get_state()
+    else:
+        generator.set_state(part.order)
+    return torch.randperm(len(labels), generator=generator).to(labels.device)

@@ -2,7 +2,7 @@
 
 config.yaml     the resolved configuration
 metrics.csv     epoch, split, layer, metric, value; appended, the same bit for bit however often a run stopped
-events.jsonl    start, switch, switch_settled, epoch (seconds), resume, warning, diverged, done
+events.jsonl    start, switch, switch_settled, epoch (seconds), done, and what happened to the run on its way (HISTORY)
 summary.json    final numbers, counts, versions, hardware
 checkpoint.pt   see checkpoint.py; checkpoint.previous.pt is the one before
 DONE            present when the run is finished
@@ -27,6 +27,9 @@ from typing import Any
 import torch
 
 HEADER = "epoch,split,layer,metric,value\n"
+# Events that stay in events.jsonl when a resume cuts it back to the checkpoint: they happened, and to the run's
+# processes, not to its numbers.
+HISTORY = ("resume", "stopped", "requeue", "failed", "diverged", "warning")
 Row = tuple[int, str, str, str, float]
 
 
@@ -120,7 +123,8 @@ class RunFolder:
                 item.unlink()
 
     def open_logs(self, lengths: dict[str, int] | None) -> None:
-        """Open the logs for appending: new, or cut back to the lengths in bytes that a checkpoint noted.
+        """Open the logs for appending: new, or cut back to the lengths in bytes that a checkpoint noted. Of the events
+        behind that, those of HISTORY stay.
 
         Raises RecordError where a log is shorter than the checkpoint says: lines are lost.
         """
@@ -135,8 +139,11 @@ class RunFolder:
                 )
             # Unbuffered: what was written is with the kernel, also when this process is killed the next moment.
             file = path.open("ab", buffering=0)
+            history = _history(path, keep) if name == "events.jsonl" else ""
             file.truncate(keep)
             self._files[name] = file
+            if history:
+                self._append(name, history)
         if lengths is None:
             self._append("metrics.csv", HEADER)
 
@@ -176,6 +183,14 @@ class RunFolder:
         write_atomic(self.path / "DONE", "")
 
 
+def _history(events: Path, start: int) -> str:
+    """The lines of HISTORY behind the first `start` bytes; one that was cut off in the middle is none."""
+    with events.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode(errors="replace").splitlines(keepends=True)
+    return "".join(line for line in lines if line.endswith("}\n") and json.loads(line)["event"] in HISTORY)
+
+
 def jsonable(value: Any) -> Any:
     """JSON has no nan: undefined numbers become null."""
     if isinstance(value, dict):
@@ -183,6 +198,18 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [jsonable(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def process() -> dict[str, Any]:
+    """Which process is at work, and for which job of a cluster; `restarts`: how often the cluster began it again."""
+    slurm = {"job": slurm_job(), "restarts": int(os.environ.get("SLURM_RESTART_COUNT", 0))} if slurm_job() else {}
+    return {"host": socket.gethostname(), "pid": os.getpid(), **slurm}
+
+
+def slurm_job() -> str | None:
+    """The id of the Slurm job that this process is in, `N` or `N_i` in an array; None outside of one."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def provenance(device: str, threads: int) -> dict[str, Any]:

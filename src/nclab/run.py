@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -20,7 +20,8 @@ from nclab.fit import Fit, training_forward
 from nclab.machine import keep_freed_memory
 from nclab.models import MODELS, Classifier, layer_of
 from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
-from nclab.record import RunFolder, write_atomic
+from nclab.record import RunFolder, process, write_atomic
+from nclab.stop import Stopped, StopSignals
 from nclab.trackers import TRACKERS, Guarded
 
 
@@ -46,9 +47,10 @@ def built(config: RunConfig, dataset: Dataset) -> tuple[Classifier, ETFPolicy]:
 
 
 @contextmanager
-def opened(config: RunConfig, dataset: Dataset, display: Display) -> Iterator[Fit | None]:
+def opened(config: RunConfig, dataset: Dataset, display: Display, stop: StopSignals) -> Iterator[Fit | None]:
     """The fit of a run where it left off, with its folder locked, its logs open and its tracker started as long as the
-    context lasts; None where another process finished it since we looked."""
+    context lasts; None where another process finished it since we looked. An error that ends the context is noted in
+    events.jsonl."""
     torch.manual_seed(config.seed)
     model, policy = built(config, dataset)
     model.to(config.device)
@@ -59,16 +61,25 @@ def opened(config: RunConfig, dataset: Dataset, display: Display) -> Iterator[Fi
             return
         if config.overwrite:
             out.clear()
-        fit = _fit(config, dataset, model, policy, out, display)
+        fit = _fit(config, dataset, model, policy, out, display, stop)
         try:
             yield fit
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, Stopped):
+                with suppress(OSError):  # a full disk may be the very reason
+                    out.event("failed", reason=str(error) or type(error).__name__)
             fit.tracker.abort()
             raise
 
 
 def _fit(
-    config: RunConfig, dataset: Dataset, model: Classifier, policy: ETFPolicy, out: RunFolder, display: Display
+    config: RunConfig,
+    dataset: Dataset,
+    model: Classifier,
+    policy: ETFPolicy,
+    out: RunFolder,
+    display: Display,
+    stop: StopSignals,
 ) -> Fit:
     total = learnable(model.parameters())
     state = checkpoint.load(out.path)
@@ -84,11 +95,11 @@ def _fit(
     generators = {name: torch.Generator().manual_seed(site_seed(config.seed, name)) for name in ("order", "augment")}
     if state:
         progress = checkpoint.restore_rest(state, policy, optimizer, generators)
-        out.event("resume", epoch=progress.epoch)
+        out.event("resume", epoch=progress.epoch, **process())
     else:
         progress = Progress(total_parameters=total)
         probes = model.probes(config.metrics.probe)
-        out.event("start", epoch=0, layers=[probe.record() for probe in probes])
+        out.event("start", epoch=0, layers=[probe.record() for probe in probes], **process())
         for switch in switches:
             out.event("switch", layer=layer_of(probes, switch.site), **switch.record())
 
@@ -115,6 +126,7 @@ def _fit(
         progress=progress,
         checkpoint_seconds=config.checkpoint_seconds,
         forward=training_forward(model, config.precision, config.compile),
+        stop=stop,
     )
 
 

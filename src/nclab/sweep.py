@@ -14,7 +14,8 @@ import os
 import signal
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent import futures
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,12 @@ from nclab.config import ConfigError, RunConfig
 from nclab.fit import FAILURES
 from nclab.machine import free_cores
 from nclab.record import RunLocked
+from nclab.stop import Stopped, StopSignals
 from nclab.train import check, train, train_together
 
 MOST_JOBS = 8  # several small runs share one GPU well, and a machine's memory too
 SECONDS_BETWEEN_TRIES = 2.0
+SECONDS_BETWEEN_LOOKS = 0.5  # at signals
 PR_SET_PDEATHSIG = 1
 
 
@@ -49,8 +52,8 @@ def run_all(configs: list[RunConfig], jobs: int, together: int = 1) -> list[Outc
     takes up to `together` runs at once that differ in their seed alone.
 
     Raises ConfigError or MissingDataError for wrong input before any run starts. A run that fails is reported and the
-    others go on; those that another process is training are waited for at the end. Ctrl-C stops all; what was trained
-    is kept.
+    others go on; those that another process is training are waited for at the end. Ctrl-C, and every other signal of
+    `nclab.stop`, makes all save and raises Stopped.
     """
     for key, value in (("jobs", jobs), ("together", together)):
         if value < 1:
@@ -58,12 +61,13 @@ def run_all(configs: list[RunConfig], jobs: int, together: int = 1) -> list[Outc
     waiting = [config for config in configs if not (config.folder / "DONE").exists()]
     print(f"{len(configs)} runs, {len(configs) - len(waiting)} finished before, {len(waiting)} to do", flush=True)
     check(waiting)
-    outcomes = _run_in_workers(waiting, jobs, together)
-    held = {outcome.folder for outcome in outcomes if outcome.locked}
-    if held:
-        print(f"{len(held)} of them are being trained by another process; waiting for it", flush=True)
-        outcomes = [outcome for outcome in outcomes if not outcome.locked]
-        outcomes += _run_in_workers([config for config in waiting if config.folder in held], jobs, 1, wait=True)
+    with StopSignals():
+        outcomes = _run_in_workers(waiting, jobs, together)
+        held = {outcome.folder for outcome in outcomes if outcome.locked}
+        if held:
+            print(f"{len(held)} of them are being trained by another process; waiting for it", flush=True)
+            outcomes = [outcome for outcome in outcomes if not outcome.locked]
+            outcomes += _run_in_workers([config for config in waiting if config.folder in held], jobs, 1, wait=True)
     return outcomes
 
 
@@ -105,14 +109,18 @@ def _run_in_pool(
         min(jobs, len(batches)), mp_context=context, initializer=_die_with, initargs=(os.getpid(),)
     )
     try:
-        for future in as_completed([pool.submit(_run, batch, wait) for batch in batches]):
-            for outcome in future.result():
-                outcomes[outcome.folder] = outcome
-                print(f"[{len(outcomes)}/{total}] {_line(outcome)}", flush=True)
+        with StopSignals() as stop:
+            running = {pool.submit(_run, batch, wait) for batch in batches}
+            while running:
+                done, running = futures.wait(running, SECONDS_BETWEEN_LOOKS, futures.FIRST_COMPLETED)
+                stop.check()
+                for outcome in (outcome for future in done for outcome in future.result()):
+                    outcomes[outcome.folder] = outcome
+                    print(f"[{len(outcomes)}/{total}] {_line(outcome)}", flush=True)
     except BrokenProcessPool:
         return True
     finally:
-        if sys.exc_info()[0]:  # Ctrl-C: what waits is dropped, what runs is ended and resumes from its checkpoint
+        if sys.exc_info()[0]:  # asked to stop: what waits is dropped, what runs saves and ends
             for process in multiprocessing.active_children():
                 process.terminate()
         pool.shutdown(cancel_futures=True)
@@ -127,6 +135,8 @@ def _run(configs: list[RunConfig], wait: bool) -> list[Outcome]:
                 if len(configs) > 1:
                     return [_outcome(folder, error) for folder, error in train_together(configs).items()]
                 return [Outcome(train(configs[0]))]
+        except Stopped as stopped:  # no next run: whoever asked wants this process to end
+            os._exit(stopped.exit_code)
         except Exception as error:  # out of memory, a bug: no reason to lose the other runs
             if isinstance(error, RunLocked) and wait:
                 time.sleep(SECONDS_BETWEEN_TRIES)

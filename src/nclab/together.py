@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,8 +29,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from nclab.checkpoint import random_state, set_random_state
 from nclab.display import SeedsDisplay
 from nclab.evaluate import Evaluation
-from nclab.fit import FAILURES, Fit, compiled_step
+from nclab.fit import FAILURES, Fit, compiled_step, epoch_order
 from nclab.models import Classifier
+from nclab.stop import Stopped
 
 # A step with more operations in its forward pass than this keeps a CPU busy by itself: in turns the weights of one seed
 # stay in the cache, batched those of all pass through it (an MLP-5x400 loses a fifth). And fewer seeds than this gain
@@ -65,9 +67,23 @@ def train_all(
     Those that are behind, after a resume, catch up first. Fits of one structure are trained as one model where that is
     faster (`least_to_pay`), else, and without `forward`, in turns; where an adaptive policy fixes other maps in other
     seeds, they are several models until they agree again. All save their checkpoints in the same epochs, so that a
-    resume finds them together.
+    resume finds them together. After a signal all that are not through are saved where they are, and Stopped is raised.
     """
     waiting = list(members)
+    try:
+        yield from _train_waiting(waiting, forward, display)
+    except Stopped as stopped:
+        for member in waiting:
+            with member.alone():
+                member.fit.leave(stopped)
+        raise
+
+
+def _train_waiting(
+    waiting: list[Member], forward: Forward | None, display: SeedsDisplay
+) -> Iterator[tuple[Fit, Evaluation | Exception]]:
+    """`train_all`; those that are through leave the list."""
+    members = list(waiting)
     ended: list[tuple[Fit, Evaluation | Exception]] = []
 
     def run(member: Member, work: Callable[[], None]) -> None:
@@ -154,13 +170,15 @@ def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
         parameters[name].requires_grad_(parameter.requires_grad)
     optimizer = _stacked_optimizer(fits, parameters)
     labels = first.dataset.train.labels
-    orders = [torch.randperm(len(labels), generator=fit.generators["order"]) for fit in fits]
-    total: Tensor | float = 0.0
-    samples = 0
-    for batch in torch.stack(orders).to(labels.device).split(first.batch_size, dim=1):  # (S, B)
+    parts = [fit.progress.part for fit in fits]
+    orders = [epoch_order(fit.progress.part, labels, fit.generators["order"]) for fit in fits]
+    done = replace(parts[0], loss=torch.tensor([float(part.loss) for part in parts], device=labels.device))  # (S,)
+    for i, batch in enumerate(torch.stack(orders).split(first.batch_size, dim=1)):  # (S, B)
         size = batch.shape[1]
-        if size == 1:
+        if i < done.batches or size == 1:
             continue
+        if first.stop.number is not None:
+            break
         x = _inputs(fits, batch)  # (S, B, ch, h, w)
         logits = forward(first.model, parameters, buffers, x)  # (S, B, C)
         each = functional.cross_entropy(logits.flatten(0, 1), labels[batch].flatten(), reduction="none")  # (S B)
@@ -168,10 +186,13 @@ def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
         optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()
         optimizer.step()
-        total = total + losses.detach() * size
-        samples += size
+        done.count(losses.detach(), size)
     _hand_back(fits, parameters, buffers, optimizer)
-    return [loss / samples for loss in total.tolist()]  # one transfer from the device an epoch
+    sums = done.loss.tolist()  # one transfer from the device an epoch
+    for part, loss in zip(parts, sums, strict=True):
+        part.batches, part.samples, part.loss = done.batches, done.samples, loss
+    first.stop.check()
+    return [loss / done.samples for loss in sums]
 
 
 def _inputs(fits: list[Fit], batch: Tensor) -> Tensor:
@@ -254,7 +275,9 @@ def _groups(members: list[Member], least: float = 1) -> list[list[Member]]:
 
 def _structure(fit: Fit) -> tuple:
     """What fits must have in common to be one batched model: which module stands where, shapes and dtypes of all
-    tensors, settings and learning rate of the optimizer, kind of its state and its counts of steps."""
+    tensors, settings and learning rate of the optimizer, kind of its state, its counts of steps and those of the epoch
+    under way."""
+    at = fit.progress.part.batches
     modules = tuple((name, type(module)) for name, module in fit.model.named_modules())
     named = _by_name(fit.model)
     tensors = tuple(
@@ -274,7 +297,7 @@ def _structure(fit: Fit) -> tuple:
         for p, entries in fit.optimizer.state.items()
         for key, value in entries.items()
     )
-    return modules, tensors, learnt, settings, state
+    return at, modules, tensors, learnt, settings, state
 
 
 def _kind(key: str, value: Any, parameter: Tensor) -> str | None:

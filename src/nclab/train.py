@@ -30,6 +30,7 @@ from nclab.display import Display, SeedsDisplay
 from nclab.fit import FAILURES
 from nclab.record import provenance
 from nclab.run import as_config_error, built, finish, opened, prepared
+from nclab.stop import Stopped, StopSignals
 from nclab.together import Member, batched_forward, train_all
 
 HERE = Path(__file__).resolve().parent
@@ -40,7 +41,8 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 def train(config: RunConfig) -> Path:
     """Train one configuration, or resume or skip it; returns its folder. Nothing is written before all is checked.
 
-    Raises ConfigError, MissingDataError (wrong input), Diverged, RecordError, RunLocked, OSError (a run that failed).
+    Raises ConfigError, MissingDataError (wrong input), Diverged, RecordError, RunLocked, OSError (a run that failed),
+    Stopped (by a signal, and saved).
     """
     config = _as_started(config)
     if _skipped(config):
@@ -48,7 +50,7 @@ def train(config: RunConfig) -> Path:
     dataset = prepared(resolve_machine(config))
     origin = provenance(config.device, config.threads)  # now: the source tree may change while the run trains
     display = Display(config.folder.name, config.epochs)
-    with opened(config, dataset, display) as fit:
+    with StopSignals() as stop, opened(config, dataset, display, stop) as fit:
         if fit is not None:
             with display:
                 result = fit.run()
@@ -60,7 +62,7 @@ def train_together(configs: list[RunConfig]) -> dict[Path, Exception | None]:
     """Train configurations that differ in their seed alone in one process; returns why each failed, by folder.
 
     Each is finished, resumed and skipped in its own folder as if it were trained alone, and one that fails (as `train`
-    raises it) costs no other. Raises ConfigError and MissingDataError before anything is written.
+    raises it) costs no other. Raises ConfigError and MissingDataError before anything is written, and Stopped.
     """
     ended: dict[Path, Exception | None] = {}
     alike: dict[str, list[RunConfig]] = {}
@@ -90,11 +92,11 @@ def _train_alike(configs: list[RunConfig]) -> dict[Path, Exception | None]:
         display.say(f"  seed {config.seed} failed: {error}")
         ended[config.folder] = error
 
-    with ExitStack() as all_runs:
+    with StopSignals() as stop, ExitStack() as all_runs:
         for config in configs:
             run = all_runs.enter_context(ExitStack())
             try:
-                fit = run.enter_context(opened(config, dataset, display.of(config.seed)))
+                fit = run.enter_context(opened(config, dataset, display.of(config.seed), stop))
             except FAILURES as error:
                 failed(config, error)
                 continue
@@ -180,6 +182,8 @@ def _hydra_main(composed: DictConfig) -> str:
             raise
         _failures.append(_complain(error, FAILED))  # the other runs of a sweep are tried
         return ""
+    except Stopped as stopped:  # a sweep stops too
+        sys.exit(_complain(stopped, stopped.exit_code))
     for folder, error in ended.items():
         if error is not None:
             _failures.append(_complain(error, FAILED, f"{folder.name}: "))
@@ -187,7 +191,8 @@ def _hydra_main(composed: DictConfig) -> str:
 
 
 def main() -> None:
-    """Console entry: exit code 0 done, 2 wrong input (one line, nothing written), 1 failed, 130 interrupted."""
+    """Console entry: exit code 0 done, 2 wrong input (one line, nothing written), 1 failed, 128 + n stopped by signal
+    n (130 Ctrl-C, 143 TERM), after saving."""
     # Hydra would print a wrong override in its own way and exit with 1; with this set it raises it to us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
