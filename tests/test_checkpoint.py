@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_folders import Killed, assert_same_run, flat
+from run_folders import ADAPTIVE, Killed, assert_same_run, events, flat, rows
 
 from nclab import checkpoint, fit
 from nclab.checkpoint import NAME, PREVIOUS
@@ -78,6 +78,37 @@ def test_one_flipped_bit_is_found_wherever_it_is(saved):
         warnings = []
         assert epoch_of(saved, warn=warnings.append) == 3, place
         assert "its checksum" in warnings[0]
+
+
+@pytest.mark.parametrize("overrides", [("metrics.every=2",), ADAPTIVE])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
+def test_a_run_goes_on_from_the_checkpoint_before_bit_for_bit(tiny, tmp_path, monkeypatch, capsys, damage, overrides):
+    config = tiny(*overrides, root=tmp_path / "cut")
+    folder = run_up_to(config, 4, monkeypatch)
+    whole = (folder / NAME).read_bytes()
+    if damage == "missing":
+        (folder / NAME).unlink()
+    else:
+        flipped = whole[:5000] + bytes([whole[5000] ^ 16]) + whole[5001:]
+        (folder / NAME).write_bytes(whole[:5000] if damage == "truncated" else flipped)
+    capsys.readouterr()
+    train(config)
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if NAME in line]
+    assert said.startswith(f"warning: {folder / NAME} {'is missing' if damage == 'missing' else 'cannot be read'}")
+    (warned,) = [e for e in events(folder, "warning") if NAME in e["text"]]
+    assert f"warning: {warned['text']}" == said
+    assert_same_run(train(tiny(*overrides, root=tmp_path / "whole")), folder)
+    assert len({r[:4] for r in rows(folder)}) == len(rows(folder))
+    assert epoch_of(folder, warn=silent) == 6
+
+
+def test_a_damaged_checkpoint_never_becomes_the_one_before(tiny, monkeypatch):
+    """Cut again right after the first save that follows: the good one must be there still."""
+    folder = run_up_to(tiny(), 4, monkeypatch)
+    (folder / NAME).write_bytes(b"damaged")
+    run_up_to(tiny(), 4, monkeypatch)
+    (folder / NAME).unlink()
+    assert epoch_of(folder) == 3
 
 
 def test_both_damaged_are_named_and_nothing_is_destroyed(tiny, tmp_path, monkeypatch):

@@ -245,7 +245,7 @@ class Fit:
     def _stop_diverged(self, loss: float, epoch: int) -> None:
         lr = self.optimizer.param_groups[0]["lr"]
         self.folder.event("diverged", epoch=epoch, running_loss=loss, learning_rate=lr)
-        kept = (self.folder.path / checkpoint.NAME).exists()
+        kept = checkpoint.exists(self.folder.path)
         raise Diverged(
             f"training diverged in epoch {epoch} at learning rate {lr:g} (loss {loss:g}); lower optimizer.lr"
             + (f". The last good checkpoint stays in {self.folder.path}" if kept else "")

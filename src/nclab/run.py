@@ -82,8 +82,13 @@ def _fit(
     stop: StopSignals,
 ) -> Fit:
     total = learnable(model.parameters())
-    state = checkpoint.load(out.path)
+    damaged: list[str] = []
+    state = checkpoint.load(out.path, damaged.append)
     out.open_logs(state["lengths"] if state else None)
+    for text in damaged:
+        out.event("warning", epoch=state["progress"]["epoch"], text=text)
+        checkpoint.to_stderr(text)
+        checkpoint.promote(out.path)
     switches = []
     if state:
         checkpoint.restore_model(state, model)

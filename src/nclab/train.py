@@ -154,7 +154,7 @@ def _as_started(config: RunConfig) -> RunConfig:
         started = typed(OmegaConf.load(stored))
         tracker = started.tracker if config.tracker.name == "none" else config.tracker
         return replace(started, resume=config.resume, tracker=tracker, overwrite=config.overwrite)
-    if not config.overwrite and (config.folder / checkpoint.NAME).exists() and stored.exists():
+    if not config.overwrite and checkpoint.exists(config.folder) and stored.exists():
         before = yaml.safe_load(stored.read_text())
         for key in KEPT_ON_RESUME:
             setattr(config, key, before[key])
