@@ -239,19 +239,12 @@ def test_fixed_weights_are_a_recipe_in_the_checkpoint(tiny):
     assert not [name for name in state["model"] if name in ("fc2.weight", "fc3.weight", "fc4.weight")]
 
 
-def test_a_full_disk_is_named_with_its_file(tiny, monkeypatch):
-    class Full:
-        def write(self, data):
-            raise OSError(28, "No space left on device")
-
-        def close(self):
-            pass
-
+def test_a_full_disk_is_named_with_its_file(tiny):
     folder = RunFolder(tiny().folder)
     with folder:
         folder.open_logs(None)
         folder._files["metrics.csv"].close()
-        folder._files["metrics.csv"] = Full()
+        folder._files["metrics.csv"] = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115 (the folder closes it)
         with pytest.raises(OSError, match=r"No space left on device: .*metrics.csv"):
             folder.rows([(1, "train", "fc1", "nc1", 0.5)])
 

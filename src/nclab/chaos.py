@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,13 @@ KINDS: dict[str, tuple[str, ...]] = {  # each takes about five seconds, start in
     "wandb offline": (*SMALL, "tracker=wandb", "tracker.mode=offline", "epochs=60"),
 }
 KILLS_A_RUN = 6
-SHARE_COLD, SHARE_GRACEFUL, SHARE_SAVING = 0.15, 0.25, 0.3  # of the lives that are to be ended
+# Of the lives that are to be ended: by cold processes, by a signal that asks, at any moment since the process began
+# (the others once they train), in the middle of writing a checkpoint.
+SHARE_COLD, SHARE_GRACEFUL, SHARE_ANY_TIME, SHARE_SAVING = 0.15, 0.25, 0.25, 0.3
+LONGEST_LIFE = 0.35  # of the time that the undisturbed twin took
 GRACEFUL = (signal.SIGTERM, signal.SIGUSR2)
 STOPPED = {128 + number for number in GRACEFUL} | {-number for number in GRACEFUL}  # the latter: before it could listen
+LASTING = ("switch", "switch_settled", "epoch", "done")  # events that do not depend on how often a run was stopped
 PATIENCE = 120.0  # seconds for anything that must end by itself
 
 
@@ -60,7 +65,7 @@ class Life:
     """One process that executes `nclab-train` with these overrides; its output goes to `log`."""
 
     def __init__(self, overrides: list[str], log: Path, cold: bool):
-        self.began = time.monotonic()
+        self.began = time.time()  # as files have it
         if cold:
             with log.open("ab") as output:
                 command = [sys.executable, "-m", "nclab.train", *overrides]
@@ -83,6 +88,14 @@ class Life:
         if self.process.exitcode is None:
             raise TimeoutError(f"process {self.process.pid} did not end within {PATIENCE:g} s")
         return self.process.exitcode
+
+    def wrote(self, root: Path, name: str) -> bool:
+        """Whether a file of this name in a run folder below `root` is this life's work, not an earlier one's."""
+        for path in root.glob(f"*/*/{name}"):
+            with suppress(FileNotFoundError):  # a temporary file, gone in the meantime
+                if path.stat().st_mtime > self.began:
+                    return True
+        return False
 
     def end(self, number: int) -> int:
         os.kill(self.process.pid, number)
@@ -113,19 +126,19 @@ def run_killed(kind: str, seed: int, most_kills: int, root: Path) -> Report:
     log = root / f"{name}-{seed}.log"
     root.mkdir(parents=True, exist_ok=True)
 
-    began = time.monotonic()
     code = Life([*overrides, f"output_root={twin}"], log, cold=False).wait()
-    whole_seconds = time.monotonic() - began
     report.counts["runs"] += 1
     if code:
         report.differences.append(f"{kind}, seed {seed}: the undisturbed run ended with code {code}, see {log}")
         return report
+    folders = sorted(path.parent for path in twin.glob("*/*/config.yaml"))
+    whole_seconds = sum(json.loads((folder / "summary.json").read_text())["wall_seconds"] for folder in folders)
     command = [*overrides, f"output_root={killed}"]
     for _ in range(most_kills):
         report.counts["resumes"] += bool(list(killed.glob("*/*/checkpoint*.pt")))
         life = Life(command, log, cold=draw.random() < SHARE_COLD)
         number = draw.choice(GRACEFUL) if draw.random() < SHARE_GRACEFUL else signal.SIGKILL
-        _await_moment(life, draw, whole_seconds, killed)
+        _await_moment(life, draw, LONGEST_LIFE * whole_seconds, killed)
         if life.ended:
             break
         code = life.end(number)
@@ -133,35 +146,36 @@ def run_killed(kind: str, seed: int, most_kills: int, root: Path) -> Report:
             break
         if code not in ({-signal.SIGKILL} if number == signal.SIGKILL else STOPPED):
             report.differences.append(f"{kind}, seed {seed}: signal {number} ended it with code {code}, see {log}")
-        _count_moment(report.counts, number, killed)
+        _count_moment(report.counts, number, life, killed)
     report.counts["resumes"] += bool(list(killed.glob("*/*/checkpoint*.pt")))
     if code := Life(command, log, cold=False).wait():
         report.differences.append(f"{kind}, seed {seed}: the last life ended with code {code}, see {log}")
     report.counts["damaged checkpoints found"] += log.read_text().count(f"in its place {checkpoint.PREVIOUS} is used")
-    folders = sorted(path.parent for path in twin.glob("*/*/config.yaml"))
     for folder in folders:
         _compare(report, folder, killed / folder.relative_to(twin))
     return report
 
 
-def _await_moment(life: Life, draw: random.Random, whole_seconds: float, root: Path) -> None:
+def _await_moment(life: Life, draw: random.Random, longest: float, root: Path) -> None:
     """Return at the moment drawn, or when the life is over."""
-    saving = draw.random() < SHARE_SAVING
-    after, within_save = draw.uniform(0, 0.5 * whole_seconds), draw.uniform(0, 0.004)
-    while not life.ended and time.monotonic() - life.began < after:
+    any_time, saving = draw.random() < SHARE_ANY_TIME, draw.random() < SHARE_SAVING
+    after, within_save = draw.uniform(0, longest), draw.uniform(0, 0.003)
+    while not any_time and not life.ended and not life.wrote(root, "events.jsonl"):
+        time.sleep(0.01)
+    began = time.monotonic()
+    while not life.ended and time.monotonic() - began < after:
         time.sleep(0.002)
-    while saving and not life.ended:
-        if any(root.glob("*/*/*.part")):
-            time.sleep(within_save)
-            return
+    while saving and not life.ended and not life.wrote(root, "checkpoint*.part"):
+        pass  # it takes a few milliseconds: no time to sleep
+    time.sleep(within_save)
 
 
-def _count_moment(counts: Counter, number: int, root: Path) -> None:
+def _count_moment(counts: Counter, number: int, life: Life, root: Path) -> None:
     """Where the life was, by what it left."""
     counts["kills"] += 1
     counts["of these asked to stop"] += number != signal.SIGKILL
     counts["before the first checkpoint"] += not any(root.glob("*/*/checkpoint*.pt"))
-    counts["while writing a file"] += any(root.glob("*/*/*.part"))
+    counts["while writing a checkpoint"] += life.wrote(root, "checkpoint*.part")
     counts["after a switch"] += any(_switched(log) for log in root.glob("*/*/events.jsonl"))
 
 
@@ -188,8 +202,9 @@ def _compare(report: Report, whole: Path, killed: Path) -> None:
     counts["doubled rows"] += doubled
     if (whole / "metrics.csv").read_bytes() != (killed / "metrics.csv").read_bytes():
         differences.append(f"{killed}: metrics.csv differs ({lost} rows lost, {doubled} doubled)")
-    if _events(whole) != _events(killed):
+    if _events(whole, *LASTING) != _events(killed, *LASTING):
         differences.append(f"{killed}: events of switches or epochs differ")
+    counts["stopped within an epoch"] += sum(event["batches"] > 0 for event in _events(killed, "stopped"))
     states = [checkpoint.load(folder, warn=differences.append) for folder in (whole, killed)]
     for part in ("model", "fixed", "optimizer", "policy", "generators", "torch_rng"):
         one, two = (plain(state[part]) for state in states)
@@ -203,11 +218,10 @@ def _rows(folder: Path) -> Counter:
         return Counter(tuple(row[:4]) for row in csv.reader(file))
 
 
-def _events(folder: Path) -> list[dict[str, Any]]:
-    """What happened in a run, without what depends on time or on how often it was stopped."""
-    kept = {"switch", "switch_settled", "epoch", "done"}
+def _events(folder: Path, *kinds: str) -> list[dict[str, Any]]:
+    """The events of these kinds, without what depends on time."""
     events = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
-    return [{k: v for k, v in e.items() if k != "time" and "seconds" not in k} for e in events if e["event"] in kept]
+    return [{k: v for k, v in e.items() if k != "time" and "seconds" not in k} for e in events if e["event"] in kinds]
 
 
 def plain(value: Any) -> Any:

@@ -165,7 +165,8 @@ class RunFolder:
             while data:  # a nearly full disk takes a part, then refuses
                 data = data[file.write(data) :]
         except OSError as error:
-            file.truncate(start)  # half a line would spoil the one that is appended next, if there is room by then
+            with suppress(OSError):  # half a line would spoil the next one, if there is room for it by then
+                file.truncate(start)
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
     def lengths(self) -> dict[str, int]:
