@@ -190,8 +190,8 @@ class Fit:
 
     def _measuring(self) -> AbstractContextManager[None]:
         m = self.metrics
-        kept = f"metrics.memory_gib (now {m.memory_gib:g}; it changes no number, and the same run goes on)"
-        return needs_memory("measuring", f"lower {kept} or metrics.batch_size (now {m.batch_size})")
+        kept = f"metrics.memory_gib (now {m.memory_gib:g}; it changes no number, and the same run goes on) or "
+        return needs_memory("measuring", f"lower {kept if m.memory_gib else ''}metrics.batch_size (now {m.batch_size})")
 
     def _set_lr(self, epoch: int) -> None:
         for group in self.optimizer.param_groups:

@@ -35,13 +35,13 @@ def needs_memory(what: str, advice: str) -> Iterator[None]:
     """A context whose want of memory becomes OutOfMemory: one line that says while doing what, and what to do."""
     try:
         yield
-        return
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, OutOfMemory) or not out_of_memory(error):
             raise
+        error.__traceback__ = None  # it holds the frames, and so the tensors, of the call that failed
         asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
-    # Outside of `except`: as its context the error would hold the frames, and so the tensors, of the call that failed.
-    raise OutOfMemory(f"out of memory while {what}" + (f" (asked for {asked[1]})" if asked else "") + f"; {advice}")
+        amount = f" (asked for {asked[1]})" if asked else ""
+        raise OutOfMemory(f"out of memory while {what}{amount}; {advice}") from None
 
 
 def free_cores() -> int:
