@@ -129,10 +129,10 @@ def typed(composed: DictConfig) -> RunConfig:
             entry = registry[node.name]
         except KeyError as error:
             raise ConfigError(error.args[0]) from None
-        groups[group] = _checked(group, entry.settings, node)
+        groups[group] = checked(group, entry.settings, node)
     rest = {key: value for key, value in composed.items() if key not in GROUPS}
-    metrics = _checked("metrics", MetricsSettings, OmegaConf.create(rest.pop("metrics", {})))
-    root = _checked("", _root_schema(), OmegaConf.create(rest))
+    metrics = checked("metrics", MetricsSettings, OmegaConf.create(rest.pop("metrics", {})))
+    root = checked("", _root_schema(), OmegaConf.create(rest))
     config = RunConfig(**vars(root), **groups, metrics=metrics)
     try:
         _check_values(config)
@@ -148,8 +148,8 @@ def _root_schema() -> type:
     return dataclass(type("Root", (), namespace))
 
 
-def _checked(group: str, schema: type, node: DictConfig) -> Any:
-    """The node as an instance of its schema."""
+def checked(group: str, schema: type, node: DictConfig) -> Any:
+    """The node as an instance of its schema. Raises ConfigError for unknown keys, wrong types, values out of range."""
     prefix = f"{group}." if group else ""
     valid = ", ".join(schema.__dataclass_fields__)
     for key in node:

@@ -45,15 +45,18 @@ def needs_memory(what: str, advice: str) -> Iterator[None]:
 
 
 def free_cores() -> int:
-    """Cores that this process may use: its affinity and, in a container, its share of the machine."""
+    """Cores that this process may use: its affinity, in a container its share of the machine, and in a Slurm job what
+    its task was given, which not every cluster enforces."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, _, period = CPU_SHARE.read_text().partition(" ") if CPU_SHARE.exists() else ("max", "", "")
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    limits = [] if quota == "max" else [int(quota) // int(period)]
+    limits += [int(os.environ["SLURM_CPUS_PER_TASK"])] if "SLURM_CPUS_PER_TASK" in os.environ else []
+    return max(1, min([cores, *limits]))
 
 
-def default_threads() -> int:
-    """CPU threads of a run that names none."""
-    return min(MOST_THREADS, free_cores())
+def default_threads(cores: int | None = None, side_by_side: int = 1) -> int:
+    """CPU threads of a run that names none, where several share the cores (None: those of this process)."""
+    return max(1, min(MOST_THREADS, (free_cores() if cores is None else cores) // side_by_side))
 
 
 def keep_freed_memory() -> bool:

@@ -44,7 +44,7 @@ def train(config: RunConfig) -> Path:
     Raises ConfigError, MissingDataError (wrong input), Diverged, RecordError, RunLocked, OSError (a run that failed),
     Stopped (by a signal, and saved).
     """
-    config = _as_started(config)
+    config = as_started(config)
     if _skipped(config):
         return config.folder
     dataset = prepared(resolve_machine(config))
@@ -66,7 +66,7 @@ def train_together(configs: list[RunConfig]) -> dict[Path, Exception | None]:
     """
     ended: dict[Path, Exception | None] = {}
     alike: dict[str, list[RunConfig]] = {}
-    for config in map(_as_started, configs):
+    for config in map(as_started, configs):
         if _skipped(config):
             ended[config.folder] = None
         else:  # a run that was begun with other threads, say, goes on with them, and then not beside the others
@@ -141,7 +141,7 @@ def check(configs: Iterable[RunConfig]) -> None:
             built(config, datasets[key])
 
 
-def _as_started(config: RunConfig) -> RunConfig:
+def as_started(config: RunConfig) -> RunConfig:
     """The configuration that a run was started with, if it was.
 
     `resume=FOLDER` takes all of it, whatever conf/ says by now, but for overwrite and a tracker that is named anew.
@@ -161,32 +161,39 @@ def _as_started(config: RunConfig) -> RunConfig:
     return config
 
 
+def requested(composed: DictConfig, overrides: list[str]) -> list[RunConfig]:
+    """The runs that a command line asks for: one, or one for each of `seeds`. Raises ConfigError."""
+    config = typed(composed)
+    if config.resume is not None:
+        _only_resume(overrides)
+    if config.seeds is None:
+        return [config]
+    if any(_key(override) == "seed" for override in overrides):
+        raise ConfigError("seeds takes the place of seed; leave out one of them")
+    return [config.of_seed(seed) for seed in config.seeds]
+
+
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def _hydra_main(composed: DictConfig) -> str:
     try:
-        config = typed(composed)
-        overrides = HydraConfig.get().overrides.task
-        if config.resume is not None:
-            _only_resume(overrides)
-        if config.seeds is None:
-            return str(train(config))
-        if any(_key(override) == "seed" for override in overrides):
-            raise ConfigError("seeds takes the place of seed; leave out one of them")
-        ended = train_together([config.of_seed(seed) for seed in config.seeds])
+        configs = requested(composed, HydraConfig.get().overrides.task)
+        if composed.get("seeds") is None:
+            return str(train(configs[0]))
+        ended = train_together(configs)
     except (ConfigError, MissingDataError) as error:
         if composed.get("debug") is True:
             raise
-        sys.exit(_complain(error, BAD_INPUT))  # wrong input ends a sweep at once
+        sys.exit(complain(error, BAD_INPUT))  # wrong input ends a sweep at once
     except FAILURES as error:
         if composed.get("debug") is True:
             raise
-        _failures.append(_complain(error, FAILED))  # the other runs of a sweep are tried
+        _failures.append(complain(error, FAILED))  # the other runs of a sweep are tried
         return ""
     except Stopped as stopped:  # a sweep stops too
-        sys.exit(_complain(stopped, stopped.exit_code))
+        sys.exit(complain(stopped, stopped.exit_code))
     for folder, error in ended.items():
         if error is not None:
-            _failures.append(_complain(error, FAILED, f"{folder.name}: "))
+            _failures.append(complain(error, FAILED, f"{folder.name}: "))
     return " ".join(map(str, ended))
 
 
@@ -200,10 +207,16 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ConfigError, MissingDataError) as error:
         if "debug=true" in sys.argv:
             raise
-        sys.exit(_complain(error, BAD_INPUT))
+        sys.exit(complain(error, BAD_INPUT))
+    except FAILURES as error:
+        if "debug=true" in sys.argv:
+            raise
+        sys.exit(complain(error, FAILED))
+    except Stopped as stopped:
+        sys.exit(complain(stopped, stopped.exit_code))
     if _failures:
         sys.exit(FAILED)
 
@@ -223,7 +236,7 @@ def _key(override: str) -> str:
 _failures: list[int] = []  # of this process's runs
 
 
-def _complain(error: BaseException, code: int, whose: str = "") -> int:
+def complain(error: BaseException, code: int, whose: str = "") -> int:
     """The message on one line, with the keys that would have been right where Hydra does not name them."""
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
     text = "; ".join(lines)
