@@ -75,6 +75,9 @@ bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, 
 	$(PY) scripts/bench_growth.py
 	$(PY) scripts/bench_table.py
 
+chaos: setup  ## kill runs at 100 random moments, resume and compare them bit for bit: ten minutes on two cores
+	$(PY) scripts/chaos.py $(ARGS)
+
 test: setup  ## run the tests
 	$(PY) -m pytest -n 2 $(ARGS)
 
