@@ -220,9 +220,9 @@ def test_a_sweep_survives_what_a_cluster_does_to_it(cluster, tmp_path):
 
 def test_a_run_longer_than_its_time_limit_goes_on_in_the_next_job(cluster, tmp_path):
     """Slurm warns up to a minute early and looks at limits once in a while: a job of one minute trains for seconds."""
-    sweep = (*TINY, "epochs=2500", "metrics.every=50", "checkpoint_seconds=1000")
+    sweep = (*TINY, "epochs=1500", "metrics.every=50", "checkpoint_seconds=1000")
     references = whole(cluster, tmp_path, *sweep)
-    short = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50")
+    short = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20")
     end(cluster.train(*LAUNCHER, *short, *sweep, cwd=tmp_path))
     (folder,) = runs(tmp_path / "outputs")
     stopped = events(folder, "stopped")

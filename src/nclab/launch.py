@@ -170,7 +170,7 @@ def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
                 del waiting[folder]
                 print(f"[{len(jobs) - len(waiting)}/{len(jobs)}] {ended}", flush=True)
             states = Counter((queue or {}).get(job, "ENDING").lower() for job in waiting.values())
-            if waiting and states != shown:
+            if waiting and queue is not None and states != shown:
                 print("  " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())), flush=True)
                 shown = states
             wake = time.monotonic() + seconds
