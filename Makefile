@@ -27,7 +27,7 @@ PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DAT
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) \
 	$(if $(TOGETHER),--together $(TOGETHER)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup demo train test test-slurm lint bench paper claims clean \
+.PHONY: help setup demo train test test-slurm chaos lint bench paper claims clean \
 	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 
 help:  ## list the targets
