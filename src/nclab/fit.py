@@ -4,6 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from nclab.display import Display
 from nclab.etf import ETFPolicy, Switch
 from nclab.etf.policy import learnable
 from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate, refreshed
+from nclab.finite import first_not_finite, is_finite
+from nclab.machine import OutOfMemory, needs_memory
 from nclab.models import Classifier, layer_of
 from nclab.optim import optimizer_bytes
 from nclab.record import RecordError, RunFolder, RunLocked
@@ -34,7 +37,7 @@ class Diverged(RuntimeError):
     """Loss or weights are no longer numbers; the last good checkpoint, if any, is kept."""
 
 
-FAILURES = (Diverged, RecordError, RunLocked, OSError)  # of one run: others go on
+FAILURES = (Diverged, OutOfMemory, RecordError, RunLocked, OSError)  # of one run: others go on
 
 
 @dataclass
@@ -64,6 +67,8 @@ class Fit:
         self._saving = 0.0  # seconds that the latest checkpoint took
         self._saved = time.monotonic()
         self._began = 0.0  # of this epoch's training steps in this process
+        self.diverging = False  # seen in a batch
+        self._culprit: str | None = None  # where in the network that began
         self.saved_epoch = -1  # of the latest checkpoint
 
     def run(self) -> Evaluation:
@@ -102,16 +107,30 @@ class Fit:
         self._began = time.perf_counter()
 
     def train_alone(self) -> float:
-        return train_epoch(
-            self.model,
-            self.dataset,
-            self.optimizer,
-            self.batch_size,
-            self.generators,
-            self.forward,
-            self.progress.part,
-            self.stop.check,
-        )
+        with self.training():
+            return train_epoch(
+                self.model,
+                self.dataset,
+                self.optimizer,
+                self.batch_size,
+                self.generators,
+                self.forward,
+                self.progress.part,
+                self.stop.check,
+                self.watch,
+            )
+
+    def training(self) -> AbstractContextManager[None]:
+        """For the steps of an epoch: says what to lower where they need more memory than there is."""
+        return needs_memory("training", f"lower batch_size (now {self.batch_size}) or the size of the model")
+
+    def watch(self, loss: Tensor, x: Tensor) -> bool:
+        """Whether the loss () of the batch x (B, ch, h, w), before its step, is a number no more; notes where in the
+        network that began. On a GPU never: to look is to wait for it, and once an epoch the weights tell."""
+        if loss.device.type != "cpu" or math.isfinite(loss.item()):
+            return False
+        self.diverging, self._culprit = True, first_not_finite(self.model, x)
+        return True
 
     def end_epoch(self, running_loss: float, train_seconds: float, seeds: int = 1) -> None:
         """All that follows the training steps of an epoch, which took `train_seconds` (its share of them, where
@@ -159,12 +178,20 @@ class Fit:
         where = {"epoch": p.epoch, "batches": p.part.batches if p.part else 0}
         if where["batches"]:
             p.part.seconds += time.perf_counter() - self._began
+            if not self._finite():
+                self._stop_diverged(float(p.part.loss) / p.part.samples, p.epoch + 1)
         self.folder.event("stopped", signal=signal.Signals(stopped.number).name, **where)
         self.save()
 
     def _evaluate(self) -> Evaluation:
         collapse = self.metrics.every > 0
-        return evaluate(self.model, self.dataset, self.metrics, collapse=collapse, check=self.stop.check)
+        with self._measuring():
+            return evaluate(self.model, self.dataset, self.metrics, collapse=collapse, check=self.stop.check)
+
+    def _measuring(self) -> AbstractContextManager[None]:
+        m = self.metrics
+        kept = f"metrics.memory_gib (now {m.memory_gib:g}; it changes no number, and the same run goes on) or "
+        return needs_memory("measuring", f"lower {kept if m.memory_gib else ''}metrics.batch_size (now {m.batch_size})")
 
     def _set_lr(self, epoch: int) -> None:
         for group in self.optimizer.param_groups:
@@ -180,12 +207,14 @@ class Fit:
 
     def _finite(self) -> bool:
         """Weights and running statistics are numbers whose squares are too: nothing else may reach a checkpoint."""
-        state = [t for t in self.model.state_dict().values() if t.is_floating_point()]
-        return bool(torch.stack([t.square().sum() for t in state]).isfinite().all())
+        return is_finite(list(self.model.state_dict().values()))
 
     def _measure(self, epoch: int, scalars: dict[str, float], train_seconds: float = 0.0) -> Evaluation:
         result = self._evaluate()
         if epoch and not math.isfinite(loss := result.network("train", "loss")):
+            self.model.eval()
+            batches = map(self.dataset.inputs, self.dataset.train.images.split(self.metrics.batch_size))
+            self._culprit = next(filter(None, (first_not_finite(self.model, x) for x in batches)), None)
             self._stop_diverged(loss, epoch)
         result.values["train"]["network"].update(scalars)
         rows = [
@@ -217,7 +246,8 @@ class Fit:
         if switches:
             # Evaluation reads running batch-norm statistics, which lag behind the weights before a switch and belong to
             # the old map after it; refreshed on both sides, they leave the effect of the switch alone.
-            new_fresh, old_fresh = (refreshed(m, self.dataset, self.metrics.batch_size) for m in (self.model, old))
+            with self._measuring():
+                new_fresh, old_fresh = (refreshed(m, self.dataset, self.metrics.batch_size) for m in (self.model, old))
             at = {}
             for split in ("train", "test"):
                 at[f"{split}_accuracy_before"] = result.network(split, "accuracy")
@@ -240,14 +270,18 @@ class Fit:
         return switches
 
     def _accuracy(self, model: Classifier, split: str) -> float:
-        return accuracy(model, self.dataset, getattr(self.dataset, split), self.metrics.batch_size)
+        with self._measuring():
+            return accuracy(model, self.dataset, getattr(self.dataset, split), self.metrics.batch_size)
 
     def _stop_diverged(self, loss: float, epoch: int) -> None:
         lr = self.optimizer.param_groups[0]["lr"]
-        self.folder.event("diverged", epoch=epoch, running_loss=loss, learning_rate=lr)
-        kept = (self.folder.path / checkpoint.NAME).exists()
+        where = self._culprit or first_not_finite(self.model)
+        self.folder.event("diverged", epoch=epoch, running_loss=loss, learning_rate=lr, where=where)
+        kept = checkpoint.exists(self.folder.path)
         raise Diverged(
-            f"training diverged in epoch {epoch} at learning rate {lr:g} (loss {loss:g}); lower optimizer.lr"
+            f"training diverged in epoch {epoch} at learning rate {lr:g} (loss {loss:g}"
+            + (f", first not finite: the {where}" if where else "")
+            + "); lower optimizer.lr"
             + (f". The last good checkpoint stays in {self.folder.path}" if kept else "")
         )
 
@@ -290,11 +324,13 @@ def train_epoch(
     forward: Forward,
     part: Part | None = None,
     check: Callable[[], None] = lambda: None,
+    watch: Callable[[Tensor, Tensor], bool] = lambda loss, x: False,
 ) -> float:
     """One epoch of cross-entropy over the train split in random order; returns the mean loss of its batches' samples.
 
     The last, smaller batch is trained on too, unless it is a single sample: batch norm has no variance then. `part`
-    keeps count, so that an epoch which `check` ended by raising goes on where it stopped.
+    keeps count, so that an epoch which `check` ended by raising goes on where it stopped. A batch x whose loss is taken
+    for the end by `watch(loss, x)` is the last, before its step, and its loss is returned.
     """
     model.train()
     part = part or Part()
@@ -306,6 +342,8 @@ def train_epoch(
         # index_select: on a CPU five times as fast as indexing with a tensor
         x, y = dataset.inputs(images.index_select(0, batch), generators["augment"]), labels.index_select(0, batch)
         loss = functional.cross_entropy(forward(x), y)
+        if watch(loss, x):
+            return loss.item()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

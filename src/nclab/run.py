@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.policy import learnable, site_seed
 from nclab.evaluate import Evaluation
 from nclab.fit import Fit, training_forward
-from nclab.machine import keep_freed_memory, memory_bytes
+from nclab.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.models import MODELS, Classifier, layer_of
 from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
 from nclab.record import RunFolder, process, write_atomic
@@ -35,7 +35,8 @@ def prepared(config: RunConfig) -> Dataset:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
-    return as_config_error(load_dataset, config.dataset, config.data_root, config.device)
+    with needs_memory("loading the dataset", "keep fewer images (dataset.train_size, dataset.test_size)"):
+        return as_config_error(load_dataset, config.dataset, config.data_root, config.device)
 
 
 def built(config: RunConfig, dataset: Dataset) -> tuple[Classifier, ETFPolicy]:
@@ -82,8 +83,9 @@ def opened(config: RunConfig, dataset: Dataset, display: Display, stop: StopSign
     events.jsonl."""
     _require_memory(config, dataset)
     torch.manual_seed(config.seed)
-    model, policy = built(config, dataset)
-    model.to(config.device)
+    with _building():
+        model, policy = built(config, dataset)
+        model.to(config.device)
     _make_folder(config)
     with RunFolder(config.folder) as out:
         if out.done and not config.overwrite:
@@ -92,15 +94,21 @@ def opened(config: RunConfig, dataset: Dataset, display: Display, stop: StopSign
             return
         if config.overwrite:
             out.clear()
-        fit = _fit(config, dataset, model, policy, out, display, stop)
+        with _building():
+            fit = _fit(config, dataset, model, policy, out, display, stop)
         try:
-            yield fit
+            with needs_memory("working on this run", "make the model smaller (model.*), or keep fewer images"):
+                yield fit
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, Stopped):
                 with suppress(OSError):  # a full disk may be the very reason
                     out.event("failed", reason=str(error) or type(error).__name__)
             fit.tracker.abort()
             raise
+
+
+def _building() -> AbstractContextManager[None]:
+    return needs_memory("building the network", "make the model smaller (model.*)")
 
 
 def _fit(
@@ -113,8 +121,13 @@ def _fit(
     stop: StopSignals,
 ) -> Fit:
     total = learnable(model.parameters())
-    state = checkpoint.load(out.path)
+    damaged: list[str] = []
+    state = checkpoint.load(out.path, damaged.append)
     out.open_logs(state["lengths"] if state else None)
+    for text in damaged:
+        out.event("warning", epoch=state["progress"]["epoch"], text=text)
+        checkpoint.to_stderr(text)
+        checkpoint.promote(out.path)
     switches = []
     if state:
         checkpoint.restore_model(state, model)

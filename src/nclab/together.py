@@ -30,6 +30,7 @@ from nclab.checkpoint import random_state, set_random_state
 from nclab.display import SeedsDisplay
 from nclab.evaluate import Evaluation
 from nclab.fit import FAILURES, Fit, compiled_step, epoch_order
+from nclab.machine import OutOfMemory
 from nclab.models import Classifier
 from nclab.stop import Stopped
 
@@ -74,8 +75,11 @@ def train_all(
         yield from _train_waiting(waiting, forward, display)
     except Stopped as stopped:
         for member in waiting:
-            with member.alone():
-                member.fit.leave(stopped)
+            try:
+                with member.alone():
+                    member.fit.leave(stopped)
+            except FAILURES as error:  # the others can still be saved
+                yield member.fit, error
         raise
 
 
@@ -110,7 +114,12 @@ def _train_waiting(
             member.fit.begin_epoch()
         for group in _groups(due, least):
             began = time.perf_counter()
-            losses = _train_epoch(group, forward)
+            try:
+                losses = _train_epoch(group, forward)
+            except OutOfMemory as error:
+                ended.extend((member.fit, error) for member in group)
+                waiting[:] = [member for member in waiting if member not in group]
+                continue
             seconds = (time.perf_counter() - began) / len(group)
             for member, loss in zip(group, losses, strict=True):
                 run(member, partial(member.fit.end_epoch, loss, seconds, len(group)))
@@ -134,7 +143,9 @@ def least_to_pay(fit: Fit) -> float:
 
 def _train_epoch(group: list[Member], forward: Forward) -> list[float]:
     if len(group) > 1:
-        return train_epoch_together([member.fit for member in group], forward)
+        fits = [member.fit for member in group]
+        with fits[0].training():
+            return train_epoch_together(fits, forward)
     with group[0].alone():
         return [group[0].fit.train_alone()]
 
@@ -183,6 +194,8 @@ def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
         logits = forward(first.model, parameters, buffers, x)  # (S, B, C)
         each = functional.cross_entropy(logits.flatten(0, 1), labels[batch].flatten(), reduction="none")  # (S B)
         losses = each.unflatten(0, batch.shape).mean(1)  # (S,)
+        if losses.device.type == "cpu" and not losses.isfinite().all():
+            _watch(fits, losses, x, parameters, buffers)
         optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()
         optimizer.step()
@@ -193,6 +206,14 @@ def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
         part.batches, part.samples, part.loss = done.batches, done.samples, loss
     first.stop.check()
     return [loss / done.samples for loss in sums]
+
+
+def _watch(fits: list[Fit], losses: Tensor, x: Tensor, parameters: Tensors, buffers: Tensors) -> None:
+    """Let those whose loss is a number no more see where that began; to the others their losses mean nothing."""
+    for seed, fit in enumerate(fits):
+        if not fit.diverging and not losses[seed].isfinite():
+            _hand_back_weights(fit, seed, parameters, buffers)
+            fit.watch(losses[seed].detach(), x[seed])
 
 
 def _inputs(fits: list[Fit], batch: Tensor) -> Tensor:
@@ -237,9 +258,7 @@ def _stacked_optimizer(fits: list[Fit], parameters: Tensors) -> Optimizer:
 def _hand_back(fits: list[Fit], parameters: Tensors, buffers: Tensors, optimizer: Optimizer) -> None:
     """Every fit gets its slice of the stacks, copied: a checkpoint of a view would hold the stack."""
     for seed, fit in enumerate(fits):
-        for own, stacks in ((_by_name(fit.model), parameters), (dict(fit.model.named_buffers()), buffers)):
-            for name, tensor in own.items():
-                tensor.detach().copy_(stacks[name].detach()[seed])
+        _hand_back_weights(fit, seed, parameters, buffers)
         for name, parameter in _by_name(fit.model).items():
             state = optimizer.state.get(parameters[name], {})
             for key, value in state.items():
@@ -248,6 +267,12 @@ def _hand_back(fits: list[Fit], parameters: Tensors, buffers: Tensors, optimizer
                     if _per_seed(key, value, parameters[name])
                     else _clone(value)
                 )
+
+
+def _hand_back_weights(fit: Fit, seed: int, parameters: Tensors, buffers: Tensors) -> None:
+    for own, stacks in ((_by_name(fit.model), parameters), (dict(fit.model.named_buffers()), buffers)):
+        for name, tensor in own.items():
+            tensor.detach().copy_(stacks[name].detach()[seed])
 
 
 def _by_name(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -163,7 +163,7 @@ def as_started(config: RunConfig) -> RunConfig:
         started = typed(OmegaConf.create(stored_config(stored)))
         tracker = started.tracker if config.tracker.name == "none" else config.tracker
         return replace(started, resume=config.resume, tracker=tracker, overwrite=config.overwrite)
-    if not config.overwrite and (config.folder / checkpoint.NAME).exists() and stored.exists():
+    if not config.overwrite and checkpoint.exists(config.folder) and stored.exists():
         before = stored_config(stored)
         for key in KEPT_ON_RESUME:
             setattr(config, key, before.get(key, getattr(config, key)))
