@@ -15,6 +15,7 @@ from run_folders import assert_same_run, events
 
 from nclab import checkpoint, record
 from nclab import run as run_module
+from nclab.config import ConfigError
 from nclab.record import RunFolder, RunLocked
 from nclab.train import train
 
@@ -151,7 +152,7 @@ def test_a_read_only_disk_is_named(tiny, tmp_path, small_disk, monkeypatch):
     config = tiny(root=small_disk)
     config.folder.parent.mkdir()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    with pytest.raises(OSError, match=rf"Read-only file system: '{config.folder}'"):
+    with pytest.raises(ConfigError, match=rf"output_root must be .*\({config.folder}: Read-only file system\)"):
         train(config)
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     with monkeypatch.context() as patch:
@@ -167,7 +168,7 @@ def test_a_read_only_disk_is_named(tiny, tmp_path, small_disk, monkeypatch):
 
 def test_a_path_below_a_file_is_named(tiny, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError, match=f"Not a directory: '{tmp_path}/file/main"):
+    with pytest.raises(ConfigError, match=rf"output_root must be .*\({tmp_path}/file/main.*: Not a directory\)"):
         train(tiny(root=tmp_path / "file"))
 
 

@@ -81,9 +81,9 @@ def opened(config: RunConfig, dataset: Dataset, display: Display, stop: StopSign
     """The fit of a run where it left off, with its folder locked, its logs open and its tracker started as long as the
     context lasts; None where another process finished it since we looked. An error that ends the context is noted in
     events.jsonl."""
-    _require_memory(config, dataset)
-    torch.manual_seed(config.seed)
     with _building():
+        _require_memory(config, dataset)
+        torch.manual_seed(config.seed)
         model, policy = built(config, dataset)
         model.to(config.device)
     _make_folder(config)

@@ -10,6 +10,8 @@ import importlib.util
 import zlib
 from pathlib import Path
 
+from nclab.data.dataset import MissingDataError
+
 LARGEST = 2**26  # bytes that a file unpacks to; the train images of MNIST are 47,040,016
 
 
@@ -33,15 +35,15 @@ def unpacked(path: Path) -> bytes:
         with gzip.open(path) as content:
             return content.read(LARGEST)  # of a bomb no more: its checksum is wrong anyway
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}: expected a gzip file, got a damaged one ({error})") from None
+        raise ValueError(f"{path}: expected a gzip file of {path.stem}, got a damaged one ({error})") from None
 
 
 def from_wheel(package: str, file: str, md5: str) -> bytes:
     """The content of a gzip file that an installed package holds, checked. The package is found and not imported: that
-    takes seconds. Raises ModuleNotFoundError, and ValueError for a damaged file."""
+    takes seconds. Raises MissingDataError without the package, ValueError for a damaged file."""
     spec = importlib.util.find_spec(package)
     if spec is None:
-        raise ModuleNotFoundError(f"the file {file} lies in the package {package}, which is not installed")
+        raise MissingDataError(f"{Path(file).name} lies in the package {package}, which is not installed")
     path = Path(spec.submodule_search_locations[0]) / file
     content = unpacked(path)
     check_md5(content, md5, path)
