@@ -16,13 +16,15 @@ from nclab import checkpoint
 from nclab.checkpoint import Part, Progress
 from nclab.data import Dataset
 from nclab.display import Display
+from nclab.distributed import SOLO, PeerLost, Team
 from nclab.etf import ETFPolicy, Switch
 from nclab.etf.policy import learnable
 from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate, refreshed
+from nclab.gradients import SummedGradients
 from nclab.models import Classifier, layer_of
 from nclab.optim import optimizer_bytes
 from nclab.record import RecordError, RunFolder, RunLocked
-from nclab.stop import Stopped, StopSignals
+from nclab.stop import AgreedStop, Stopped, StopSignals
 from nclab.trackers import Tracker
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
@@ -34,7 +36,7 @@ class Diverged(RuntimeError):
     """Loss or weights are no longer numbers; the last good checkpoint, if any, is kept."""
 
 
-FAILURES = (Diverged, RecordError, RunLocked, OSError)  # of one run: others go on
+FAILURES = (Diverged, RecordError, RunLocked, PeerLost, OSError)  # of one run: others go on
 
 
 @dataclass
@@ -57,7 +59,8 @@ class Fit:
     progress: Progress
     checkpoint_seconds: float
     forward: Forward
-    stop: StopSignals
+    stop: StopSignals | AgreedStop
+    team: Team = SOLO
 
     def __post_init__(self) -> None:
         self._last = Evaluation()  # the latest
@@ -111,6 +114,7 @@ class Fit:
             self.forward,
             self.progress.part,
             self.stop.check,
+            self.team,
         )
 
     def end_epoch(self, running_loss: float, train_seconds: float, seeds: int = 1) -> None:
@@ -147,10 +151,11 @@ class Fit:
         return self._last if self._last.values else self._evaluate()
 
     def save(self) -> None:
-        """Checkpoint at the end of the current epoch."""
+        """Checkpoint at the end of the current epoch, by the first process: all hold the same."""
         lengths = self.folder.lengths()
         path = self.folder.path
-        checkpoint.save(path, self.model, self.policy, self.optimizer, self.generators, self.progress, lengths)
+        if self.team.first:
+            checkpoint.save(path, self.model, self.policy, self.optimizer, self.generators, self.progress, lengths)
         self.saved_epoch = self.progress.epoch
 
     def leave(self, stopped: Stopped) -> None:
@@ -159,12 +164,13 @@ class Fit:
         where = {"epoch": p.epoch, "batches": p.part.batches if p.part else 0}
         if where["batches"]:
             p.part.seconds += time.perf_counter() - self._began
-        self.folder.event("stopped", signal=signal.Signals(stopped.number).name, **where)
-        self.save()
+        with self.team.agreed():  # the others leave when it is saved
+            self.folder.event("stopped", signal=signal.Signals(stopped.number).name, **where)
+            self.save()
 
     def _evaluate(self) -> Evaluation:
         collapse = self.metrics.every > 0
-        return evaluate(self.model, self.dataset, self.metrics, collapse=collapse, check=self.stop.check)
+        return evaluate(self.model, self.dataset, self.metrics, collapse, self.stop.check, self.team)
 
     def _set_lr(self, epoch: int) -> None:
         for group in self.optimizer.param_groups:
@@ -215,9 +221,12 @@ class Fit:
         old = deepcopy(self.model) if self.policy.settings.needs_measures else self.model
         switches = self.policy.after_epoch(self.model, self.optimizer, result.measures(), epoch)
         if switches:
+            self.team.align([*self.model.parameters(), *self.model.buffers()])  # hosts may differ in their rounding
             # Evaluation reads running batch-norm statistics, which lag behind the weights before a switch and belong to
             # the old map after it; refreshed on both sides, they leave the effect of the switch alone.
-            new_fresh, old_fresh = (refreshed(m, self.dataset, self.metrics.batch_size) for m in (self.model, old))
+            new_fresh, old_fresh = (
+                refreshed(m, self.dataset, self.metrics.batch_size, self.team) for m in (self.model, old)
+            )
             at = {}
             for split in ("train", "test"):
                 at[f"{split}_accuracy_before"] = result.network(split, "accuracy")
@@ -240,7 +249,7 @@ class Fit:
         return switches
 
     def _accuracy(self, model: Classifier, split: str) -> float:
-        return accuracy(model, self.dataset, getattr(self.dataset, split), self.metrics.batch_size)
+        return accuracy(model, self.dataset, getattr(self.dataset, split), self.metrics.batch_size, self.team)
 
     def _stop_diverged(self, loss: float, epoch: int) -> None:
         lr = self.optimizer.param_groups[0]["lr"]
@@ -290,26 +299,31 @@ def train_epoch(
     forward: Forward,
     part: Part | None = None,
     check: Callable[[], None] = lambda: None,
+    team: Team = SOLO,
 ) -> float:
     """One epoch of cross-entropy over the train split in random order; returns the mean loss of its batches' samples.
 
     The last, smaller batch is trained on too, unless it is a single sample: batch norm has no variance then. `part`
-    keeps count, so that an epoch which `check` ended by raising goes on where it stopped.
+    keeps count, so that an epoch which `check` ended by raising goes on where it stopped. A team draws the same order
+    and the same changes of images in every process; each takes its rows of the batch, some of the last one none.
     """
     model.train()
     part = part or Part()
     images, labels = dataset.train.images, dataset.train.labels
-    for i, batch in enumerate(epoch_order(part, labels, generators["order"]).split(batch_size)):
-        if i < part.batches or len(batch) == 1:
-            continue
-        check()
-        # index_select: on a CPU five times as fast as indexing with a tensor
-        x, y = dataset.inputs(images.index_select(0, batch), generators["augment"]), labels.index_select(0, batch)
-        loss = functional.cross_entropy(forward(x), y)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        part.count(loss.detach(), len(batch))
+    with SummedGradients(model.parameters(), team) as gradients:
+        for i, batch in enumerate(epoch_order(part, labels, generators["order"]).split(batch_size)):
+            if i < part.batches or len(batch) == 1:
+                continue
+            check()
+            rows = team.share(len(batch))
+            own = batch[rows]
+            # index_select: on a CPU five times as fast as indexing with a tensor
+            x = dataset.inputs(images.index_select(0, own), generators["augment"], rows, len(batch))
+            loss = functional.cross_entropy(forward(x), labels.index_select(0, own), reduction="sum") / len(batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss = gradients.backward(loss)
+            optimizer.step()
+            part.count(loss, len(batch))
     return float(part.loss) / part.samples
 
 

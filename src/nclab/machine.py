@@ -24,9 +24,9 @@ def free_cores() -> int:
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
-def default_threads() -> int:
-    """CPU threads of a run that names none."""
-    return min(MOST_THREADS, free_cores())
+def default_threads(processes: int = 1) -> int:
+    """CPU threads of a process of a run that names none and has this many processes on the machine."""
+    return max(1, min(MOST_THREADS, free_cores() // processes))
 
 
 def keep_freed_memory() -> bool:

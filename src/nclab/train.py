@@ -5,14 +5,19 @@
     python -m nclab.train --multirun etf=last_k etf.k=1,2,3 seed=0,1  a sweep
     python -m nclab.train --help                                      every group and key
 
+    torchrun --nproc-per-node=4 -m nclab.train model=vit          one run on four GPUs (or CPU processes)
+
 The same command again skips a finished run and resumes an interrupted one.
 """
 
 import os
 import sys
+import time
+import traceback
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -20,6 +25,7 @@ import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,9 +33,10 @@ from nclab import checkpoint
 from nclab.config import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, typed
 from nclab.data import Dataset, MissingDataError, data_root, load_dataset
 from nclab.display import Display, SeedsDisplay
+from nclab.distributed import PeerLost, is_first, joined, refuse_several, world_size
 from nclab.fit import FAILURES
 from nclab.record import provenance
-from nclab.run import as_config_error, built, finish, opened, prepared
+from nclab.run import as_config_error, built, finish, fit_for_several, opened, prepared
 from nclab.stop import Stopped, StopSignals
 from nclab.together import Member, batched_forward, train_all
 
@@ -44,18 +51,23 @@ def train(config: RunConfig) -> Path:
     Raises ConfigError, MissingDataError (wrong input), Diverged, RecordError, RunLocked, OSError (a run that failed),
     Stopped (by a signal, and saved).
     """
-    config = _as_started(config)
-    if _skipped(config):
-        return config.folder
-    dataset = prepared(resolve_machine(config))
-    origin = provenance(config.device, config.threads)  # now: the source tree may change while the run trains
-    display = Display(config.folder.name, config.epochs)
-    with StopSignals() as stop, opened(config, dataset, display, stop) as fit:
-        if fit is not None:
-            with display:
-                result = fit.run()
-            finish(config, fit, result, origin)
-    return config.folder
+    as_config_error(world_size)
+    with joined() as team:
+        begun = team.told(partial(_as_started, config))
+        if team.told(partial(_skipped, begun)):
+            return begun.folder
+        with team.agreed():
+            fit_for_several(begun, team)
+            dataset = prepared(resolve_machine(begun), team)
+        origin = provenance(begun.device, begun.threads)  # now: the source tree may change while the run trains
+        display = Display(begun.folder.name, begun.epochs)
+        with StopSignals() as stop, opened(begun, dataset, display, stop, team) as fit:
+            if fit is not None:
+                with display:
+                    result = fit.run()
+                with team.agreed():
+                    finish(begun, fit, result, origin)
+        return begun.folder
 
 
 def train_together(configs: list[RunConfig]) -> dict[Path, Exception | None]:
@@ -64,6 +76,7 @@ def train_together(configs: list[RunConfig]) -> dict[Path, Exception | None]:
     Each is finished, resumed and skipped in its own folder as if it were trained alone, and one that fails (as `train`
     raises it) costs no other. Raises ConfigError and MissingDataError before anything is written, and Stopped.
     """
+    as_config_error(refuse_several, "seeds=[...] trains in one process")
     ended: dict[Path, Exception | None] = {}
     alike: dict[str, list[RunConfig]] = {}
     for config in map(_as_started, configs):
@@ -168,6 +181,8 @@ def _hydra_main(composed: DictConfig) -> str:
         overrides = HydraConfig.get().overrides.task
         if config.resume is not None:
             _only_resume(overrides)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            as_config_error(refuse_several, "--multirun starts its runs by itself")
         if config.seeds is None:
             return str(train(config))
         if any(_key(override) == "seed" for override in overrides):
@@ -191,7 +206,26 @@ def _hydra_main(composed: DictConfig) -> str:
 
 
 def main() -> None:
-    """Console entry: exit code 0 done, 2 wrong input (one line, nothing written), 1 failed, 128 + n stopped by signal
+    """Console entry, see `_main`."""
+    if os.environ.get("WORLD_SIZE") in (None, "1"):
+        _main()
+        return
+    code = 0
+    try:
+        _main()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = FAILED
+    if code:  # at once: with a process of the team gone, libraries that tidy up would wait for it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else FAILED)
+
+
+def _main() -> None:
+    """Exit code 0 done, 2 wrong input (one line, nothing written), 1 failed, 128 + n stopped by signal
     n (130 Ctrl-C, 143 TERM), after saving."""
     # Hydra would print a wrong override in its own way and exit with 1; with this set it raises it to us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -220,11 +254,19 @@ def _key(override: str) -> str:
     return override.lstrip("+~").split("=")[0]
 
 
+SECONDS_FOR_THE_FIRST = 30.0  # process of several to say what is wrong
 _failures: list[int] = []  # of this process's runs
 
 
 def _complain(error: BaseException, code: int, whose: str = "") -> int:
     """The message on one line, with the keys that would have been right where Hydra does not name them."""
+    if not is_first():
+        if isinstance(error, Stopped) or (isinstance(error, PeerLost) and error.said):
+            return code
+        if not isinstance(error, PeerLost):
+            # The first process has the same to say, as a rule, and its launcher then ends this one. It may still be
+            # starting, and would be ended itself if this one left before.
+            time.sleep(SECONDS_FOR_THE_FIRST)
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
     text = "; ".join(lines)
     parent = getattr(error.__cause__, "parent_node", None)
