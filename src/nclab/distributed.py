@@ -130,8 +130,7 @@ class Team:
             distributed.all_gather_object(errors, _portable(own))
         for rank, error in enumerate(errors):
             if error is not None:
-                if rank == self.rank:
-                    raise own
+                error = own if rank == self.rank else error
                 if rank and len(error.args) == 1:
                     error.args = (f"process {rank} of {self.size}: {error.args[0]}",)
                 raise error

@@ -44,7 +44,7 @@ class GlobalBatchNorm(_BatchNorm):
         with torch.no_grad():
             self.num_batches_tracked += 1
             # momentum None: the mean over all batches so far
-            rate = 1 / self.num_batches_tracked.float() if self.momentum is None else self.momentum
+            rate = 1 / self.num_batches_tracked.to(mean) if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, rate)
             self.running_var.lerp_(variance * (count / (count - 1)), rate)
         return y
@@ -57,7 +57,7 @@ class _Normalised(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """Also returns mean (d,), biased variance (d,) and number of the values that were normalised, of all
         processes."""
-        values = x.float()
+        values = _at_least_single(x)
         along = [i for i in range(x.ndim) if i != 1]
         shape = [1, -1] + [1] * (x.ndim - 2)
         number = x.numel() // x.shape[1]
@@ -69,7 +69,7 @@ class _Normalised(torch.autograd.Function):
         count = numbers.sum()
         mean = (numbers * means).sum(0) / count
         variance = (spreads.sum(0) + (numbers * (means - mean).square()).sum(0)) / count
-        mean, variance, count = (t.float() for t in (mean, variance, count))
+        mean, variance, count = (t.to(values) for t in (mean, variance, count))
         y = functional.batch_norm(values, mean, variance, weight, bias, False, 0.0, eps).to(x.dtype)
         ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps), count)
         ctx.team, ctx.along, ctx.shape = team, along, shape
@@ -80,8 +80,8 @@ class _Normalised(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse, count = ctx.saved_tensors
-        dy = grad.float()
-        hat = (x.float() - mean.view(ctx.shape)) * inverse.view(ctx.shape)
+        dy = _at_least_single(grad)
+        hat = (_at_least_single(x) - mean.view(ctx.shape)) * inverse.view(ctx.shape)
         sums = torch.stack([dy.sum(ctx.along), (dy * hat).sum(ctx.along)])  # (2, d)
         means = ctx.team.sum(sums) / count
         factor = inverse if weight is None else inverse * weight
@@ -89,3 +89,8 @@ class _Normalised(torch.autograd.Function):
         # The gradients of weight and bias are those of this process's samples: they are summed with all others.
         of_weight, of_bias = (None, None) if weight is None else (sums[1], sums[0])
         return dx.to(x.dtype), of_weight, of_bias, None, None
+
+
+def _at_least_single(x: Tensor) -> Tensor:
+    """In float32, where it is of lower precision: the statistics of bf16 activations are float32, as torch's are."""
+    return x if x.dtype == torch.float64 else x.float()

@@ -59,7 +59,8 @@ def train(config: RunConfig) -> Path:
         with team.agreed():
             fit_for_several(begun, team)
             dataset = prepared(resolve_machine(begun), team)
-        origin = provenance(begun.device, begun.threads)  # now: the source tree may change while the run trains
+        # Now: the source tree may change while the run trains.
+        origin = provenance(begun.device, begun.threads) if team.first else {}
         display = Display(begun.folder.name, begun.epochs)
         with StopSignals() as stop, opened(begun, dataset, display, stop, team) as fit:
             if fit is not None:

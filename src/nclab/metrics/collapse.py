@@ -140,7 +140,8 @@ class Spread:
         numbers = [self.ncc_hits, self.mismatches, self.counts.new_full((), self.decided)]
         flat = torch.cat([self.counts, self.squares, self.along, torch.stack([n.double() for n in numbers])])
         counts, squares, along, numbers = reduce(flat).split([len(self.counts)] * 2 + [len(self.along), 3])
-        return Spread(counts, squares, along, numbers[0], numbers[1], int(numbers[2]))
+        hits, mismatches, decided = numbers.long()
+        return Spread(counts, squares, along, hits, mismatches, int(decided))
 
 
 @dataclass(frozen=True)
