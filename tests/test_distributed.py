@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,16 +34,21 @@ HERE = Path(__file__).parent
 SECONDS = 120  # that a process may take at most, on a busy machine
 
 
-@pytest.fixture(scope="module", params=[2, 3])
-def team(request, tmp_path_factory):
-    """What every process of a team found, and the folder of its runs."""
-    out = tmp_path_factory.mktemp(f"team{request.param}")
-    workers = start(request.param, [str(HERE / "team.py"), str(out)])
-    for worker in workers:
-        _, err = worker.communicate(timeout=SECONDS)
-        died = request.param == 3 and worker is workers[2]
-        assert worker.returncode == (-signal.SIGKILL if died else 0), err
-    return [torch.load(out / f"{rank}.pt") for rank in range(request.param)], out
+@pytest.fixture(scope="module")
+def teams(tmp_path_factory):
+    """teams(size): what every process of a team found, and the folder of its runs."""
+
+    @cache
+    def started(size):
+        out = tmp_path_factory.mktemp(f"team{size}")
+        workers = start(size, [str(HERE / "team.py"), str(out)])
+        for worker in workers:
+            _, err = worker.communicate(timeout=SECONDS)
+            died = size == 3 and worker is workers[2]
+            assert worker.returncode == (-signal.SIGKILL if died else 0), err
+        return [torch.load(out / f"{rank}.pt") for rank in range(size)], out
+
+    return started
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +90,11 @@ def folder_in(root):
     return next(Path(root).glob("main/*"))
 
 
-def test_weights_and_metrics_in_float64_are_those_of_one_process(team, alone):
+@pytest.mark.parametrize("size", [2, 3])
+def test_weights_and_metrics_in_float64_are_those_of_one_process(teams, alone, size):
     """Training with batch norm and with attention, losses, every metric, accuracy and refreshed statistics; with
     classes and samples that a process lacks."""
-    found, _ = team
+    found, _ = teams(size)
     expected, _ = alone
     for process in found:
         assert process["measured"].keys() == expected.keys()
@@ -96,9 +103,9 @@ def test_weights_and_metrics_in_float64_are_those_of_one_process(team, alone):
             assert torch.equal(process["measured"][key].nan_to_num(), found[0]["measured"][key].nan_to_num()), key
 
 
-@pytest.mark.parametrize(("team", "name"), [*((2, name) for name in CURVES), (3, "adaptive")], indirect=["team"])
-def test_runs_are_those_of_one_process_up_to_rounding(team, alone, name):
-    (found, out), (_, single) = team, alone
+@pytest.mark.parametrize(("size", "name"), [*((2, name) for name in CURVES), (3, "adaptive")])
+def test_runs_are_those_of_one_process_up_to_rounding(teams, alone, size, name):
+    (found, out), (_, single) = teams(size), alone
     one, several = folder_in(single / name), folder_in(out / "curves" / name)
     assert one.name == several.name
     expected, came = rows(one), rows(several)
@@ -116,9 +123,8 @@ def test_runs_are_those_of_one_process_up_to_rounding(team, alone, name):
     assert len(events(several, "start")) == 1  # one writer
 
 
-@pytest.mark.parametrize("team", [3], indirect=True)
-def test_a_signal_to_any_process_stops_all_and_resumes_to_the_same_bits(team):
-    found, out = team
+def test_a_signal_to_any_process_stops_all_and_resumes_to_the_same_bits(teams):
+    found, out = teams(3)
     assert all(process["stops"] == 2 for process in found)
     whole, *stopped = sorted((out / "stops").iterdir(), reverse=True)
     for other in stopped:
@@ -126,8 +132,9 @@ def test_a_signal_to_any_process_stops_all_and_resumes_to_the_same_bits(team):
         assert [e["signal"] for e in events(folder_in(other), "stopped")] == ["SIGTERM"]
 
 
-def test_what_one_process_finds_all_say(team):
-    found, out = team
+@pytest.mark.parametrize("size", [2, 3])
+def test_what_one_process_finds_all_say(teams, size):
+    found, out = teams(size)
     for process in found:
         for text, error in process["refused"].items():
             assert error.startswith("ConfigError: ")
@@ -139,17 +146,15 @@ def test_what_one_process_finds_all_say(team):
     assert not (out / "no").exists()
 
 
-@pytest.mark.parametrize("team", [3], indirect=True)
-def test_a_process_that_dies_ends_the_others(team):
-    found, out = team
+def test_a_process_that_dies_ends_the_others(teams):
+    found, out = teams(3)
     for process in found[:2]:
         assert process["died"] == "PeerLost: a process of this run died; the same command resumes"
     assert events(folder_in(out / "died"))[-1]["event"] == "failed"
 
 
-@pytest.mark.parametrize("team", [2], indirect=True)
-def test_torchrun_is_stopped_then_the_first_process_is_killed_and_the_same_command_resumes(team, tmp_path):
-    _, out = team
+def test_torchrun_is_stopped_then_the_first_process_is_killed_and_the_same_command_resumes(teams, tmp_path):
+    _, out = teams(2)
     arguments = ["-m", "nclab.train", *COMMAND, f"output_root={tmp_path}"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *arguments]
     torchrun = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -189,9 +194,8 @@ def wait_for_epoch(root, epoch, processes):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("team", [2], indirect=True)
-def test_a_run_of_several_goes_on_alone_and_says_so(team):
-    _, out = team
+def test_a_run_of_several_goes_on_alone_and_says_so(teams):
+    _, out = teams(2)
     half = config(out / "curves" / "vit", *CURVES["vit"], "overwrite=false")
     (half.folder / "DONE").unlink()
     train(half)
