@@ -27,11 +27,11 @@ PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DAT
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) \
 	$(if $(TOGETHER),--together $(TOGETHER)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup demo train test lint bench paper claims clean \
+.PHONY: help setup demo train test test-slurm lint audit bench paper claims clean \
 	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9_ -]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9_ -]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: .venv/.ready  ## create .venv and install the pinned requirements
 
@@ -78,9 +78,17 @@ bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, 
 test: setup  ## run the tests
 	$(PY) -m pytest -n 2 $(ARGS)
 
+test-slurm: setup  ## sweeps on a real Slurm on this machine, which preempts, cancels and loses them: five minutes, root
+	$(PY) -m pytest -n 0 -m slurm -rs -s tests/test_slurm.py $(ARGS)
+
 lint: setup  ## check lint and format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+audit: | $(UV)  ## known vulnerabilities of the pinned requirements; fails where they cannot be looked up
+	@$(UV) tool run pip-audit@2.10.1 --strict --requirement requirements.lock --require-hashes --disable-pip \
+		--progress-spinner off || { echo "audit: not passed: the lines above name what is vulnerable, or what the" \
+		"vulnerability service gave no answer about" >&2; exit 1; }
 
 clean:  ## remove the environment and caches, never outputs/ or data/
 	rm -rf .venv .uv .pytest_cache .ruff_cache

@@ -17,6 +17,7 @@ from pathlib import Path
 from nclab.data import DATASETS, data_root
 from nclab.data.fetching import FetchError, fetch
 from nclab.data.fetching.fetch import WAYS
+from nclab.redact import masked_terminal
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,4 +59,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with masked_terminal():  # a proxy or registry may be an address with a password
+        sys.exit(main())

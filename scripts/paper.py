@@ -19,6 +19,7 @@ from nclab.config import ConfigError
 from nclab.data import MissingDataError
 from nclab.data.fetching import SOURCES
 from nclab.plan import Part, Plan
+from nclab.redact import masked_terminal
 from nclab.stop import Stopped
 from nclab.sweep import default_jobs, run_all
 from nclab.train import BAD_INPUT, CONF, FAILED, INTERRUPTED
@@ -102,4 +103,5 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with masked_terminal():
+        sys.exit(main())

@@ -40,3 +40,9 @@ def tiny(tmp_path: Path) -> Callable[..., RunConfig]:
         return composed(*TINY, *TINY_MODELS[model], f"output_root={root}", "epochs=6", *overrides)
 
     return make
+
+
+@pytest.fixture
+def without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A PATH without squeue, whatever the machine has."""
+    monkeypatch.setenv("PATH", str(tmp_path_factory.mktemp("bin")))

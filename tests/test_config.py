@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from nclab.config import ConfigError, resolve_machine, to_yaml, typed
 from nclab.data import DATASETS
-from nclab.machine import free_cores
+from nclab.machine import free_cores, memory_bytes
 from nclab.models import MODELS
 from nclab.optim import OPTIMIZERS, SCHEDULES
 from nclab.trackers import TRACKERS
@@ -207,6 +207,14 @@ def test_free_cores_respect_the_share_of_a_container(monkeypatch, tmp_path):
         (tmp_path / "cpu.max").write_text(text)
         monkeypatch.setattr("nclab.machine.CPU_SHARE", tmp_path / "cpu.max")
         assert free_cores() == min(everything, cores)
+
+
+def test_memory_is_the_share_of_a_container(monkeypatch, tmp_path):
+    everything = memory_bytes()
+    for text, share in (("max\n", everything), ("1048576\n", 2**20), (f"{2**60}\n", everything)):
+        (tmp_path / "memory.max").write_text(text)
+        monkeypatch.setattr("nclab.machine.MEMORY_SHARE", tmp_path / "memory.max")
+        assert memory_bytes() == min(everything, share)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")

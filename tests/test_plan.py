@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from nclab import analysis
 from nclab.config import ConfigError
@@ -138,10 +139,9 @@ def test_a_sweep_survives_a_killed_worker_and_a_failure_that_nobody_foresaw(tmp_
     assert [o.error for o in outcomes] == ["its worker was killed, again (out of memory?)", None]
     monkeypatch.undo()
     (tmp_path / "figure1" / part.configs[3].run_name).mkdir()
-    (tmp_path / "figure1" / part.configs[3].run_name / "config.yaml").write_text("no: yaml: at all")
-    (tmp_path / "figure1" / part.configs[3].run_name / "checkpoint.pt").touch()
+    torch.save({"format": 1}, tmp_path / "figure1" / part.configs[3].run_name / "checkpoint.pt")
     (outcome,) = run_all(part.configs[3:], jobs=1)
-    assert outcome.error.startswith("ScannerError: ")
+    assert outcome.error.startswith("KeyError: ")
 
 
 def killed_once(configs, wait):

@@ -55,6 +55,7 @@ def test_no_import_cycle():
         ("nclab.models", ("hydra", "omegaconf", "wandb", "nclab.config", "nclab.record")),
         ("nclab.analysis", ("hydra", "omegaconf", "wandb", "torch")),
         ("nclab.config", ("wandb",)),
+        ("nclab.runs", ("torch", "hydra", "omegaconf", "wandb", "pandas", "matplotlib", "yaml", "nclab.record")),
     ],
 )
 def test_parts_can_be_imported_alone(package, absent):

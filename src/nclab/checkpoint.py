@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,14 @@ def load(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a file that is none of ours torch says more than one line
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecordError(f"{path} cannot be read ({reason}); overwrite=true starts the run again") from None
+    if not isinstance(state, dict):
+        raise RecordError(f"{path} holds a {type(state).__name__}, expected a run's state; overwrite=true starts again")
     if state.get("format") != FORMAT:
         raise RecordError(f"{path} has format {state.get('format')}, expected {FORMAT}; overwrite=true starts again")
     return state

@@ -10,7 +10,8 @@ import re
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import torch
 import yaml
@@ -27,6 +28,7 @@ from nclab.machine import default_threads
 from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
 from nclab.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
+from nclab.redact import redact, redacted
 from nclab.trackers import TRACKERS, TrackerSettings
 
 GROUPS = {
@@ -57,7 +59,10 @@ MACHINE_KEYS = (
 # Of these, the ones that bits may depend on: a resumed run keeps those it started with.
 KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
 
-DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+LARGEST = 2**31 - 1  # torch counts batches, and analysis/ epochs, in 32 bits
+MOST_THREADS = 1024  # OpenMP ends the process where the system has none left
+LONGEST_NAME = 255  # bytes of a folder's name
 
 
 class ConfigError(ValueError):
@@ -130,10 +135,13 @@ def typed(composed: DictConfig) -> RunConfig:
             entry = registry[node.name]
         except KeyError as error:
             raise ConfigError(error.args[0]) from None
-        groups[group] = _checked(group, entry.settings, node)
+        groups[group] = checked(group, entry.settings, node)
     rest = {key: value for key, value in composed.items() if key not in GROUPS}
-    metrics = _checked("metrics", MetricsSettings, OmegaConf.create(rest.pop("metrics", {})))
-    root = _checked("", _root_schema(), OmegaConf.create(rest))
+    measured = rest.pop("metrics", OmegaConf.create({}))
+    if not isinstance(measured, DictConfig):
+        raise ConfigError(f"metrics must be keys ({', '.join(vars(MetricsSettings()))}); got metrics={measured}")
+    metrics = checked("metrics", MetricsSettings, measured)
+    root = checked("", _root_schema(), OmegaConf.create(rest))
     config = RunConfig(**vars(root), **groups, metrics=metrics)
     try:
         _check_values(config)
@@ -149,8 +157,8 @@ def _root_schema() -> type:
     return dataclass(type("Root", (), namespace))
 
 
-def _checked(group: str, schema: type, node: DictConfig) -> Any:
-    """The node as an instance of its schema."""
+def checked(group: str, schema: type, node: DictConfig) -> Any:
+    """The node as an instance of its schema. Raises ConfigError for unknown keys, wrong types, values out of range."""
     prefix = f"{group}." if group else ""
     valid = ", ".join(schema.__dataclass_fields__)
     for key in node:
@@ -158,7 +166,14 @@ def _checked(group: str, schema: type, node: DictConfig) -> Any:
             of = f" of {group}={node.name}" if "name" in node else ""
             raise ConfigError(f"unknown key '{prefix}{key}'{of}; valid: {valid}")
     try:
+        plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+        for key, value in plain.items():
+            kind = schema.__dataclass_fields__[key].type
+            if _mistaken(value, kind):
+                raise ConfigError(f"{prefix}{key}: expected {getattr(kind, '__name__', kind)}, got {value}")
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), node))
+    except ConfigError:
+        raise
     except OmegaConfBaseException as error:
         key = error.full_key or error.key
         kind = schema.__dataclass_fields__[str(key).split("[")[0]].type if key else ""
@@ -169,6 +184,19 @@ def _checked(group: str, schema: type, node: DictConfig) -> Any:
         raise ConfigError(str(error)) from None
 
 
+def _mistaken(value: Any, kind: Any) -> bool:
+    """Whether the value is of a type that OmegaConf would wrongly turn into `kind`, or stumble over: a number for true,
+    true for a text, a list in a list. Texts that spell a number stay: they come from environment variables."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    for part in kinds:
+        if get_origin(part) is list:
+            items = value if isinstance(value, list) else ()
+            return isinstance(value, dict) or any(
+                isinstance(v, list | dict) or _mistaken(v, *get_args(part)) for v in items
+            )
+    return (bool in kinds and type(value) in (int, float)) or (str in kinds and type(value) is bool)
+
+
 def _check_values(c: RunConfig) -> None:
     if not 0 <= c.seed < 2**63:
         raise ValueError(f"seed must be between 0 and 2^63 - 1, got {c.seed}")
@@ -176,22 +204,33 @@ def _check_values(c: RunConfig) -> None:
         if not c.seeds or len(set(c.seeds)) < len(c.seeds) or not all(0 <= seed < 2**63 for seed in c.seeds):
             raise ValueError(f"seeds must be distinct numbers between 0 and 2^63 - 1, such as [0,1,2]; got {c.seeds}")
         if c.resume is not None:
-            raise ValueError("resume=FOLDER goes on with one run; leave out seeds (the same command resumes them)")
+            raise ValueError(
+                "resume=FOLDER goes on with one run; leave out seeds (the same command resumes them); "
+                f"got resume={c.resume} and seeds={c.seeds}"
+            )
     for key, least in (("epochs", 1), ("batch_size", 2), ("checkpoint_seconds", 0)):
-        at_least(key, getattr(c, key), least)
+        at_least(key, getattr(c, key), least, most=LARGEST)
     for key, least in (("every", 0), ("eps", 0), ("batch_size", 1), ("memory_gib", 0)):
-        at_least(f"metrics.{key}", getattr(c.metrics, key), least)
+        at_least(f"metrics.{key}", getattr(c.metrics, key), least, most=LARGEST)
     if not c.metrics.eps < 1:
         raise ValueError(f"metrics.eps is an NCC error and must be below 1, got {c.metrics.eps}")
     if not DEVICE.fullmatch(c.device):
         raise ValueError(f"unknown device '{c.device}'; valid: auto, cpu, cuda, cuda:N")
     if c.threads is not None:
-        at_least("threads", c.threads, 1)
+        at_least("threads", c.threads, 1, most=MOST_THREADS)
     for key, value, valid in (("precision", c.precision, PRECISIONS), ("metrics.probe", c.metrics.probe, PROBES)):
         if value not in valid:
             raise ValueError(f"unknown {key} '{value}'; valid: {', '.join(valid)}")
-    if c.experiment_name in ("", ".", "..") or Path(c.experiment_name).name != c.experiment_name:
-        raise ValueError(f"experiment_name must be a plain folder name, got '{c.experiment_name}'")
+    name = c.experiment_name
+    plain = name == Path(name).name == name.strip() and name.isprintable() and len(name.encode()) <= LONGEST_NAME
+    if not plain or name in ("", ".", ".."):
+        raise ValueError(f"experiment_name must be a plain folder name, got {name!r}")
+    for key, folder in (("output_root", c.output_root), ("data_root", c.data_root)):
+        if folder is not None and (not folder.strip() or "://" in folder or "\0" in folder):
+            raise ValueError(f"{key} must be a folder, got {folder!r}")
+    for key in ("output_root", "experiment_name"):  # these make names of folders
+        if redact(getattr(c, key)) != getattr(c, key):
+            raise ValueError(f"{key} must hold no secret, such as the value of a variable named ..._TOKEN; got one")
     c.etf.complete(c.epochs, c.metrics.every)
 
 
@@ -205,11 +244,25 @@ def resolve_machine(c: RunConfig) -> RunConfig:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device '{c.device}' cannot be used ({reason}); valid: auto, cpu, cuda, cuda:N") from None
     if c.threads is None:
-        c.threads = default_threads(local_size())
+        c.threads = default_threads(side_by_side=local_size())
     c.data_root = str(data_root(c.data_root))
     return c
 
 
+def stored_config(path: Path) -> dict[str, Any]:
+    """What config.yaml of a run folder holds. Raises ConfigError for a file that is no such configuration."""
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = "; ".join(line.strip() for line in str(error).splitlines())
+        raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {reason}") from None
+    missing = [group for group in GROUPS if not isinstance(tree, dict) or group not in tree]
+    if missing:
+        came = f"none of {', '.join(missing)}" if isinstance(tree, dict) else type(tree).__name__
+        raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {came}")
+    return tree
+
+
 def to_yaml(c: RunConfig) -> str:
-    """What config.yaml holds: the run, not the wish to resume or overwrite it, nor the seeds beside it."""
-    return yaml.safe_dump({**asdict(c), "resume": None, "overwrite": False, "seeds": None}, sort_keys=False)
+    """What config.yaml holds: the run, without secrets, the wish to resume or overwrite it, and the seeds beside it."""
+    return yaml.safe_dump(redacted({**asdict(c), "resume": None, "overwrite": False, "seeds": None}), sort_keys=False)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time in a period: "200000 100000" or "max 100000"
+MEMORY_SHARE = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"
 
 # Small matrices gain little from more, and threads that wait for a busy core make a run many times slower.
 MOST_THREADS = 4
@@ -18,15 +19,25 @@ HEAP_STEP = 2**26  # bytes by which it grows: with less, aligned blocks find no 
 
 
 def free_cores() -> int:
-    """Cores that this process may use: its affinity and, in a container, its share of the machine."""
+    """Cores that this process may use: its affinity, in a container its share of the machine, and in a Slurm job what
+    its task was given, which not every cluster enforces."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, _, period = CPU_SHARE.read_text().partition(" ") if CPU_SHARE.exists() else ("max", "", "")
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    limits = [] if quota == "max" else [int(quota) // int(period)]
+    limits += [int(os.environ["SLURM_CPUS_PER_TASK"])] if "SLURM_CPUS_PER_TASK" in os.environ else []
+    return max(1, min([cores, *limits]))
 
 
-def default_threads(processes: int = 1) -> int:
-    """CPU threads of a process of a run that names none and has this many processes on the machine."""
-    return max(1, min(MOST_THREADS, free_cores() // processes))
+def memory_bytes() -> int:
+    """Main memory that this process may use: the machine's or, in a container, its share."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    share = MEMORY_SHARE.read_text().strip() if MEMORY_SHARE.exists() else "max"
+    return whole if share == "max" else min(whole, int(share))
+
+
+def default_threads(cores: int | None = None, side_by_side: int = 1) -> int:
+    """CPU threads of a run that names none, where several share the cores (None: those of this process)."""
+    return max(1, min(MOST_THREADS, (free_cores() if cores is None else cores) // side_by_side))
 
 
 def keep_freed_memory() -> bool:

@@ -18,10 +18,12 @@ SCHEDULES = Registry("schedule", "nclab.optim")
 Schedule = Callable[[int], float]
 
 
-def at_least(key: str, value: float, least: float, strict: bool = False) -> None:
-    """Raise ValueError unless value >= least (> least where strict); nan never passes."""
-    if not (value > least if strict else value >= least) or math.isinf(value):
+def at_least(key: str, value: float, least: float, strict: bool = False, most: float = math.inf) -> None:
+    """Raise ValueError unless value >= least (> least where strict), finite and at most `most`; nan never passes."""
+    if not (value > least if strict else value >= least) or value == math.inf:
         raise ValueError(f"{key} must be {'above' if strict else 'at least'} {least:g} and finite, got {value}")
+    if value > most:
+        raise ValueError(f"{key} must be at most {most}, got {value}")
 
 
 @dataclass
@@ -45,7 +47,7 @@ class SGDSettings(OptimizerSettings):
         if not 0 <= self.momentum < 1:
             raise ValueError(f"optimizer.momentum must be in [0, 1), got {self.momentum}")
         if self.nesterov and self.momentum == 0:
-            raise ValueError("optimizer.nesterov=true needs optimizer.momentum above 0")
+            raise ValueError(f"optimizer.nesterov=true needs optimizer.momentum above 0, got {self.momentum}")
 
 
 @dataclass
@@ -94,8 +96,9 @@ class MultiStepSettings(ScheduleSettings):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        at_least("schedule.gamma", self.gamma, 0, strict=True)
-        if sorted(set(self.milestones)) != list(self.milestones) or min(self.milestones, default=1) < 1:
+        at_least("schedule.gamma", self.gamma, 0, strict=True, most=1)  # a larger one grows beyond any float
+        rising = sorted(set(self.milestones)) == list(self.milestones)
+        if not rising or min(self.milestones, default=0) < 1:  # without any it is schedule=constant
             raise ValueError(f"schedule.milestones must be rising epochs of at least 1, got {self.milestones}")
 
 

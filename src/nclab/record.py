@@ -6,10 +6,10 @@ events.jsonl    start, switch, switch_settled, epoch (seconds), done, and what h
 summary.json    final numbers, counts, versions, hardware
 checkpoint.pt   see checkpoint.py
 DONE            present when the run is finished
-.lock           held (flock) while a process writes; the kernel frees it however that process ends
+.lock           held while a process writes, see lock.py
+slurm.json      {"job": "123_4", "submitted": unix time}, written when the run is submitted to a cluster
 """
 
-import fcntl
 import json
 import math
 import os
@@ -19,21 +19,22 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nclab.lock import RunLocked as RunLocked
+from nclab.lock import acquire
+from nclab.redact import redacted
+
 HEADER = "epoch,split,layer,metric,value\n"
 # Events that stay in events.jsonl when a resume cuts it back to the checkpoint: they happened, and to the run's
 # processes, not to its numbers.
 HISTORY = ("resume", "stopped", "requeue", "failed", "diverged", "warning")
 Row = tuple[int, str, str, str, float]
-
-
-class RunLocked(RuntimeError):
-    """Another process is writing this run folder."""
 
 
 class RecordError(RuntimeError):
@@ -66,15 +67,7 @@ class RunFolder:
         self._files: dict[str, Any] = {}
 
     def __enter__(self) -> "RunFolder":
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / ".lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "another process"
-            self._lock.close()
-            raise RunLocked(f"{self.path} is being written by {owner}; one writer a run folder") from None
+        self._lock = acquire(self.path, make=True)
         self._lock.truncate(0)
         self._lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
@@ -117,13 +110,13 @@ class RunFolder:
                 )
             # Unbuffered: what was written is with the kernel, also when this process is killed the next moment.
             file = path.open("ab", buffering=0)
-            history = _history(path, keep) if name == "events.jsonl" else ""
+            history = _history(path, keep) if name == "events.jsonl" else b""
             file.truncate(keep)
             self._files[name] = file
             if history:
                 self._append(name, history)
         if lengths is None:
-            self._append("metrics.csv", HEADER)
+            self._append("metrics.csv", HEADER.encode())
 
     def open_events(self) -> None:
         """Open events.jsonl alone, for appending."""
@@ -132,15 +125,13 @@ class RunFolder:
     def rows(self, rows: Iterable[Row]) -> None:
         """Append to metrics.csv; floats in their shortest exact form."""
         text = "".join(f"{epoch},{split},{layer},{metric},{value!r}\n" for epoch, split, layer, metric, value in rows)
-        self._append("metrics.csv", text)
+        self._append("metrics.csv", text.encode())
 
     def event(self, event: str, **what: Any) -> None:
-        """Append a line to events.jsonl."""
-        line = json.dumps(jsonable({"event": event, **what, "time": round(time.time(), 3)}))
-        self._append("events.jsonl", line + "\n")
+        """Append a line to events.jsonl, without secrets that an error may quote."""
+        self._append("events.jsonl", _line(event, what))
 
-    def _append(self, name: str, text: str) -> None:
-        data = text.encode()
+    def _append(self, name: str, data: bytes) -> None:
         try:
             while data:  # a nearly full disk takes a part, then refuses
                 data = data[self._files[name].write(data) :]
@@ -155,16 +146,31 @@ class RunFolder:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """summary.json, then DONE."""
-        write_atomic(self.path / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
+        write_atomic(self.path / "summary.json", json.dumps(jsonable(redacted(summary)), indent=1) + "\n")
         write_atomic(self.path / "DONE", "")
 
 
-def _history(events: Path, start: int) -> str:
+def _history(events: Path, start: int) -> bytes:
     """The lines of HISTORY behind the first `start` bytes; one that was cut off in the middle is none."""
     with events.open("rb") as file:
         file.seek(start)
-        lines = file.read().decode(errors="replace").splitlines(keepends=True)
-    return "".join(line for line in lines if line.endswith("}\n") and json.loads(line)["event"] in HISTORY)
+        lines = file.read().splitlines(keepends=True)
+    kept = []
+    for line in lines:
+        with suppress(ValueError, KeyError):
+            if line.endswith(b"\n") and json.loads(line)["event"] in HISTORY:
+                kept.append(line)
+    return b"".join(kept)
+
+
+def note(folder: Path, event: str, **what: Any) -> None:
+    """Append a line to the events.jsonl of a run whose folder is not open."""
+    with (folder / "events.jsonl").open("ab", buffering=0) as file:
+        file.write(_line(event, what))
+
+
+def _line(event: str, what: dict[str, Any]) -> bytes:
+    return (json.dumps(jsonable(redacted({"event": event, **what, "time": round(time.time(), 3)}))) + "\n").encode()
 
 
 def jsonable(value: Any) -> Any:

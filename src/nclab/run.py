@@ -1,5 +1,6 @@
 """One run: the process set up, network and policy built, its folder opened, and what it leaves at its end."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -20,10 +21,11 @@ from nclab.evaluate import Evaluation
 from nclab.fit import Fit, training_forward
 from nclab.follower import Follower
 from nclab.global_norm import globalize
-from nclab.machine import keep_freed_memory
+from nclab.machine import keep_freed_memory, memory_bytes
 from nclab.models import MODELS, Classifier, layer_of
 from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
 from nclab.record import RunFolder, process, write_atomic
+from nclab.redact import redact
 from nclab.stop import AgreedStop, Stopped, StopSignals
 from nclab.trackers import TRACKERS, Guarded, Tracker
 
@@ -70,6 +72,33 @@ def built(config: RunConfig, dataset: Dataset) -> tuple[Classifier, ETFPolicy]:
     return model, policy
 
 
+def _require_memory(config: RunConfig, dataset: Dataset) -> None:
+    """Raise ConfigError for a model whose weights and gradients alone no memory holds: the process would be killed."""
+    with torch.device("meta"):
+        model, _ = built(config, dataset)
+    needed = 2 * sum(p.numel() * p.element_size() for p in model.parameters())
+    cuda = config.device.startswith("cuda")
+    there = torch.cuda.get_device_properties(config.device).total_memory if cuda else memory_bytes()
+    if needed > there:
+        size, room = (f"{number / 2**30:,.1f} GiB" for number in (needed, there))
+        raise ConfigError(
+            f"model {config.model.label} needs {size} for its weights and gradients, and {config.device} has {room}"
+        )
+
+
+def _make_folder(config: RunConfig) -> None:
+    """Raise ConfigError where output_root cannot hold a run; a full disk stays the OSError it is."""
+    try:
+        config.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ConfigError(
+            f"output_root must be a folder that can be written, got '{config.output_root}' "
+            f"({error.filename}: {error.strerror})"
+        ) from None
+
+
 @contextmanager
 def opened(
     config: RunConfig, dataset: Dataset, display: Display, stop: StopSignals, team: Team = SOLO
@@ -79,12 +108,15 @@ def opened(
     events.jsonl. Of a team the first process alone locks and writes."""
     torch.manual_seed(config.seed)
     with team.agreed():
+        _require_memory(config, dataset)
         model, policy = built(config, dataset)
         model.to(config.device)
     globalize(model, team)
     with ExitStack() as stack:
         out = RunFolder(config.folder) if team.first else Follower(config.folder)
         with team.agreed():
+            if team.first:
+                _make_folder(config)
             stack.enter_context(out)
         if team.told(lambda: out.done and not config.overwrite):
             print(f"already finished: {config.folder}")
@@ -142,7 +174,7 @@ def _fit(
 
     def tracker_failed(reason: str) -> None:
         out.event("warning", epoch=progress.epoch, text=f"tracker stopped: {reason}")
-        print(f"warning: the tracker stopped and the run goes on: {reason}", file=sys.stderr)
+        print(f"warning: the tracker stopped and the run goes on: {redact(reason)}", file=sys.stderr)
 
     tracker = Guarded(TRACKERS[config.tracker.name].build(config.tracker) if team.first else Tracker(), tracker_failed)
     tracker.start(out.path, config.identity())

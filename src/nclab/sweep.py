@@ -14,11 +14,16 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import cycle
+from multiprocessing import SimpleQueue
 from pathlib import Path
+
+import torch
 
 from nclab.config import ConfigError, RunConfig
 from nclab.distributed import refuse_several
@@ -33,6 +38,19 @@ MOST_JOBS = 8  # several small runs share one GPU well, and a machine's memory t
 SECONDS_BETWEEN_TRIES = 2.0
 SECONDS_BETWEEN_LOOKS = 0.5  # at signals
 PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class SweepSettings:
+    """Keys of hydra.launcher with hydra/launcher=local; None: `default_jobs()`."""
+
+    jobs: int | None = None
+    together: int = 1
+
+    def __post_init__(self) -> None:
+        for key, value in (("jobs", self.jobs), ("together", self.together)):
+            if value is not None and value < 1:
+                raise ValueError(f"hydra.launcher.{key} must be at least 1, got {value}")
 
 
 @dataclass(frozen=True)
@@ -108,9 +126,11 @@ def _run_in_pool(
     """Add the outcome of every run; true where a worker died, which leaves some without one."""
     # Fresh interpreters: a forked one would share the thread pools and the GPU of this one.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(jobs, len(batches)), mp_context=context, initializer=_die_with, initargs=(os.getpid(),)
-    )
+    workers = min(jobs, len(batches))
+    mine = context.SimpleQueue()  # each worker takes one entry: its GPUs
+    for _, gpu in zip(range(workers), cycle(shared_gpus(config.device for batch in batches for config in batch))):
+        mine.put(gpu)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(os.getpid(), mine))
     try:
         with StopSignals() as stop:
             running = {pool.submit(_run, batch, wait) for batch in batches}
@@ -119,7 +139,7 @@ def _run_in_pool(
                 stop.check()
                 for outcome in (outcome for future in done for outcome in future.result()):
                     outcomes[outcome.folder] = outcome
-                    print(f"[{len(outcomes)}/{total}] {_line(outcome)}", flush=True)
+                    print(f"[{len(outcomes)}/{total}] {line(outcome)}", flush=True)
     except BrokenProcessPool:
         return True
     finally:
@@ -158,7 +178,7 @@ def _outcome(folder: Path, error: Exception | None) -> Outcome:
     return Outcome(folder, text, isinstance(error, RunLocked))
 
 
-def _line(outcome: Outcome) -> str:
+def line(outcome: Outcome) -> str:
     if outcome.locked:
         return f"waits: {outcome.error}"
     if outcome.error is not None:
@@ -168,10 +188,23 @@ def _line(outcome: Outcome) -> str:
     return f"{outcome.folder.parent.name}/{outcome.folder.name}  test accuracy {accuracy:.4f}  {seconds:.0f} s"
 
 
-def _die_with(parent: int) -> None:
+def shared_gpus(devices: Iterable[str]) -> list[str | None]:
+    """What CUDA_VISIBLE_DEVICES is set to in one worker after the other; None: left as it is, where there are not
+    several GPUs to share out, or a run names one by its number."""
+    if not all(device in ("auto", "cuda") for device in devices):
+        return [None]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = [*map(str, range(torch.cuda.device_count()))] if visible is None else [g for g in visible.split(",") if g]
+    return gpus if len(gpus) > 1 else [None]
+
+
+def _begin(parent: int, mine: SimpleQueue) -> None:
     """Where the kernel can (Linux), end with the parent: an orphan would hold its run folder against the next try.
     Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gpu = mine.get()
+    if gpu is not None:  # CUDA has not been started yet, and numbers the devices it sees from 0
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we asked

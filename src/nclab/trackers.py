@@ -1,20 +1,24 @@
 """Trackers mirror what a run records; a tracker that fails says so once and never costs the run."""
 
+import math
 import netrc
 import os
 import secrets
+import sys
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nclab.redact import redacted
 from nclab.registry import Registry
 
 TRACKERS = Registry("tracker", "nclab.trackers")
 MODES = ("online", "offline", "disabled")
+NOT_IN_PROJECT = frozenset("/\\#?%:")  # wandb refuses them, after the run has begun
 
 
 @dataclass
@@ -34,8 +38,17 @@ class WandbSettings(TrackerSettings):
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"unknown tracker.mode '{self.mode}'; valid: {', '.join(MODES)}")
-        if not self.timeout > 0:
-            raise ValueError(f"tracker.timeout must be above 0 seconds, got {self.timeout}")
+        if not 0 < self.timeout < math.inf:
+            raise ValueError(f"tracker.timeout must be above 0 seconds and finite, got {self.timeout}")
+        if not 1 <= len(self.project) <= 128 or NOT_IN_PROJECT.intersection(self.project):
+            raise ValueError(
+                f"tracker.project must have 1 to 128 characters, none of {' '.join(sorted(NOT_IN_PROJECT))}; "
+                f"got '{self.project}'"
+            )
+        if self.entity == "":
+            raise ValueError("tracker.entity must be a name, or null for your own; got ''")
+        if not all(1 <= len(tag) <= 64 for tag in self.tags):
+            raise ValueError(f"tracker.tags must have 1 to 64 characters each, got {self.tags}")
 
 
 class Tracker:
@@ -77,22 +90,27 @@ class WandbTracker(Tracker):
         note = folder / "wandb_id"
         if not note.exists():
             note.write_text(secrets.token_hex(8))
-        self.run = wandb.init(
-            id=note.read_text(),
+        with _masked_words():
+            self.run = self._init(wandb, note.read_text(), folder, config)
+        self.run.define_metric("epoch")
+        self.run.define_metric("*", step_metric="epoch")
+
+    def _init(self, wandb: Any, run_id: str, folder: Path, config: dict[str, Any]) -> Any:
+        s = self.settings
+        return wandb.init(
+            id=run_id,
             resume="allow",
             mode=s.mode,
             project=s.project,
             entity=s.entity,
-            tags=s.tags,
+            tags=redacted(s.tags),
             name=folder.name,
             group=folder.parent.name,
             dir=folder,
-            config=config,
+            config=redacted(config),
             reinit="create_new",  # several seeds of one process have a run each at once
             settings=wandb.Settings(init_timeout=s.timeout, login_timeout=s.timeout, silent=True, console="off"),
         )
-        self.run.define_metric("epoch")
-        self.run.define_metric("*", step_metric="epoch")
 
     def log(self, epoch: int, numbers: dict[str, float]) -> None:
         # By epoch: what a resumed run measures again is not counted twice.
@@ -106,6 +124,16 @@ class WandbTracker(Tracker):
     def abort(self) -> None:
         if self.run is not None:
             self.run.finish(exit_code=1)
+
+
+@contextmanager
+def _masked_words() -> Iterator[None]:
+    """wandb stores the command line of the process as it finds it."""
+    words, sys.argv = sys.argv, redacted(sys.argv)
+    try:
+        yield
+    finally:
+        sys.argv = words
 
 
 def _has_key() -> bool:

@@ -3,9 +3,8 @@
     python -m nclab.train dataset=mnist5k etf=last_k etf.k=2          one run
     python -m nclab.train etf=last_k seeds=[0,1,2]                    three runs in one process
     python -m nclab.train --multirun etf=last_k etf.k=1,2,3 seed=0,1  a sweep
+    torchrun --nproc-per-node=4 -m nclab.train model=vit              one run on four GPUs, or four CPU processes
     python -m nclab.train --help                                      every group and key
-
-    torchrun --nproc-per-node=4 -m nclab.train model=vit          one run on four GPUs (or CPU processes)
 
 The same command again skips a finished run and resumes an interrupted one.
 """
@@ -22,20 +21,20 @@ from pathlib import Path
 
 import hydra
 import torch
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nclab import checkpoint
-from nclab.config import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, typed
+from nclab.command import PLANNED, arguments, sweep
+from nclab.config import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, stored_config, typed
 from nclab.data import Dataset, MissingDataError, data_root, load_dataset
 from nclab.display import Display, SeedsDisplay
 from nclab.distributed import PeerLost, is_first, joined, refuse_several, world_size
 from nclab.fit import FAILURES
 from nclab.record import provenance
+from nclab.redact import masked_terminal
 from nclab.run import as_config_error, built, finish, fit_for_several, opened, prepared
 from nclab.stop import Stopped, StopSignals
 from nclab.together import Member, batched_forward, train_all
@@ -43,6 +42,7 @@ from nclab.together import Member, batched_forward, train_all
 HERE = Path(__file__).resolve().parent
 CONF = next(p for p in (HERE.parents[1] / "conf", HERE / "conf") if (p / "train.yaml").exists())
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+BAD = (ConfigError, MissingDataError, HydraException, OmegaConfBaseException)
 
 
 def train(config: RunConfig) -> Path:
@@ -53,7 +53,7 @@ def train(config: RunConfig) -> Path:
     """
     as_config_error(world_size)
     with joined() as team:
-        begun = team.told(partial(_as_started, config))
+        begun = team.told(partial(as_started, config))
         if team.told(partial(_skipped, begun)):
             return begun.folder
         with team.agreed():
@@ -80,7 +80,7 @@ def train_together(configs: list[RunConfig]) -> dict[Path, Exception | None]:
     as_config_error(refuse_several, "seeds=[...] trains in one process")
     ended: dict[Path, Exception | None] = {}
     alike: dict[str, list[RunConfig]] = {}
-    for config in map(_as_started, configs):
+    for config in map(as_started, configs):
         if _skipped(config):
             ended[config.folder] = None
         else:  # a run that was begun with other threads, say, goes on with them, and then not beside the others
@@ -136,17 +136,23 @@ def _train_alike(configs: list[RunConfig]) -> dict[Path, Exception | None]:
 
 def _skipped(config: RunConfig) -> bool:
     """Whether the run is finished already, which is said."""
-    done = (config.folder / "DONE").exists() and not config.overwrite
-    if done:
+    if done := _done(config):
         print(f"already finished: {config.folder}")
     return done
 
 
-def check(configs: Iterable[RunConfig]) -> None:
+def _done(config: RunConfig) -> bool:
+    return (config.folder / "DONE").exists() and not config.overwrite
+
+
+def check(configs: Iterable[RunConfig], here: bool = True) -> None:
     """Raise what `train` would raise for values that do not fit one another or the dataset, without training: each
-    dataset is loaded once, models are built without memory for their weights."""
+    dataset is loaded once, models are built without memory for their weights. here: on this machine, with its devices.
+    """
     datasets: dict[str, Dataset] = {}
     for config in configs:
+        if here:
+            resolve_machine(replace(config))
         key = repr((config.dataset, config.data_root))
         if key not in datasets:
             root = str(data_root(config.data_root))
@@ -155,7 +161,7 @@ def check(configs: Iterable[RunConfig]) -> None:
             built(config, datasets[key])
 
 
-def _as_started(config: RunConfig) -> RunConfig:
+def as_started(config: RunConfig) -> RunConfig:
     """The configuration that a run was started with, if it was.
 
     `resume=FOLDER` takes all of it, whatever conf/ says by now, but for overwrite and a tracker that is named anew.
@@ -165,85 +171,110 @@ def _as_started(config: RunConfig) -> RunConfig:
     if config.resume is not None:
         if not stored.exists():
             raise ConfigError(f"resume must name a run folder, one with a config.yaml; got '{config.resume}'")
-        started = typed(OmegaConf.load(stored))
+        started = typed(OmegaConf.create(stored_config(stored)))
         tracker = started.tracker if config.tracker.name == "none" else config.tracker
         return replace(started, resume=config.resume, tracker=tracker, overwrite=config.overwrite)
     if not config.overwrite and (config.folder / checkpoint.NAME).exists() and stored.exists():
-        before = yaml.safe_load(stored.read_text())
+        before = stored_config(stored)
         for key in KEPT_ON_RESUME:
-            setattr(config, key, before[key])
+            setattr(config, key, before.get(key, getattr(config, key)))
     return config
+
+
+def requested(config: RunConfig, overrides: Iterable[str]) -> list[RunConfig]:
+    """The runs that a command line asks for: one, or one for each of `seeds`. Raises ConfigError."""
+    if config.resume is not None:
+        _only_resume(overrides)
+    if config.seeds is None:
+        return [config]
+    if any(_key(override) == "seed" for override in overrides):
+        came = f"seed={config.seed} and seeds={config.seeds}"
+        raise ConfigError(f"seeds takes the place of seed; leave out one of them; got {came}")
+    return [config.of_seed(seed) for seed in config.seeds]
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def _hydra_main(composed: DictConfig) -> str:
     try:
-        config = typed(composed)
-        overrides = HydraConfig.get().overrides.task
-        if config.resume is not None:
-            _only_resume(overrides)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            as_config_error(refuse_several, "--multirun starts its runs by itself")
-        if config.seeds is None:
-            return str(train(config))
-        if any(_key(override) == "seed" for override in overrides):
-            raise ConfigError("seeds takes the place of seed; leave out one of them")
-        ended = train_together([config.of_seed(seed) for seed in config.seeds])
-    except (ConfigError, MissingDataError) as error:
+        configs = requested(typed(composed), HydraConfig.get().overrides.task)
+        if composed.get("seeds") is None:
+            return str(train(configs[0]))
+        ended = train_together(configs)
+    except BAD as error:
         if composed.get("debug") is True:
             raise
-        sys.exit(_complain(error, BAD_INPUT))  # wrong input ends a sweep at once
+        sys.exit(complain(error, BAD_INPUT))  # wrong input ends a sweep at once
     except FAILURES as error:
         if composed.get("debug") is True:
             raise
-        _failures.append(_complain(error, FAILED))  # the other runs of a sweep are tried
+        _failures.append(complain(error, FAILED))  # the other runs of a sweep are tried
         return ""
     except Stopped as stopped:  # a sweep stops too
-        sys.exit(_complain(stopped, stopped.exit_code))
+        sys.exit(complain(stopped, stopped.exit_code))
     for folder, error in ended.items():
         if error is not None:
-            _failures.append(_complain(error, FAILED, f"{folder.name}: "))
+            _failures.append(complain(error, FAILED, f"{folder.name}: "))
     return " ".join(map(str, ended))
 
 
 def main() -> None:
-    """Console entry, see `_main`."""
-    if os.environ.get("WORLD_SIZE") in (None, "1"):
-        _main()
-        return
-    code = 0
+    """Console entry: exit code 0 done, 2 wrong input (one line, nothing written), 1 failed, 128 + n stopped by signal
+    n (130 Ctrl-C, 143 TERM), after saving."""
     try:
         _main()
     except SystemExit as end:
-        code = end.code
-    except BaseException:
-        traceback.print_exc()
-        code = FAILED
-    if code:  # at once: with a process of the team gone, libraries that tidy up would wait for it
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else FAILED)
+        if end.code and os.environ.get("WORLD_SIZE") not in (None, "1"):
+            # At once: with a process of the team gone, libraries that tidy up would wait for it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else FAILED)
+        raise
 
 
 def _main() -> None:
-    """Exit code 0 done, 2 wrong input (one line, nothing written), 1 failed, 128 + n stopped by signal
-    n (130 Ctrl-C, 143 TERM), after saving."""
     # Hydra would print a wrong override in its own way and exit with 1; with this set it raises it to us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    _failures.clear()
+    with masked_terminal():
+        code = _command()
+    if code:
+        sys.exit(code)
+
+
+def _command() -> int:
+    """Do what sys.argv says; returns the exit code. A traceback is printed here, where secrets in it are masked."""
     try:
+        args = arguments(sys.argv[1:])
+        if args.multirun:
+            as_config_error(refuse_several, "--multirun starts its runs by itself")
+        planned = sweep(args, CONF)
+        # All, before the first is trained.
+        new = (c for c in planned.configs.values() if c.resume is None and not _done(c))
+        check(new, here=planned.launcher != "slurm")
+        PLANNED.update(planned.configs)
         _hydra_main()
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except (HydraException, OmegaConfBaseException) as error:
-        if "debug=true" in sys.argv:
-            raise
-        sys.exit(_complain(error, BAD_INPUT))
-    if _failures:
-        sys.exit(FAILED)
+        return INTERRUPTED
+    except BAD as error:
+        if "debug=true" not in sys.argv:
+            return complain(error, BAD_INPUT)
+        traceback.print_exc()
+        return BAD_INPUT
+    except FAILURES as error:
+        if "debug=true" not in sys.argv:
+            return complain(error, FAILED)
+        traceback.print_exc()
+        return FAILED
+    except Stopped as stopped:
+        return complain(stopped, stopped.exit_code)
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+    return FAILED if _failures else 0
 
 
-def _only_resume(overrides: list[str]) -> None:
+def _only_resume(overrides: Iterable[str]) -> None:
     """Raise ConfigError for keys that `resume=FOLDER`, whose configuration lies in the folder, would ignore."""
     valid = ("resume", "overwrite", "debug", "tracker")
     ignored = [override for override in overrides if _key(override).split(".")[0] not in valid]
@@ -259,7 +290,7 @@ SECONDS_FOR_THE_FIRST = 30.0  # process of several to say what is wrong
 _failures: list[int] = []  # of this process's runs
 
 
-def _complain(error: BaseException, code: int, whose: str = "") -> int:
+def complain(error: BaseException, code: int, whose: str = "") -> int:
     """The message on one line, with the keys that would have been right where Hydra does not name them."""
     if not is_first():
         if isinstance(error, Stopped) or (isinstance(error, PeerLost) and error.said):
@@ -269,11 +300,13 @@ def _complain(error: BaseException, code: int, whose: str = "") -> int:
             # starting, and would be ended itself if this one left before.
             time.sleep(SECONDS_FOR_THE_FIRST)
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
-    text = "; ".join(lines)
+    text = "; ".join(lines) or type(error).__name__
     parent = getattr(error.__cause__, "parent_node", None)
     if isinstance(parent, DictConfig):
         of = f" of '{parent.name}'" if "name" in parent else ""
         text = f"{lines[0]} Valid keys{of}: {', '.join(map(str, parent))}"
+    elif parent is not None:  # a list
+        text = f"{lines[0]}: expected a list such as {parent}"
     if isinstance(error, OSError) and code == FAILED:
         text += "; what was saved is kept, the same command resumes"
     print(f"error: {whose}{text}", file=sys.stderr)

@@ -24,6 +24,7 @@ MAY_DIFFER = re.compile(
     r"(seeds?|experiment_name|output_root|data_root|device|threads|deterministic|tf32|compile|overwrite|debug"
     r"|checkpoint_seconds|resume|metrics\.memory_gib|tracker\..+|etf\.name)$"
 )
+SAFE_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, where PyYAML was built with it
 FLAGS = {"dataset.name": "--dataset", "epochs": "--epochs", "seed": "--seeds"}
 
 
@@ -271,7 +272,7 @@ def _find(folder: Path, depth: int = 2) -> list[Path]:
 
 def _config(file: Path) -> dict:
     try:
-        config = yaml.safe_load(_text(file))
+        config = yaml.load(_text(file), Loader=SAFE_YAML)
     except yaml.YAMLError as error:
         raise AnalysisError(f"{file}: {_one_line(error)}") from None
     lacking = [key for key in REQUIRED if key not in flatten(config if isinstance(config, dict) else {})]

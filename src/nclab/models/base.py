@@ -12,6 +12,16 @@ MODELS = Registry("model", "nclab.models")
 PROBES = ("linear", "activation")  # what is measured behind a hidden map: its own output, or what follows
 
 
+MOST_LAYERS = 1000
+MOST_UNITS = 2**20
+
+
+def between(key: str, value: int, least: int, most: int) -> None:
+    """Raise ValueError unless least <= value <= most."""
+    if not least <= value <= most:
+        raise ValueError(f"model.{key} must be at {f'least {least}' if value < least else f'most {most}'}, got {value}")
+
+
 @dataclass
 class ModelSettings:
     """Keys common to all models: the name."""

@@ -5,7 +5,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from nclab.models.base import MODELS, Classifier, ModelSettings, Probe
+from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
 
 NORMS = {"batch": nn.BatchNorm1d, "none": nn.Identity}
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
@@ -40,9 +40,8 @@ class MLP(Classifier):
         activation: str = "relu",
     ):
         super().__init__()
-        for key, value, least in (("depth", depth, 2), ("width", width, 1)):
-            if value < least:
-                raise ValueError(f"model.{key} must be at least {least}, got {value}")
+        between("depth", depth, 2, MOST_LAYERS)
+        between("width", width, 1, MOST_UNITS)
         for key, value, valid in (("norm", norm, NORMS), ("activation", activation, ACTIVATIONS)):
             if value not in valid:
                 raise ValueError(f"unknown model.{key} '{value}'; valid: {', '.join(valid)}")

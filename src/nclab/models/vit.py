@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nclab.models.base import MODELS, Classifier, ModelSettings, Probe
+from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
 
 POOLS = ("cls", "mean")
 FFN_NORMS = {"none": lambda width: nn.Identity(), "layer": nn.LayerNorm}
@@ -103,17 +103,18 @@ class ViT(Classifier):
         pool: str = "cls",
     ):
         super().__init__()
-        for key, value in (("patch", patch), ("width", width), ("heads", heads), ("blocks", blocks)):
-            if value < 1:
-                raise ValueError(f"model.{key} must be at least 1, got {value}")
+        for key, value in (("patch", patch), ("width", width), ("heads", heads)):
+            between(key, value, 1, MOST_UNITS)
+        between("blocks", blocks, 1, MOST_LAYERS)
         channels, *sides = shape
         if any(side % patch for side in sides):
             valid = ", ".join(str(p) for p in range(1, min(sides) + 1) if not any(side % p for side in sides))
             raise ValueError(f"model.patch must divide the image of {sides[0]} x {sides[1]}: {valid}; got {patch}")
         if width % heads:
             raise ValueError(f"model.heads must divide model.width, got {heads} heads and width {width}")
-        if not 0 <= ratio < float("inf") or 0 < ratio * width < 1:
-            raise ValueError(f"model.ratio must be 0 (no feed-forward part) or give at least one unit, got {ratio}")
+        if not (ratio == 0 or 1 <= ratio * width <= MOST_UNITS):
+            end = f"at most {MOST_UNITS} units" if ratio * width > MOST_UNITS else "at least one unit"
+            raise ValueError(f"model.ratio must be 0 (no feed-forward part) or give {end}, got {ratio}")
         for key, value, valid in (("ffn_norm", ffn_norm, FFN_NORMS), ("pool", pool, POOLS)):
             if value not in valid:
                 raise ValueError(f"unknown model.{key} '{value}'; valid: {', '.join(valid)}")

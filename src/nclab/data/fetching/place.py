@@ -1,13 +1,14 @@
 """Put checked files where the loaders look for them: whole and right, or not at all."""
 
 import gzip
-import shutil
 import tarfile
 import zlib
 from pathlib import Path
 
 from nclab.data.checksum import check_md5, md5_of
 from nclab.data.fetching.errors import FetchError
+
+MOST_BYTES = 2**31  # unpacked: ten times the largest dataset here; a bomb would fill the disk
 
 
 def is_intact(path: Path, md5: str) -> bool:
@@ -35,7 +36,10 @@ def place_gunzipped(packed: Path, target: Path, md5: str) -> None:
     try:
         with gzip.open(packed) as source, raw.open("wb") as sink:
             try:
-                shutil.copyfileobj(source, sink, 1 << 20)
+                while block := source.read(1 << 20):
+                    sink.write(block)
+                    if sink.tell() > MOST_BYTES:
+                        raise FetchError(f"{packed.name}: expected at most {MOST_BYTES} bytes in it, got more")
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise FetchError(f"{packed.name}: not a whole gzip file ({error})") from error
         place(raw, target, md5)
@@ -44,9 +48,18 @@ def place_gunzipped(packed: Path, target: Path, md5: str) -> None:
 
 
 def unpack_tar(archive: Path, folder: Path) -> None:
-    """Unpack a .tar.gz, refusing members that would land outside `folder`."""
+    """Unpack a .tar.gz, refusing members that would land outside `folder`, devices, and more than MOST_BYTES."""
+    total = 0
+
+    def checked(member: tarfile.TarInfo, to: str) -> tarfile.TarInfo | None:
+        nonlocal total
+        total += member.size
+        if total > MOST_BYTES:
+            raise FetchError(f"{archive.name}: expected at most {MOST_BYTES} bytes in it, got {total} and more")
+        return tarfile.data_filter(member, to)
+
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            tar.extractall(folder, filter=checked)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise FetchError(f"{archive.name}: not a sound tar file ({error})") from error

@@ -53,6 +53,10 @@ class AdaptiveSettings(FixSettings):
     def complete(self, epochs: int, every: int) -> None:
         if self.start is None:
             self.start = max(1, epochs // 3)
+        if epochs < 2:
+            raise ValueError(
+                f"etf={self.name} switches while training goes on: epochs must be at least 2, got {epochs}"
+            )
         if not 1 <= every < epochs:
             raise ValueError(
                 f"etf={self.name} decides by the measured NCC accuracy while training goes on: metrics.every must be "

@@ -33,7 +33,8 @@ class TransformerFFNSettings(FixSettings):
             self._refuse_idle(("classifier_scale", "classifier_frame"), "etf.classifier=false")
         if self.scale is not None and not (self.in_scale is None and self.out_scale is None):
             raise ValueError(
-                "etf.scale sets the factor of both maps; leave it out beside etf.in_scale and etf.out_scale"
+                "etf.scale sets the factor of both maps; leave it out beside etf.in_scale and etf.out_scale "
+                f"(got {self.scale}, {self.in_scale} and {self.out_scale})"
             )
 
     @property

@@ -1,0 +1,260 @@
+"""The command line of `nclab-runs`."""
+
+import argparse
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from nclab.runs import clean, table
+from nclab.runs.find import NoFolder, ask_again, find_runs, is_up_to_slurm
+from nclab.runs.queue import Queue, QueueError, ask
+from nclab.runs.state import STATES, RunState, rough
+
+OUTPUTS = Path("outputs")
+MOST_ROWS = 40  # of runs that nobody asked for one by one
+FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+DOC = """What became of the runs in these folders (run folders, experiment folders or output roots; default: outputs).
+
+  nclab-runs status                                 how far they are; with many runs a row an experiment
+  nclab-runs status --state failed,running          a row a run
+  nclab-runs failed                                 why runs failed or stopped, and the command that resumes each
+  nclab-runs export outputs/figure1 --out f.parquet all measurements as one table
+  nclab-runs clean --state failed                   remove failed runs, after asking
+  nclab-runs clean --checkpoints                    remove the checkpoints of finished runs
+
+It only reads, but for clean, and may be used while runs are trained."""
+
+STATUS = """done         finished
+running      a process writes it; ETA by its last ten epochs, with "no event for ..." if it looks stuck
+queued       Slurm has its job, but it does not run (yet, or again after a requeue)
+submitted    it was submitted to Slurm, which cannot be asked here
+interrupted  none of these: stopped by a signal, killed, or its job went away; the same command resumes it
+failed       it said so: diverged, full disk, ...; the same command tries again from the last checkpoint
+unreadable   its files cannot be read"""
+
+FAILED = "Exit code: 0 if there is none, 1 if there are any (as grep the other way round), 2 for wrong input."
+
+CLEAN = """Lists what it would remove with its size, asks, and removes each run, its lock held, if it still is what it
+was. Running, queued and submitted runs are never removed; below the folders named no symbolic link is followed.
+A run that was killed on another machine is left alone for ten minutes, or five of its epochs: not every network file
+system shows its lock. Without its checkpoint a finished run still makes all figures and tables; its weights are gone.
+
+Exit code: 0 all removed, or nothing to remove; 1 something was kept, or the answer was no; 2 wrong input, or nobody to
+ask (no terminal, no --yes)."""
+
+EXPORT = """One row a measurement: run, experiment, seed, policy, finished, the settings that vary among the runs (as
+etf.k; empty where one means nothing), then epoch, split, layer, metric, value as in metrics.csv."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Its errors are one line, exit status 2. (That of nclab.analysis would bring pandas and matplotlib.)"""
+
+    def error(self, message: str):
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Console entry; returns the exit code, see `nclab-runs COMMAND --help`."""
+    parser = _parser()
+    args = parser.parse_args(words)
+    try:
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has read enough; what Python still holds must go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FOUND
+    except (NoFolder, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> Parser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="nclab-runs", description=DOC, formatter_class=raw)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str, paths: str = "*"
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help, epilog=epilog, formatter_class=raw)
+        sub.add_argument("paths", nargs=paths, type=Path, metavar="PATH", default=[OUTPUTS],
+                         help="run folder, experiment folder or output root (outputs)")  # fmt: skip
+        sub.set_defaults(run=run)
+        return sub
+
+    one = command("status", _status, "how far the runs are", STATUS)
+    one.add_argument("--state", type=_states(STATES), help=f"only these: {','.join(STATES)}")
+    one.add_argument("--experiment", help="only this experiment")
+    one.add_argument("--all", action="store_true", help=f"a row a run, also if there are more than {MOST_ROWS}")
+    form = one.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="for scripts: a row a run, seconds and fractions")
+    form.add_argument("--json", action="store_true", help="the same as JSON")
+
+    one = command("failed", _failed, "failed and interrupted runs: why, and the command that resumes each", FAILED)
+    one.add_argument("--experiment", help="only this experiment")
+
+    one = command("export", _export, "all measurements of all finished runs as one table", EXPORT, paths="+")
+    one.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.parquet or FILE.csv")
+    one.add_argument("--unfinished", action="store_true", help="unfinished runs too, as far as they are")
+
+    one = command("clean", _clean, "remove runs, or the checkpoints of finished ones", CLEAN)
+    what = one.add_mutually_exclusive_group(required=True)
+    what.add_argument("--state", type=_states(clean.REMOVABLE), help=f"runs of: {','.join(clean.REMOVABLE)}")
+    what.add_argument("--checkpoints", action="store_true", help="only the checkpoints of done runs")
+    one.add_argument("--experiment", help="only this experiment")
+    one.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+def _states(valid: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    def states(text: str) -> tuple[str, ...]:
+        for state in text.split(","):
+            if state not in valid:
+                raise argparse.ArgumentTypeError(f"unknown state '{state}'; valid: {', '.join(valid)}")
+        return tuple(text.split(","))
+
+    return states
+
+
+def _look(args: argparse.Namespace, links: list[Path] | None = None) -> tuple[list[RunState], Queue | None]:
+    """The runs asked for, and what Slurm said if it had to be asked; that it cannot be is said on stderr."""
+    runs = find_runs(args.paths, links)
+    if args.experiment is not None:
+        there = list(dict.fromkeys(run.experiment for run in runs))
+        if args.experiment not in there:
+            raise NoFolder(f"no experiment '{args.experiment}'; there are: {', '.join(there)}")
+        runs = [run for run in runs if run.experiment == args.experiment]
+    if not any(map(is_up_to_slurm, runs)):
+        return runs, None
+    try:
+        queue = ask()
+    except QueueError as error:
+        print(f"{error}; so no run is shown as queued", file=sys.stderr)
+        return runs, None
+    return ask_again(runs, queue), queue
+
+
+def _status(args: argparse.Namespace) -> int:
+    runs, _ = _look(args)
+    if args.state:
+        runs = [run for run in runs if run.state in args.state]
+    if args.csv or args.json:
+        sys.stdout.write(table.as_csv(runs) if args.csv else table.as_json(runs))
+        return 0
+    brief = len(runs) > MOST_ROWS and not (args.all or args.state)
+    if runs:
+        print(table.experiment_table(runs) if brief else table.run_table(runs), end="\n\n")
+    print(table.counts(runs) + (" (--all: a row each)" if brief else ""))
+    if any(run.state in ("failed", "interrupted") for run in runs):
+        print("why, and how to go on: nclab-runs failed")
+    return 0
+
+
+def _failed(args: argparse.Namespace) -> int:
+    runs = [run for run in _look(args)[0] if run.state in ("failed", "interrupted")]
+    for run in runs:
+        when = "" if run.age is None else f", {rough(run.age)} ago"
+        print(f"{run.experiment}/{run.name}\n  {run.state} at epoch {table.progress(run)}{when}: {run.reason}")
+        print(f"  {resume_command(run.path)}")
+    print(f"{chr(10) if runs else ''}{table.counts(runs)}")
+    return FOUND if runs else 0
+
+
+def resume_command(folder: Path) -> str:
+    """The shell command that goes on with a run."""
+    if not (folder / "config.yaml").exists():
+        return "never began: give the command that submitted it again"
+    value = str(folder)
+    if not re.fullmatch(r"[\w./:+-]+", value, re.ASCII):  # what Hydra reads as one plain word
+        # In quotes it takes backslashes as they are, but for those right before a quote.
+        end = value[len(value.rstrip("\\")) :]
+        value = "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + end + "'"
+    return f"python -m nclab.train {shlex.quote(f'resume={value}')}"
+
+
+def _export(args: argparse.Namespace) -> int:
+    from nclab.analysis.runs import AnalysisError  # brings pandas and matplotlib: a second, for this command alone
+    from nclab.runs.export import ExportError, export
+
+    try:
+        runs, rows, names = export(args.paths, args.out, args.unfinished)
+    except (ExportError, AnalysisError, OSError) as error:
+        print(f"nclab-runs export: {error}", file=sys.stderr)
+        return BAD_INPUT
+    print(f"{args.out}: {rows} rows of {table.plural(runs)}; {', '.join(names)}, and the columns of metrics.csv")
+    return 0
+
+
+def _clean(args: argparse.Namespace) -> int:
+    links: list[Path] = []
+    runs, queue = _look(args, links)
+    states = args.state or ("done",)
+    kept = len(links)
+    for link in links:
+        print(f"left alone: {link} is a symbolic link", file=sys.stderr)
+    removals = []
+    for run in (run for run in runs if run.state in states):
+        try:
+            removal = clean.plan(run, args.checkpoints)
+        except (clean.Kept, OSError) as error:
+            kept += 1
+            print(f"left alone: {run.path}: {error}", file=sys.stderr)
+            continue
+        if removal is not None:
+            removals.append(removal)
+    if not removals:
+        print("nothing to remove")
+        return FOUND if kept else 0
+    _list(removals, args.checkpoints)
+    if not args.yes:
+        if not sys.stdin.isatty():
+            print("nobody to ask here: --yes removes them; nothing is removed", file=sys.stderr)
+            return BAD_INPUT
+        if not _agreed():
+            print("nothing is removed")
+            return FOUND
+    removed = 0
+    for removal in removals:
+        try:
+            clean.remove(removal, queue, args.checkpoints)
+            removed += 1
+        except (clean.Kept, OSError) as error:
+            kept += 1
+            print(f"kept: {removal.run.path}: {error}", file=sys.stderr)
+    print(f"removed {_what(removed, args.checkpoints)}")
+    return FOUND if kept else 0
+
+
+def _list(removals: list[clean.Removal], checkpoints: bool) -> None:
+    rows = []
+    for removal in removals:
+        run = removal.run
+        also = f"with {', '.join(removal.foreign)}" if removal.foreign else ""
+        rows.append([run.state, str(run.path), table.progress(run), _megabytes(removal.size), also])
+    print(table.aligned(["state", "folder", "epoch", "size", "also"], rows))
+    total = _megabytes(sum(removal.size for removal in removals))
+    print(f"\nto remove: {_what(len(removals), checkpoints)}, {total}")
+
+
+def _what(count: int, checkpoints: bool) -> str:
+    return f"{'the checkpoints of ' if checkpoints else ''}{table.plural(count)}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _agreed() -> bool:
+    try:
+        return input("Remove? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

@@ -1,0 +1,106 @@
+"""Runs as text for a terminal, and as CSV or JSON for scripts."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable
+
+from nclab.runs.state import STATES, RunState, rough
+
+NUMERIC = {"epoch", "%", "test acc.", "eta", "last event", "size", "runs", *STATES}  # columns aligned to the right
+WIDEST_REASON = 70
+# What scripts get, and where it comes from.
+RECORD = {
+    "experiment": "experiment",
+    "run": "name",
+    "state": "state",
+    "reason": "reason",
+    "epoch": "epoch",
+    "epochs": "epochs",
+    "test_accuracy": "accuracy",
+    "eta_seconds": "eta",
+    "last_event_seconds": "age",
+    "job": "job",
+    "folder": "path",
+}
+
+
+def run_table(runs: list[RunState]) -> str:
+    """A row a run."""
+    header = ["experiment", "run", "state", "epoch", "%", "test acc.", "eta", "last event", "why"]
+    return aligned(header, ([run.experiment, run.name, *_cells(run)] for run in runs))
+
+
+def _cells(run: RunState) -> list[str]:
+    return [
+        run.state,
+        progress(run),
+        "" if run.epoch is None or not run.epochs else f"{100 * run.epoch / run.epochs:.0f}",
+        "" if run.accuracy is None else f"{100 * run.accuracy:.2f}",
+        "" if run.eta is None else rough(run.eta),
+        "" if run.age is None else f"{rough(run.age)} ago",
+        run.reason if len(run.reason) <= WIDEST_REASON else run.reason[: WIDEST_REASON - 1] + "…",
+    ]
+
+
+def experiment_table(runs: list[RunState]) -> str:
+    """A row an experiment: how many runs are in which state, trained epochs of all epochs, and the longest of the
+    running ones."""
+    there = [state for state in STATES if any(run.state == state for run in runs)]
+    groups: dict[str, list[RunState]] = {}
+    for run in runs:
+        groups.setdefault(run.experiment, []).append(run)
+    rows = []
+    for name, group in groups.items():
+        states = Counter(run.state for run in group)
+        known = [run for run in group if run.epochs]
+        share = sum((run.epoch or 0) / run.epochs for run in known) / len(known) if known else None
+        eta = max((run.eta for run in group if run.eta is not None), default=None)
+        cells = [str(states[state] or "") for state in there]
+        percent = "" if share is None else f"{100 * share:.0f}"
+        rows.append([name, str(len(group)), *cells, percent, "" if eta is None else rough(eta)])
+    return aligned(["experiment", "runs", *there, "%", "eta"], rows)
+
+
+def counts(runs: list[RunState]) -> str:
+    """'7 runs: 4 done, 2 running, 1 failed'."""
+    states = Counter(run.state for run in runs)
+    each = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
+    return f"{plural(len(runs))}{': ' if each else ''}{each}"
+
+
+def plural(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
+
+
+def progress(run: RunState) -> str:
+    """'12/60'; a question mark for what is not known."""
+    return f"{'?' if run.epoch is None else run.epoch}/{'?' if run.epochs is None else run.epochs}"
+
+
+def as_csv(runs: list[RunState]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(RECORD), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(_record, runs))
+    return out.getvalue()
+
+
+def as_json(runs: list[RunState]) -> str:
+    return json.dumps([_record(run) for run in runs], indent=1, default=str) + "\n"
+
+
+def _record(run: RunState) -> dict:
+    return {key: getattr(run, name) for key, name in RECORD.items()}
+
+
+def aligned(header: list[str], rows: Iterable[list[str]]) -> str:
+    """Columns as wide as their widest cell, but for those without any."""
+    lines = [header, *rows]
+    filled = [i for i in range(len(header)) if len(lines) == 1 or any(line[i] for line in lines[1:])]
+    width = {i: max(len(line[i]) for line in lines) for i in filled}
+    return "\n".join(
+        "  ".join(line[i].rjust(width[i]) if header[i] in NUMERIC else line[i].ljust(width[i]) for i in filled).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,294 @@
+"""Sweeps by hydra/launcher=local and slurm. Here Slurm's commands are scripts that say what a test wants to hear; a
+real Slurm is in test_slurm.py."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from run_folders import events
+
+from nclab import launch, slurm
+from nclab.config import ConfigError
+from nclab.launch import SweepFailed, on_slurm, on_this_machine, train_folders
+from nclab.machine import default_threads
+from nclab.record import RunFolder
+from nclab.slurm import SlurmError, SlurmSettings, Work, fate_of, job_of, submit
+from nclab.sweep import shared_gpus
+from nclab.train import train
+
+
+class FakeSlurm:
+    """sbatch, squeue and scontrol on the PATH: files say what they print, `calls` what they were called with."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir()
+        self.script("sbatch", 'cp "$1" script; echo "Submitted batch job $(cat next)"')
+        self.script("squeue", "cat queue")
+        self.script("scontrol", 'if [ "$1" = show ]; then cat job; else cat requeued >&2; [ ! -s requeued ]; fi')
+        self.say(next="42", queue="", job="", requeued="")
+
+    def script(self, name: str, body: str) -> None:
+        path = self.folder / name
+        path.write_text(f'#!/bin/bash\ncase "$1" in /*) ;; esac\necho "{name} $*" >> {self.folder}/calls\n'
+                        f"cd {self.folder}\n{body}\n")  # fmt: skip
+        path.chmod(0o755)
+
+    def say(self, **files: str) -> None:
+        for name, text in files.items():
+            (self.folder / name).write_text(text)
+
+    def calls(self, name: str) -> list[str]:
+        path = self.folder / "calls"
+        return [line for line in path.read_text().splitlines() if line.split()[0] == name] if path.exists() else []
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    fake = FakeSlurm(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{fake.folder}:{os.environ['PATH']}")
+    return fake
+
+
+QUICK = SlurmSettings(poll_seconds=0.1, wait=False)
+
+
+def test_what_is_submitted_is_frozen_in_its_folder_and_not_submitted_twice(tiny, cluster, tmp_path):
+    configs = [tiny(f"seed={seed}", "threads=null") for seed in range(3)]
+    train(tiny("seed=0"))
+    on_slurm(configs, QUICK)
+    assert len(cluster.calls("sbatch")) == 1
+    script = (cluster.folder / "script").read_text()
+    for line in ("--array=0-1%2", "--requeue", "--signal=USR2@120", "--time=240", "--cpus-per-task=4"):
+        assert f"#SBATCH {line}" in script
+    assert [job_of(config.folder) for config in configs] == [None, "42_0", "42_1"]
+    stored = yaml.safe_load((configs[1].folder / "config.yaml").read_text())
+    assert stored["seed"] == 1
+    assert stored["threads"] == 4
+    assert not (configs[1].folder / "events.jsonl").exists()
+
+    cluster.say(queue="42_0|PENDING\n42_1|RUNNING\n", next="43")
+    on_slurm(configs, QUICK)
+    assert len(cluster.calls("sbatch")) == 1
+    cluster.say(queue="42_1|RUNNING\n")
+    on_slurm(configs, QUICK)
+    assert len(cluster.calls("sbatch")) == 2
+    assert [job_of(config.folder) for config in configs] == [None, "43", "42_1"]
+
+
+def test_a_run_that_is_held_is_left_to_who_holds_it(tiny, cluster):
+    with RunFolder(tiny().folder):
+        on_slurm([tiny()], QUICK)
+    assert cluster.calls("sbatch") == []
+
+
+def test_a_sweep_is_followed_until_the_last_job_has_ended(tiny, cluster, capsys):
+    done, silent, failed = (tiny(f"seed={seed}") for seed in range(3))
+    on_slurm([done, silent, failed], QUICK)
+    train(done)
+    train_folders([failed.folder], 1)
+    (failed.folder / "DONE").unlink()
+    with (failed.folder / "events.jsonl").open("a") as log:
+        log.write('{"event": "failed", "reason": "no space left"}\n{"event"')
+    cluster.say(job="JobId=42 JobState=CANCELLED Restarts=0\n", queue="")
+    failures = launch._follow({c.folder: f"42_{i}" for i, c in enumerate((done, silent, failed))}, 0.1)
+    assert failures == [
+        f"{silent.folder}: its job 42_1 is cancelled and left no word; its log is in .slurm/",
+        f"{failed.folder}: no space left",
+    ]
+    out = capsys.readouterr().out
+    assert "[1/3] main/digits" in out
+    assert "[3/3] FAILED" in out
+
+
+def test_a_controller_that_does_not_answer_ends_no_run(tiny, cluster, monkeypatch):
+    config = tiny()
+    on_slurm([config], QUICK)
+    answers = iter([None, None, {}, None, {"42": "RUNNING"}, {}, {}])
+    monkeypatch.setattr(launch, "jobs_in_queue", lambda: next(answers))
+    assert len(launch._follow({config.folder: "42"}, 0.01)) == 1  # missed twice running
+    assert next(answers, "used up") == "used up"
+
+
+def test_ctrl_c_leaves_the_jobs_alone(tiny, cluster, monkeypatch, capsys):
+    config = tiny()
+    on_slurm([config], QUICK)
+    monkeypatch.setattr(launch, "jobs_in_queue", lambda: os.kill(os.getpid(), signal.SIGINT) or {"42": "PENDING"})
+    with pytest.raises(SystemExit, match="130"):
+        launch._follow({config.folder: "42"}, 0.1)
+    assert "the jobs go on" in capsys.readouterr().err
+
+
+def test_what_slurm_refuses_leaves_nothing(tiny, cluster, tmp_path):
+    cluster.script("sbatch", "echo 'sbatch: error: invalid account' >&2; exit 1")
+    with pytest.raises(SlurmError, match="invalid account"):
+        on_slurm([tiny(), tiny("seed=1")], QUICK)
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file() and p.parent != cluster.folder) == []
+    cluster.script("squeue", "exit 1")
+    with pytest.raises(SlurmError, match="squeue does not answer"):
+        on_slurm([tiny()], QUICK)
+
+
+def test_without_slurm_or_submitit_it_says_what_to_install(tiny, cluster, monkeypatch):
+    monkeypatch.setattr(launch, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'nclab\[cluster\]'"):
+        on_slurm([tiny()], QUICK)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ConfigError, match="needs sbatch, which is not on the PATH"):
+        on_slurm([tiny()], QUICK)
+
+
+def test_more_jobs_than_an_array_holds(tiny, cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "JOBS_OF_AN_ARRAY", 2)
+    folders = [tmp_path / str(i) for i in range(9)]
+    for folder in folders:
+        folder.mkdir()
+    settings = SlurmSettings(runs_per_job=2, setup=["module load cuda"], additional_parameters={"nice": 5}, mem_gb=1.5)
+    jobs = submit(folders, "name", tmp_path / "logs", settings)
+    assert [jobs[f] for f in folders] == ["42_0", "42_0", "42_1", "42_1", "42_0", "42_0", "42_1", "42_1", "42"]
+    script = (cluster.folder / "script").read_text()
+    for text in ("#SBATCH --nice=5", "#SBATCH --mem=1536M", "\nmodule load cuda\n"):
+        assert text in script
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("timeout_min", 0, "timeout_min must be at least 1, got 0"),
+        ("cpus_per_task", 0, "cpus_per_task must be at least 1"),
+        ("gpus_per_node", -1, "gpus_per_node must be at least 0"),
+        ("mem_gb", float("nan"), "mem_gb must be at least"),
+        ("array_parallelism", 0, "array_parallelism must be at least 1"),
+        ("runs_per_job", 0, "runs_per_job must be at least 1"),
+        ("requeues", -1, "requeues must be at least 0"),
+        ("poll_seconds", 0, "poll_seconds must be at least 0.1"),
+        ("signal_delay_s", 14400, "must be shorter than timeout_min=240"),
+    ],
+)
+def test_settings_out_of_range(key, value, message):
+    with pytest.raises(ValueError, match=message):
+        SlurmSettings(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("job", "fate"),
+    [
+        ("JobId=7 JobState=RUNNING Restarts=1 PreemptTime=2026-01-01", "alive"),
+        ("JobId=7 JobState=COMPLETING Restarts=1", "cancelled"),
+        ("JobId=7 JobState=COMPLETING Restarts=2", "requeued"),
+        ("JobId=7 JobState=PENDING Restarts=2 Comment=a=b", "requeued"),
+        ("", "alive"),
+    ],
+)
+def test_what_slurm_does_with_a_job_it_sent_a_signal(cluster, job, fate):
+    cluster.say(job=job + "\n")
+    assert fate_of("7", restarts=1) == fate
+
+
+@pytest.mark.parametrize(
+    ("job", "restarts", "refusal", "last", "calls"),
+    [
+        ("JobState=RUNNING Restarts=0", "", "", {"event": "requeue", "by": "itself"}, 1),
+        ("JobState=RUNNING Restarts=2", "2", "", {"event": "failed"}, 0),
+        ("JobState=COMPLETING Restarts=0", "", "", {"event": "failed"}, 0),
+        ("JobState=COMPLETING Restarts=1", "", "", {"event": "requeue", "by": "slurm"}, 0),
+        ("JobState=RUNNING Restarts=0", "", "Job is held", {"event": "failed"}, 2),
+    ],
+)
+def test_a_job_that_gets_a_signal_saves_and_returns_to_the_queue(
+    tiny, cluster, monkeypatch, capsys, job, restarts, refusal, last, calls
+):
+    config = tiny("epochs=40")
+    on_slurm([config], QUICK)
+    monkeypatch.setattr(slurm, "REQUEUE_TRIES", 2)
+    monkeypatch.setattr(slurm.time, "sleep", lambda seconds: None)
+    cluster.say(job=job + "\n", requeued=refusal)
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    if restarts:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+    event = RunFolder.event
+
+    def then_signal(self, kind, **what):
+        event(self, kind, **what)
+        if kind == "epoch" and what["epoch"] == 3:
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    monkeypatch.setattr(RunFolder, "event", then_signal)
+    with pytest.raises(SystemExit, match="140"):
+        Work([str(config.folder)], 1, requeues=2)()
+    assert last.items() <= events(config.folder)[-1].items()
+    assert len([call for call in cluster.calls("scontrol") if "requeue" in call]) == calls
+    monkeypatch.setattr(RunFolder, "event", event)
+    Work([str(config.folder)], 1, requeues=2)()
+    assert (config.folder / "DONE").exists()
+    resume = events(config.folder, "resume")[-1]
+    assert resume["job"] == "42"
+    assert resume["epoch"] == 3
+
+
+def test_a_run_that_fails_in_its_job_fails_the_job(tiny, cluster, capsys):
+    config = tiny("optimizer.lr=1e30", "model.norm=none")
+    on_slurm([config], QUICK)
+    with pytest.raises(SystemExit, match="1"):
+        Work([str(config.folder)], 1, requeues=2)()
+    assert "diverged" in events(config.folder, "failed")[0]["reason"]
+
+
+def test_a_job_waits_for_what_is_left_of_its_first_life(tiny, cluster, monkeypatch, capsys):
+    config = tiny()
+    on_slurm([config], QUICK)
+    orphan = RunFolder(config.folder).__enter__()
+    monkeypatch.setattr(launch.time, "sleep", lambda seconds: orphan.__exit__())
+    assert train_folders([config.folder], 1) == 0
+    assert "waits: " in capsys.readouterr().out
+    assert (config.folder / "DONE").exists()
+
+
+def test_side_by_side_on_this_machine(tiny, capfd):
+    configs = [tiny("seed=0"), tiny("optimizer.lr=1e30", "model.norm=none")]
+    with pytest.raises(SweepFailed, match="1 of 2 runs failed"):
+        on_this_machine(configs, 2, 1)
+    assert "training diverged" in capfd.readouterr().err
+    assert (configs[0].folder / "DONE").exists()
+
+
+def test_cores_and_gpus_are_shared_out(monkeypatch):
+    assert [default_threads(8, jobs) for jobs in (1, 2, 3, 8, 9)] == [4, 4, 2, 1, 1]
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    assert default_threads() == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5,6")
+    assert shared_gpus(["auto", "cuda"]) == ["4", "GPU-5", "6"]
+    assert shared_gpus(["auto", "cuda:1"]) == [None]
+    assert shared_gpus(["cpu"]) == [None]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert shared_gpus(["auto"]) == [None]
+
+
+def command(cwd: Path, *overrides: str) -> subprocess.CompletedProcess:
+    call = [sys.executable, "-m", "nclab.train", *overrides]
+    return subprocess.run(call, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_the_whole_sweep_is_checked_before_it_begins(tmp_path):
+    for wrong in (("epochs=2,0",), ("epochs=2", "hydra.launcher.jobs=0"), ("epochs=2", "hydra.launcher.job=1")):
+        done = command(tmp_path, "-m", "hydra/launcher=local", *wrong)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert "Traceback" not in done.stderr
+        assert list(tmp_path.rglob("*.csv")) == []
+
+
+def test_a_sweep_with_several_seeds_a_run_and_one_that_begins_again(tmp_path):
+    tiny = ("dataset.train_size=200", "dataset.test_size=100", "model.depth=3", "model.width=16", "epochs=2")
+    sweep = ("-m", "hydra/launcher=local", "hydra.launcher.together=2", *tiny, "seeds=[0,1]", "etf=none,last_k")
+    assert "all 4 runs are finished" in command(tmp_path, *sweep).stdout
+    assert "4 runs, 4 finished before, 0 to do" in command(tmp_path, *sweep).stdout
+    assert "4 runs, 0 finished before, 4 to do" in command(tmp_path, *sweep, "overwrite=true").stdout
+    folders = [path.parent for path in tmp_path.glob("outputs/main/*/DONE")]
+    assert len(folders) == 4
+    assert not any(json.loads((f / "summary.json").read_text())["run"] != f.name for f in folders)
