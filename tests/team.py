@@ -1,6 +1,7 @@
-"""What the processes of a team do for test_distributed.py: `torchrun tests/team.py FOLDER`.
+"""What the processes of a team do for test_distributed.py: `torchrun tests/team.py FOLDER BROKEN`.
 
-Every process leaves what it found in FOLDER/RANK.pt; of three, the last one dies at the end."""
+Every process leaves what it found in FOLDER/RANK.pt. Two of them finish the run in BROKEN; of three, the last dies at
+the end."""
 
 import os
 import signal
@@ -172,7 +173,7 @@ def said(call):
     return "nothing"
 
 
-def main(out: Path) -> None:
+def main(out: Path, broken: Path) -> None:
     distributed.init_process_group("gloo")
     found = {}
     with joined() as team:
@@ -181,7 +182,9 @@ def main(out: Path) -> None:
             train(config(out / "curves" / name, *CURVES[name]))
         run = config(out, *STOPPED)
         if team.size == 2:
-            train(composed(*COMMAND, f"output_root={out / 'command'}"))
+            command = composed(*COMMAND)
+            train(at(out / "command", command))
+            train(at(broken, command))
         else:
             found["stops"] = stopped_and_resumed(out / "stops", run, team)
         found["refused"] = {
@@ -209,4 +212,4 @@ def main(out: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

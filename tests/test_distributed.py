@@ -35,13 +35,39 @@ SECONDS = 120  # that a process may take at most, on a busy machine
 
 
 @pytest.fixture(scope="module")
-def teams(tmp_path_factory):
+def broken(tmp_path_factory):
+    """A run of two processes that torchrun was asked to stop; resumed, its first process was killed."""
+    root = tmp_path_factory.mktemp("broken")
+    arguments = ["-m", "nclab.train", *COMMAND, f"output_root={root}"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *arguments]
+    torchrun = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    wait_for_epoch(root, 2, [torchrun])
+    torchrun.send_signal(signal.SIGTERM)
+    _, err = torchrun.communicate(timeout=SECONDS)
+    assert torchrun.returncode != 0
+    assert err.count("error: stopped by SIGTERM; what was trained is saved") == 1
+
+    first, second = start(2, arguments)
+    wait_for_epoch(root, 8, [first, second])
+    first.kill()
+    began = time.monotonic()
+    _, err = second.communicate(timeout=SECONDS)
+    first.communicate()
+    assert time.monotonic() - began < 30
+    assert second.returncode == 1
+    assert err == "error: a process of this run died; the same command resumes\n"
+    assert not (folder_in(root) / "DONE").exists()
+    return root
+
+
+@pytest.fixture(scope="module")
+def teams(tmp_path_factory, broken):
     """teams(size): what every process of a team found, and the folder of its runs."""
 
     @cache
     def started(size):
         out = tmp_path_factory.mktemp(f"team{size}")
-        workers = start(size, [str(HERE / "team.py"), str(out)])
+        workers = start(size, [str(HERE / "team.py"), str(out), str(broken)])
         for worker in workers:
             _, err = worker.communicate(timeout=SECONDS)
             died = size == 3 and worker is workers[2]
@@ -153,37 +179,13 @@ def test_a_process_that_dies_ends_the_others(teams):
     assert events(folder_in(out / "died"))[-1]["event"] == "failed"
 
 
-def test_torchrun_is_stopped_then_the_first_process_is_killed_and_the_same_command_resumes(teams, tmp_path):
+def test_a_run_that_was_stopped_and_killed_resumes_to_the_same_bits(teams, broken):
     _, out = teams(2)
-    arguments = ["-m", "nclab.train", *COMMAND, f"output_root={tmp_path}"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *arguments]
-    torchrun = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    wait_for_epoch(tmp_path, 2, [torchrun])
-    torchrun.send_signal(signal.SIGTERM)
-    _, err = torchrun.communicate(timeout=SECONDS)
-    assert torchrun.returncode != 0
-    assert err.count("error: stopped by SIGTERM; what was trained is saved") == 1
-    folder = folder_in(tmp_path)
-    assert events(folder)[-1]["event"] == "stopped"
-
-    first, second = start(2, arguments)
-    wait_for_epoch(tmp_path, 8, [first, second])
-    first.kill()
-    began = time.monotonic()
-    _, err = second.communicate(timeout=SECONDS)
-    first.communicate()
-    assert time.monotonic() - began < 30
-    assert second.returncode == 1
-    assert err == "error: a process of this run died; the same command resumes\n"
-    assert events(folder)[-1]["event"] == "failed"
-    assert not (folder / "DONE").exists()
-
-    for worker in start(2, arguments):
-        _, err = worker.communicate(timeout=SECONDS)
-        assert worker.returncode == 0, err
+    folder = folder_in(broken)
     assert_same_run(folder_in(out / "command"), folder)
     kinds = [e["event"] for e in events(folder) if e["event"] in ("stopped", "failed", "resume", "done")]
     assert kinds == ["stopped", "resume", "failed", "resume", "done"]
+    assert [e["processes"] for e in events(folder, "resume")] == [2, 2]
 
 
 def wait_for_epoch(root, epoch, processes):
