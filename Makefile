@@ -27,7 +27,7 @@ PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DAT
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) \
 	$(if $(TOGETHER),--together $(TOGETHER)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup demo train test test-slurm lint audit bench paper claims clean \
+.PHONY: help setup demo train test test-slurm chaos lint audit bench paper claims clean \
 	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 
 help:  ## list the targets
@@ -74,6 +74,9 @@ bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, 
 	$(PY) scripts/bench_seeds.py --threads 1
 	$(PY) scripts/bench_growth.py
 	$(PY) scripts/bench_table.py
+
+chaos: setup  ## kill runs at 100 random moments, resume and compare them bit for bit: ten minutes on two cores
+	$(PY) scripts/chaos.py $(ARGS)
 
 test: setup  ## run the tests
 	$(PY) -m pytest -n 2 $(ARGS)

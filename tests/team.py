@@ -17,9 +17,9 @@ from torch import distributed
 
 from nclab.data import Dataset, Split, load_dataset
 from nclab.distributed import Team, joined
+from nclab.epoch import train_epoch
 from nclab.etf.policy import site_seed
 from nclab.evaluate import MetricsSettings, accuracy, evaluate, refreshed
-from nclab.fit import train_epoch
 from nclab.global_norm import globalize
 from nclab.models import MODELS
 from nclab.models.mlp import MLPSettings

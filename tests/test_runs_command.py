@@ -21,7 +21,9 @@ from nclab.runs.state import inspect, is_run, tail
 
 pytestmark = pytest.mark.usefixtures("without_slurm")
 
-DIVERGED = event("diverged", epoch=3, running_loss=None, learning_rate=0.5)
+
+def diverged():
+    return event("diverged", epoch=3, running_loss=None, learning_rate=0.5)
 
 
 def states(root):
@@ -35,11 +37,11 @@ def states(root):
         ([START, *epochs(1, 2)], "interrupted", "killed or crashed"),
         ([START, *epochs(1), event("stopped", signal="SIGTERM", epoch=1)], "interrupted", "stopped by SIGTERM"),
         ([START, event("requeue", job="7", epoch=0)], "interrupted", "requeued as job 7, which Slurm does not know"),
-        ([START, *epochs(1, 2), DIVERGED], "failed", "diverged in epoch 3 at learning rate 0.5"),
-        ([START, DIVERGED, event("failed", reason="loss\nis nan")], "failed", "loss is nan"),
+        ([START, *epochs(1, 2), diverged()], "failed", "diverged in epoch 3 at learning rate 0.5"),
+        ([START, diverged(), event("failed", reason="loss\nis nan")], "failed", "loss is nan"),
         ([START, event("failed", reason="disk full"), event("warning", epoch=1, text="x")], "failed", "disk full"),
         ([START, event("failed", reason="disk full"), event("resume", epoch=1)], "interrupted", "killed or crashed"),
-        ([START, DIVERGED, START, *epochs(1)], "interrupted", "killed or crashed"),
+        ([START, diverged(), START, *epochs(1)], "interrupted", "killed or crashed"),
         ([START, {"event": "diverged"}], "failed", "diverged in epoch ?"),
     ],
 )
@@ -338,7 +340,7 @@ def test_a_submitted_run_that_vanishes_meanwhile(tmp_path, capsys):
 
 def test_failed_says_why_and_how_to_go_on(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make(Path("outputs"), START, *epochs(1, 2), DIVERGED, name="a")
+    make(Path("outputs"), START, *epochs(1, 2), diverged(), name="a")
     make(Path("outputs"), START, *epochs(1), event("stopped", signal="SIGTERM", epoch=1), name="b")
     make(Path("outputs"), START, name="c", done=True)
     code, out, _ = said(capsys, "failed")

@@ -20,7 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from nclab import checkpoint
 from nclab.analysis import AnalysisError, load_runs
 from nclab.config import ConfigError, stored_config, to_yaml
-from nclab.data import DatasetSettings, cifar, load_dataset, mnist
+from nclab.data import DatasetSettings, checksum, cifar, load_dataset
 from nclab.data.fetching import FetchError
 from nclab.data.fetching import place as placing
 from nclab.data.fetching.place import place_gunzipped, unpack_tar
@@ -254,7 +254,7 @@ def test_bombs_stop(tmp_path, monkeypatch):
     assert not (tmp_path / "target").exists()
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    monkeypatch.setattr(mnist, "LARGEST", 1000)
+    monkeypatch.setattr(checksum, "LARGEST", 1000)
     (raw / "train-images-idx3-ubyte.gz").write_bytes(packed.read_bytes())
     with pytest.raises(ValueError, match=f"expected md5 .*, found {md5(bytes(1000)).hexdigest()}"):
         load_dataset(DatasetSettings("mnist"), tmp_path)

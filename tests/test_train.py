@@ -17,7 +17,8 @@ from nclab.trained import load_trained
 
 def test_a_run_folder_holds_what_it_promises(tiny):
     folder = train(tiny("metrics.every=2"))
-    files = {"config.yaml", "metrics.csv", "events.jsonl", "summary.json", "checkpoint.pt", "DONE", ".lock"}
+    checkpoints = {"checkpoint.pt", "checkpoint.previous.pt"}
+    files = {"config.yaml", "metrics.csv", "events.jsonl", "summary.json", *checkpoints, "DONE", ".lock"}
     assert {p.name for p in folder.iterdir()} == files
     logged = rows(folder)
     assert sorted({r[0] for r in logged}) == [0, 2, 4, 6]

@@ -1,8 +1,14 @@
-"""Atomic save and exact resume: everything that the next epoch depends on, and nothing that can run code."""
+"""Atomic save and exact resume: everything that the next epoch depends on, and nothing that can run code.
 
+checkpoint.pt is what torch.save writes, with a checksum behind it that torch.load does not mind. The checkpoint before
+it stays as checkpoint.previous.pt, and takes its place where it is damaged or missing.
+"""
+
+import hashlib
 import io
-import pickle
+import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +19,16 @@ from torch.optim import Optimizer
 
 from nclab.etf import ETFPolicy, FixedLinear
 from nclab.etf.layer import pack, replace, unpack
+from nclab.machine import out_of_memory
 from nclab.models import Classifier
 from nclab.record import RecordError, write_atomic
 
 NAME = "checkpoint.pt"
-FORMAT = 1
+PREVIOUS = "checkpoint.previous.pt"
+FORMAT = 2
+FORMATS = (1, FORMAT)  # 1 had no checksum
+MAGIC = b"\nnclab, sha256: "  # then the digest of all bytes before these
+DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass
@@ -58,7 +69,8 @@ def save(
     progress: Progress,
     lengths: dict[str, int],
 ) -> None:
-    """Write checkpoint.pt: weights, fixed maps as recipes, optimizer, policy, all random states, log lengths."""
+    """Write checkpoint.pt: weights, fixed maps as recipes, optimizer, policy, all random states, log lengths. The
+    checkpoint that was there is the previous one then."""
     fixed = {site: pack(m) for site, m in model.etf_sites().items() if isinstance(m, FixedLinear)}
     state = {
         "format": FORMAT,
@@ -73,28 +85,75 @@ def save(
     }
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomic(folder / NAME, buffer.getvalue())
+    with buffer.getbuffer() as payload:
+        digest = hashlib.sha256(payload).digest()
+    buffer.seek(0, io.SEEK_END)
+    buffer.write(MAGIC + digest)
+    write_atomic(folder / NAME, buffer.getvalue(), keep=folder / PREVIOUS)
 
 
-def load(folder: Path) -> dict[str, Any] | None:
+def to_stderr(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def load(folder: Path, warn: Callable[[str], None] = to_stderr) -> dict[str, Any] | None:
     """The checkpoint of a run folder, None if there is none. Tensors and plain values only (weights_only).
 
-    Raises RecordError for a file that cannot be read.
+    Where checkpoint.pt is damaged or missing, `warn` is told so and the previous one is returned; who goes on with the
+    run then calls `promote`. Raises RecordError if neither can be read.
     """
-    path = folder / NAME
-    if not path.exists():
+    problems = []
+    for name in (NAME, PREVIOUS):
+        try:
+            state = _read(folder / name)
+        except FileNotFoundError:
+            problems.append(f"{folder / name} is missing")
+        except _Damaged as damage:
+            problems.append(f"{folder / name} cannot be read ({damage})")
+        else:
+            if problems:
+                warn(f"{problems[0]}; in its place {PREVIOUS} is used, of epoch {state['progress']['epoch']}")
+            return state
+    if not exists(folder):
         return None
+    raise RecordError(f"{', and '.join(problems)}; overwrite=true starts the run again")
+
+
+def exists(folder: Path) -> bool:
+    """Whether the folder has a checkpoint, good or bad."""
+    return any((folder / name).exists() for name in (NAME, PREVIOUS))
+
+
+def promote(folder: Path) -> None:
+    """The previous checkpoint takes the place of the damaged one, which must not be kept as the previous one at the
+    next save."""
+    (folder / PREVIOUS).replace(folder / NAME)
+
+
+class _Damaged(Exception):
+    """A file is not the checkpoint that was saved; the message says how that shows."""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    end = len(data) - DIGEST - len(MAGIC)
+    sealed = end > 0 and data[end:-DIGEST] == MAGIC
+    if sealed and hashlib.sha256(memoryview(data)[:end]).digest() != data[-DIGEST:]:
+        raise _Damaged("its checksum does not match")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a file that is none of ours torch says more than one line
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RecordError(f"{path} cannot be read ({reason}); overwrite=true starts the run again") from None
-    if not isinstance(state, dict):
-        raise RecordError(f"{path} holds a {type(state).__name__}, expected a run's state; overwrite=true starts again")
-    if state.get("format") != FORMAT:
-        raise RecordError(f"{path} has format {state.get('format')}, expected {FORMAT}; overwrite=true starts again")
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes that are no checkpoint can raise anything
+        if out_of_memory(error):
+            raise
+        raise _Damaged((str(error).splitlines() or [type(error).__name__])[0]) from None
+    if not isinstance(state, dict) or state.get("format") not in FORMATS:
+        came = state.get("format") if isinstance(state, dict) else type(state).__name__
+        expected = " or ".join(map(str, FORMATS))
+        raise RecordError(f"{path} has format {came}, expected {expected}; overwrite=true starts the run again")
+    if not sealed and state["format"] != 1:
+        raise _Damaged("its checksum is missing")
     return state
 
 

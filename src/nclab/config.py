@@ -20,10 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nclab.data import DATASETS, DatasetSettings, data_root
 from nclab.distributed import local_size
+from nclab.epoch import PRECISIONS
 from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
 from nclab.evaluate import MetricsSettings
-from nclab.fit import PRECISIONS
 from nclab.machine import default_threads
 from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings

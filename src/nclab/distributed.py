@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
+from nclab.machine import out_of_memory
+
 # How long a process waits for the others: longer than any works alone (reading data, saving, a tracker's start).
 # One that died is noticed at once, by its closed connections; only a lost host takes this long.
 PATIENCE = timedelta(minutes=10)
@@ -221,6 +223,8 @@ def _others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         raise PeerLost from error
 
 

@@ -4,12 +4,11 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 
-import torch
 from torch import Generator, Tensor
-from torch.nn import functional
 from torch.optim import Optimizer
 
 from nclab import checkpoint
@@ -17,26 +16,24 @@ from nclab.checkpoint import Part, Progress
 from nclab.data import Dataset
 from nclab.display import Display
 from nclab.distributed import SOLO, PeerLost, Team
+from nclab.epoch import Forward, train_epoch
 from nclab.etf import ETFPolicy, Switch
 from nclab.etf.policy import learnable
 from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate, refreshed
-from nclab.gradients import SummedGradients
+from nclab.finite import first_not_finite, is_finite
+from nclab.machine import OutOfMemory, needs_memory
 from nclab.models import Classifier, layer_of
 from nclab.optim import optimizer_bytes
 from nclab.record import RecordError, RunFolder, RunLocked
 from nclab.stop import AgreedStop, Stopped, StopSignals
 from nclab.trackers import Tracker
 
-PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
-MOST_GRAPHS = 256  # one a switch and batch shape; torch goes on uncompiled beyond its limit, without a word
-Forward = Callable[[Tensor], Tensor]
-
 
 class Diverged(RuntimeError):
     """Loss or weights are no longer numbers; the last good checkpoint, if any, is kept."""
 
 
-FAILURES = (Diverged, RecordError, RunLocked, PeerLost, OSError)  # of one run: others go on
+FAILURES = (Diverged, OutOfMemory, RecordError, RunLocked, PeerLost, OSError)  # of one run: others go on
 
 
 @dataclass
@@ -67,6 +64,8 @@ class Fit:
         self._saving = 0.0  # seconds that the latest checkpoint took
         self._saved = time.monotonic()
         self._began = 0.0  # of this epoch's training steps in this process
+        self.diverging = False  # seen in a batch
+        self._culprit: str | None = None  # where in the network that began
         self.saved_epoch = -1  # of the latest checkpoint
 
     def run(self) -> Evaluation:
@@ -105,17 +104,31 @@ class Fit:
         self._began = time.perf_counter()
 
     def train_alone(self) -> float:
-        return train_epoch(
-            self.model,
-            self.dataset,
-            self.optimizer,
-            self.batch_size,
-            self.generators,
-            self.forward,
-            self.progress.part,
-            self.stop.check,
-            self.team,
-        )
+        with self.training():
+            return train_epoch(
+                self.model,
+                self.dataset,
+                self.optimizer,
+                self.batch_size,
+                self.generators,
+                self.forward,
+                self.progress.part,
+                self.stop.check,
+                self.watch,
+                self.team,
+            )
+
+    def training(self) -> AbstractContextManager[None]:
+        """For the steps of an epoch: says what to lower where they need more memory than there is."""
+        return needs_memory("training", f"lower batch_size (now {self.batch_size}) or the size of the model")
+
+    def watch(self, loss: Tensor, x: Tensor) -> bool:
+        """Whether the loss () of the batch x (B, ch, h, w), before its step, is a number no more; notes where in the
+        network that began. On a GPU never: to look is to wait for it, and once an epoch the weights tell."""
+        if loss.device.type != "cpu" or math.isfinite(loss.item()):
+            return False
+        self.diverging, self._culprit = True, first_not_finite(self.model, x)
+        return True
 
     def end_epoch(self, running_loss: float, train_seconds: float, seeds: int = 1) -> None:
         """All that follows the training steps of an epoch, which took `train_seconds` (its share of them, where
@@ -164,13 +177,21 @@ class Fit:
         where = {"epoch": p.epoch, "batches": p.part.batches if p.part else 0}
         if where["batches"]:
             p.part.seconds += time.perf_counter() - self._began
+            if not self._finite():
+                self._stop_diverged(float(p.part.loss) / p.part.samples, p.epoch + 1)
         with self.team.agreed():  # the others leave when it is saved
             self.folder.event("stopped", signal=signal.Signals(stopped.number).name, **where)
             self.save()
 
     def _evaluate(self) -> Evaluation:
         collapse = self.metrics.every > 0
-        return evaluate(self.model, self.dataset, self.metrics, collapse, self.stop.check, self.team)
+        with self._measuring():
+            return evaluate(self.model, self.dataset, self.metrics, collapse, self.stop.check, self.team)
+
+    def _measuring(self) -> AbstractContextManager[None]:
+        m = self.metrics
+        kept = f"metrics.memory_gib (now {m.memory_gib:g}; it changes no number, and the same run goes on) or "
+        return needs_memory("measuring", f"lower {kept if m.memory_gib else ''}metrics.batch_size (now {m.batch_size})")
 
     def _set_lr(self, epoch: int) -> None:
         for group in self.optimizer.param_groups:
@@ -186,12 +207,14 @@ class Fit:
 
     def _finite(self) -> bool:
         """Weights and running statistics are numbers whose squares are too: nothing else may reach a checkpoint."""
-        state = [t for t in self.model.state_dict().values() if t.is_floating_point()]
-        return bool(torch.stack([t.square().sum() for t in state]).isfinite().all())
+        return is_finite(list(self.model.state_dict().values()))
 
     def _measure(self, epoch: int, scalars: dict[str, float], train_seconds: float = 0.0) -> Evaluation:
         result = self._evaluate()
         if epoch and not math.isfinite(loss := result.network("train", "loss")):
+            self.model.eval()
+            batches = map(self.dataset.inputs, self.dataset.train.images.split(self.metrics.batch_size))
+            self._culprit = next(filter(None, (first_not_finite(self.model, x) for x in batches)), None)
             self._stop_diverged(loss, epoch)
         result.values["train"]["network"].update(scalars)
         rows = [
@@ -224,9 +247,9 @@ class Fit:
             self.team.align([*self.model.parameters(), *self.model.buffers()])  # hosts may differ in their rounding
             # Evaluation reads running batch-norm statistics, which lag behind the weights before a switch and belong to
             # the old map after it; refreshed on both sides, they leave the effect of the switch alone.
-            new_fresh, old_fresh = (
-                refreshed(m, self.dataset, self.metrics.batch_size, self.team) for m in (self.model, old)
-            )
+            size = self.metrics.batch_size
+            with self._measuring():
+                new_fresh, old_fresh = (refreshed(m, self.dataset, size, self.team) for m in (self.model, old))
             at = {}
             for split in ("train", "test"):
                 at[f"{split}_accuracy_before"] = result.network(split, "accuracy")
@@ -249,88 +272,21 @@ class Fit:
         return switches
 
     def _accuracy(self, model: Classifier, split: str) -> float:
-        return accuracy(model, self.dataset, getattr(self.dataset, split), self.metrics.batch_size, self.team)
+        with self._measuring():
+            return accuracy(model, self.dataset, getattr(self.dataset, split), self.metrics.batch_size, self.team)
 
     def _stop_diverged(self, loss: float, epoch: int) -> None:
         lr = self.optimizer.param_groups[0]["lr"]
-        self.folder.event("diverged", epoch=epoch, running_loss=loss, learning_rate=lr)
-        kept = (self.folder.path / checkpoint.NAME).exists()
+        where = self._culprit or first_not_finite(self.model)
+        self.folder.event("diverged", epoch=epoch, running_loss=loss, learning_rate=lr, where=where)
+        kept = checkpoint.exists(self.folder.path)
         raise Diverged(
-            f"training diverged in epoch {epoch} at learning rate {lr:g} (loss {loss:g}); lower optimizer.lr"
+            f"training diverged in epoch {epoch} at learning rate {lr:g} (loss {loss:g}"
+            + (f", first not finite: the {where}" if where else "")
+            + "); lower optimizer.lr"
             + (f". The last good checkpoint stays in {self.folder.path}" if kept else "")
         )
 
     def _show(self, running_loss: float, result: Evaluation | None, seconds: float) -> None:
         learn = learnable(self.model.parameters())
         self.display.update(self.progress.epoch, seconds, learn, running_loss, result)
-
-
-def compiled_step(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`run` by torch.compile, on a GPU as CUDA graphs: small models are bound by the launches of their kernels."""
-    # What an earlier run of this process compiled must neither serve this one nor use up its recompilations.
-    torch.compiler.reset()
-    torch._dynamo.config.recompile_limit = MOST_GRAPHS
-    return torch.compile(run, mode="reduce-overhead")
-
-
-def training_forward(model: Classifier, precision: str = "float32", compiled: bool = False) -> Forward:
-    """How a training step runs the model: images (B, ch, h, w) -> logits (B, C) in float32.
-
-    bf16: under autocast, weights and optimizer state stay float32. compiled: see `compiled_step`; torch compiles anew
-    when a map is replaced. Evaluation uses neither: every logged metric is of the float32 network.
-    """
-    run = compiled_step(model) if compiled else model
-    device = next(model.parameters()).device.type
-    dtype = PRECISIONS[precision]
-
-    def forward(x: Tensor) -> Tensor:
-        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-            return run(x)[0].float()
-
-    return forward
-
-
-def train_epoch(
-    model: Classifier,
-    dataset: Dataset,
-    optimizer: Optimizer,
-    batch_size: int,
-    generators: dict[str, Generator],
-    forward: Forward,
-    part: Part | None = None,
-    check: Callable[[], None] = lambda: None,
-    team: Team = SOLO,
-) -> float:
-    """One epoch of cross-entropy over the train split in random order; returns the mean loss of its batches' samples.
-
-    The last, smaller batch is trained on too, unless it is a single sample: batch norm has no variance then. `part`
-    keeps count, so that an epoch which `check` ended by raising goes on where it stopped. A team draws the same order
-    and the same changes of images in every process; each takes its rows of the batch, some of the last one none.
-    """
-    model.train()
-    part = part or Part()
-    images, labels = dataset.train.images, dataset.train.labels
-    with SummedGradients(model.parameters(), team) as gradients:
-        for i, batch in enumerate(epoch_order(part, labels, generators["order"]).split(batch_size)):
-            if i < part.batches or len(batch) == 1:
-                continue
-            check()
-            rows = team.share(len(batch))
-            own = batch[rows]
-            # index_select: on a CPU five times as fast as indexing with a tensor
-            x = dataset.inputs(images.index_select(0, own), generators["augment"], rows, len(batch))
-            loss = functional.cross_entropy(forward(x), labels.index_select(0, own), reduction="sum") / len(batch)
-            optimizer.zero_grad(set_to_none=True)
-            loss = gradients.backward(loss)
-            optimizer.step()
-            part.count(loss, len(batch))
-    return float(part.loss) / part.samples
-
-
-def epoch_order(part: Part, labels: Tensor, generator: Generator) -> Tensor:
-    """A random order of the samples, (N,): that of the epoch under way, else a new one."""
-    if part.order is None:
-        part.order = generator.get_state()
-    else:
-        generator.set_state(part.order)
-    return torch.randperm(len(labels), generator=generator).to(labels.device)

@@ -137,7 +137,7 @@ def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, 
     made = []
     for config in configs:
         file = config.folder / "config.yaml"
-        if (config.folder / checkpoint.NAME).exists() and file.exists():
+        if checkpoint.exists(config.folder) and file.exists():
             continue  # begun before: it goes on as it was
         if config.threads is None:
             config.threads = default_threads(settings.cpus_per_task, settings.runs_per_job)

@@ -2,7 +2,10 @@
 
 import ctypes
 import os
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time in a period: "200000 100000" or "max 100000"
@@ -16,6 +19,30 @@ M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD = -3, -1, -2  # settings of malloc
 LARGEST_ON_HEAP = (2**30, 2**25)
 MOST_KEPT = 2**31 - 1  # bytes at the end of the heap
 HEAP_STEP = 2**26  # bytes by which it grows: with less, aligned blocks find no room again
+
+
+class OutOfMemory(RuntimeError):
+    """Memory, of the machine or of its GPU, was not enough; the message says for what, and what to lower."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is how Python, torch's CPU allocator (a RuntimeError) or a GPU says so."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text
+
+
+@contextmanager
+def needs_memory(what: str, advice: str) -> Iterator[None]:
+    """A context whose want of memory becomes OutOfMemory: one line that says while doing what, and what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, OutOfMemory) or not out_of_memory(error):
+            raise
+        error.__traceback__ = None  # it holds the frames, and so the tensors, of the call that failed
+        asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+        amount = f" (asked for {asked[1]})" if asked else ""
+        raise OutOfMemory(f"out of memory while {what}{amount}; {advice}") from None
 
 
 def free_cores() -> int:

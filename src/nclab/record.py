@@ -4,7 +4,7 @@ config.yaml     the resolved configuration
 metrics.csv     epoch, split, layer, metric, value; appended, the same bit for bit however often a run stopped
 events.jsonl    start, switch, switch_settled, epoch (seconds), done, and what happened to the run on its way (HISTORY)
 summary.json    final numbers, counts, versions, hardware
-checkpoint.pt   see checkpoint.py
+checkpoint.pt   see checkpoint.py; checkpoint.previous.pt is the one before
 DONE            present when the run is finished
 .lock           held while a process writes, see lock.py
 slurm.json      {"job": "123_4", "submitted": unix time}, written when the run is submitted to a cluster
@@ -41,18 +41,34 @@ class RecordError(RuntimeError):
     """The run folder cannot be continued; the message says why and what to do."""
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write to a temporary file beside `path`, flush it to disk and rename it: whole or not at all."""
+def write_atomic(path: Path, data: bytes | str, keep: Path | None = None) -> None:
+    """Write to a temporary file beside `path`, flush it to disk and rename it: whole or not at all. What `path` was
+    until then stays under the name `keep`, if one is given."""
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
             file.write(data if isinstance(data, bytes) else data.encode())
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            _keep(path, keep)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)  # on a full disk it would only take more of what is missing
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _keep(path: Path, keep: Path) -> None:
+    """Give the file a second name, so that at every moment one of the two names is there and whole."""
+    link = keep.with_name(keep.name + ".part")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a filesystem without hard links: for a moment `keep` alone is there
+        path.replace(keep)
+        return
+    link.replace(keep)
+    link.unlink(missing_ok=True)  # where both were names of one file already, renaming did nothing (POSIX)
 
 
 class RunFolder:
@@ -68,9 +84,14 @@ class RunFolder:
 
     def __enter__(self) -> "RunFolder":
         self._lock = acquire(self.path, make=True)
-        self._lock.truncate(0)
-        self._lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
-        self._lock.flush()
+        try:
+            self._lock.truncate(0)
+            self._lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
+            self._lock.flush()
+        except OSError as error:
+            with suppress(OSError):  # what it could not write it tries again here
+                self._lock.close()
+            raise OSError(error.errno, error.strerror, str(self.path / ".lock")) from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,9 +104,9 @@ class RunFolder:
         return (self.path / "DONE").exists()
 
     def clear(self) -> None:
-        """Remove what an earlier run of the same configuration left, the lock apart. DONE and the checkpoint go
+        """Remove what an earlier run of the same configuration left, the lock apart. DONE and the checkpoints go
         first: a folder cleared by half is neither finished nor resumed, it starts again."""
-        for name in ("DONE", "checkpoint.pt"):
+        for name in ("DONE", "checkpoint.previous.pt", "checkpoint.pt"):
             (self.path / name).unlink(missing_ok=True)
         for item in self.path.iterdir():
             if item.is_dir() and not item.is_symlink():
@@ -132,16 +153,23 @@ class RunFolder:
         self._append("events.jsonl", _line(event, what))
 
     def _append(self, name: str, data: bytes) -> None:
+        file = self._files[name]
+        start = os.fstat(file.fileno()).st_size
         try:
             while data:  # a nearly full disk takes a part, then refuses
-                data = data[self._files[name].write(data) :]
+                data = data[file.write(data) :]
         except OSError as error:
+            with suppress(OSError):  # half a line would spoil the next one, if there is room for it by then
+                file.truncate(start)
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
     def lengths(self) -> dict[str, int]:
         """Force the logs to disk and say how long they are: what a checkpoint notes before it is written."""
-        for file in self._files.values():
-            os.fsync(file.fileno())
+        for name, file in self._files.items():
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:  # some filesystems find only now that they have no room
+                raise OSError(error.errno, error.strerror, str(self.path / name)) from None
         return {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
 
     def finish(self, summary: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -15,13 +15,14 @@ from nclab.config import ConfigError, RunConfig, to_yaml
 from nclab.data import Dataset, load_dataset
 from nclab.display import Display
 from nclab.distributed import SOLO, PeerLost, Team, own_gpu
+from nclab.epoch import training_forward
 from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.policy import learnable, site_seed
 from nclab.evaluate import Evaluation
-from nclab.fit import Fit, training_forward
+from nclab.fit import Fit
 from nclab.follower import Follower
 from nclab.global_norm import globalize
-from nclab.machine import keep_freed_memory, memory_bytes
+from nclab.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.models import MODELS, Classifier, layer_of
 from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
 from nclab.record import RunFolder, process, write_atomic
@@ -39,7 +40,8 @@ def prepared(config: RunConfig, team: Team = SOLO) -> Dataset:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
-    dataset = as_config_error(load_dataset, config.dataset, config.data_root, config.device)
+    with needs_memory("loading the dataset", "keep fewer images (dataset.train_size, dataset.test_size)"):
+        dataset = as_config_error(load_dataset, config.dataset, config.data_root, config.device)
     if (fewest := min(len(dataset.train), len(dataset.test))) < team.size:
         raise ConfigError(f"expected at most {fewest} processes, one a sample of the smaller split; got {team.size}")
     return dataset
@@ -107,7 +109,7 @@ def opened(
     context lasts; None where another process finished it since we looked. An error that ends the context is noted in
     events.jsonl. Of a team the first process alone locks and writes."""
     torch.manual_seed(config.seed)
-    with team.agreed():
+    with team.agreed(), _building():
         _require_memory(config, dataset)
         model, policy = built(config, dataset)
         model.to(config.device)
@@ -122,9 +124,11 @@ def opened(
             print(f"already finished: {config.folder}")
             yield None
             return
-        fit = _fit(config, dataset, model, policy, out, display, stop, team)
+        with _building():
+            fit = _fit(config, dataset, model, policy, out, display, stop, team)
         try:
-            yield fit
+            with needs_memory("working on this run", "make the model smaller (model.*), or keep fewer images"):
+                yield fit
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, Stopped):
                 with suppress(OSError):  # a full disk may be the very reason
@@ -133,6 +137,10 @@ def opened(
                 error.said = not out.speak_for_the_first(str(error))
             fit.tracker.abort()
             raise
+
+
+def _building() -> AbstractContextManager[None]:
+    return needs_memory("building the network", "make the model smaller (model.*)")
 
 
 def _fit(
@@ -204,8 +212,13 @@ def _begun(config: RunConfig, out: RunFolder) -> dict[str, Any] | None:
     """Open the logs where the checkpoint left them, and return it; where there is none, begin."""
     if config.overwrite:
         out.clear()
-    state = checkpoint.load(out.path)
+    damaged: list[str] = []
+    state = checkpoint.load(out.path, damaged.append)
     out.open_logs(state["lengths"] if state else None)
+    for text in damaged:
+        out.event("warning", epoch=state["progress"]["epoch"], text=text)
+        checkpoint.to_stderr(text)
+        checkpoint.promote(out.path)
     if state is None:
         write_atomic(out.path / "config.yaml", to_yaml(config))
     return state

@@ -28,8 +28,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nclab.checkpoint import random_state, set_random_state
 from nclab.display import SeedsDisplay
+from nclab.epoch import compiled_step, epoch_order
 from nclab.evaluate import Evaluation
-from nclab.fit import FAILURES, Fit, compiled_step, epoch_order
+from nclab.fit import FAILURES, Fit
+from nclab.machine import OutOfMemory
 from nclab.models import Classifier
 from nclab.stop import Stopped
 
@@ -74,8 +76,11 @@ def train_all(
         yield from _train_waiting(waiting, forward, display)
     except Stopped as stopped:
         for member in waiting:
-            with member.alone():
-                member.fit.leave(stopped)
+            try:
+                with member.alone():
+                    member.fit.leave(stopped)
+            except FAILURES as error:  # the others can still be saved
+                yield member.fit, error
         raise
 
 
@@ -110,7 +115,12 @@ def _train_waiting(
             member.fit.begin_epoch()
         for group in _groups(due, least):
             began = time.perf_counter()
-            losses = _train_epoch(group, forward)
+            try:
+                losses = _train_epoch(group, forward)
+            except OutOfMemory as error:
+                ended.extend((member.fit, error) for member in group)
+                waiting[:] = [member for member in waiting if member not in group]
+                continue
             seconds = (time.perf_counter() - began) / len(group)
             for member, loss in zip(group, losses, strict=True):
                 run(member, partial(member.fit.end_epoch, loss, seconds, len(group)))
@@ -134,7 +144,9 @@ def least_to_pay(fit: Fit) -> float:
 
 def _train_epoch(group: list[Member], forward: Forward) -> list[float]:
     if len(group) > 1:
-        return train_epoch_together([member.fit for member in group], forward)
+        fits = [member.fit for member in group]
+        with fits[0].training():
+            return train_epoch_together(fits, forward)
     with group[0].alone():
         return [group[0].fit.train_alone()]
 
@@ -150,7 +162,7 @@ def stacked_logits(model: Classifier, parameters: Tensors, buffers: Tensors, x: 
 
 
 def batched_forward(precision: str = "float32", compiled: bool = False) -> Forward | None:
-    """`stacked_logits` as training steps run it, see `nclab.fit.training_forward`; None for bf16: autocast rounds
+    """`stacked_logits` as training steps run it, see `nclab.epoch.training_forward`; None for bf16: autocast rounds
     elsewhere under vmap, and the numbers would not be those of single runs."""
     if precision != "float32":
         return None
@@ -158,7 +170,7 @@ def batched_forward(precision: str = "float32", compiled: bool = False) -> Forwa
 
 
 def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
-    """`nclab.fit.train_epoch` of S fits of one structure at once, each in its own random order; returns their mean
+    """`nclab.epoch.train_epoch` of S fits of one structure at once, each in its own random order; returns their mean
     losses. The sum over seeds of their mean cross-entropies is minimised: no gradient of one depends on another."""
     first = fits[0]
     models = [fit.model.train() for fit in fits]
@@ -183,6 +195,8 @@ def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
         logits = forward(first.model, parameters, buffers, x)  # (S, B, C)
         each = functional.cross_entropy(logits.flatten(0, 1), labels[batch].flatten(), reduction="none")  # (S B)
         losses = each.unflatten(0, batch.shape).mean(1)  # (S,)
+        if losses.device.type == "cpu" and not losses.isfinite().all():
+            _watch(fits, losses, x, parameters, buffers)
         optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()
         optimizer.step()
@@ -193,6 +207,14 @@ def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
         part.batches, part.samples, part.loss = done.batches, done.samples, loss
     first.stop.check()
     return [loss / done.samples for loss in sums]
+
+
+def _watch(fits: list[Fit], losses: Tensor, x: Tensor, parameters: Tensors, buffers: Tensors) -> None:
+    """Let those whose loss is a number no more see where that began; to the others their losses mean nothing."""
+    for seed, fit in enumerate(fits):
+        if not fit.diverging and not losses[seed].isfinite():
+            _hand_back_weights(fit, seed, parameters, buffers)
+            fit.watch(losses[seed].detach(), x[seed])
 
 
 def _inputs(fits: list[Fit], batch: Tensor) -> Tensor:
@@ -237,9 +259,7 @@ def _stacked_optimizer(fits: list[Fit], parameters: Tensors) -> Optimizer:
 def _hand_back(fits: list[Fit], parameters: Tensors, buffers: Tensors, optimizer: Optimizer) -> None:
     """Every fit gets its slice of the stacks, copied: a checkpoint of a view would hold the stack."""
     for seed, fit in enumerate(fits):
-        for own, stacks in ((_by_name(fit.model), parameters), (dict(fit.model.named_buffers()), buffers)):
-            for name, tensor in own.items():
-                tensor.detach().copy_(stacks[name].detach()[seed])
+        _hand_back_weights(fit, seed, parameters, buffers)
         for name, parameter in _by_name(fit.model).items():
             state = optimizer.state.get(parameters[name], {})
             for key, value in state.items():
@@ -248,6 +268,12 @@ def _hand_back(fits: list[Fit], parameters: Tensors, buffers: Tensors, optimizer
                     if _per_seed(key, value, parameters[name])
                     else _clone(value)
                 )
+
+
+def _hand_back_weights(fit: Fit, seed: int, parameters: Tensors, buffers: Tensors) -> None:
+    for own, stacks in ((_by_name(fit.model), parameters), (dict(fit.model.named_buffers()), buffers)):
+        for name, tensor in own.items():
+            tensor.detach().copy_(stacks[name].detach()[seed])
 
 
 def _by_name(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nclab.record import write_atomic
 from nclab.redact import redacted
 from nclab.registry import Registry
 
@@ -89,7 +90,7 @@ class WandbTracker(Tracker):
             raise RuntimeError("no wandb API key: run `wandb login`, set WANDB_API_KEY, or use tracker.mode=offline")
         note = folder / "wandb_id"
         if not note.exists():
-            note.write_text(secrets.token_hex(8))
+            write_atomic(note, secrets.token_hex(8))  # half of it would be another id than the one that wandb was told
         with _masked_words():
             self.run = self._init(wandb, note.read_text(), folder, config)
         self.run.define_metric("epoch")

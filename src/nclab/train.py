@@ -33,6 +33,7 @@ from nclab.data import Dataset, MissingDataError, data_root, load_dataset
 from nclab.display import Display, SeedsDisplay
 from nclab.distributed import PeerLost, is_first, joined, refuse_several, world_size
 from nclab.fit import FAILURES
+from nclab.machine import OutOfMemory
 from nclab.record import provenance
 from nclab.redact import masked_terminal
 from nclab.run import as_config_error, built, finish, fit_for_several, opened, prepared
@@ -174,7 +175,7 @@ def as_started(config: RunConfig) -> RunConfig:
         started = typed(OmegaConf.create(stored_config(stored)))
         tracker = started.tracker if config.tracker.name == "none" else config.tracker
         return replace(started, resume=config.resume, tracker=tracker, overwrite=config.overwrite)
-    if not config.overwrite and (config.folder / checkpoint.NAME).exists() and stored.exists():
+    if not config.overwrite and checkpoint.exists(config.folder) and stored.exists():
         before = stored_config(stored)
         for key in KEPT_ON_RESUME:
             setattr(config, key, before.get(key, getattr(config, key)))
@@ -295,7 +296,9 @@ def complain(error: BaseException, code: int, whose: str = "") -> int:
     if not is_first():
         if isinstance(error, Stopped) or (isinstance(error, PeerLost) and error.said):
             return code
-        if not isinstance(error, PeerLost):
+        if isinstance(error, OutOfMemory):  # of this process, as a rule
+            whose = f"process {os.environ['RANK']}: {whose}"
+        elif not isinstance(error, PeerLost):
             # The first process has the same to say, as a rule, and its launcher then ends this one. It may still be
             # starting, and would be ended itself if this one left before.
             time.sleep(SECONDS_FOR_THE_FIRST)

@@ -12,7 +12,8 @@ from nclab.record import RecordError
 
 
 def load_trained(folder: Path, device: str = "cpu") -> tuple[Classifier, Dataset, RunConfig]:
-    """The network as of its last checkpoint, in evaluation mode, its dataset and its configuration.
+    """The network as of its last checkpoint, in evaluation mode, its dataset and its configuration. Says so on stderr
+    where that is the previous one, because the last is damaged.
 
     Raises RecordError where the folder holds no run or no checkpoint.
     """
