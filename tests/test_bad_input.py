@@ -327,7 +327,7 @@ def test_damaged_and_unreadable_files_are_refused(command, root):
     packed[30] ^= 255
     (raw / TRAIN_IMAGES).rename(raw / "kept")
     (raw / f"{TRAIN_IMAGES}.gz").write_bytes(packed)
-    assert_refused(command, line, "expected a gzip file of train-images-idx3-ubyte, got a damaged one")
+    assert_refused(command, line, "train-images-idx3-ubyte.gz: expected a gzip file, got a damaged one")
     (raw / TRAIN_IMAGES).mkdir()
     assert_refused(command, line, f"mnist cannot be read: expected files under {folder}, got .*Is a directory")
 
