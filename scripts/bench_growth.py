@@ -20,8 +20,8 @@ from matplotlib.ticker import NullLocator
 from nclab.analysis.drawing import WIDTH, save_figure, style
 from nclab.bench import Call, arguments, images, interleaved, limits, save
 from nclab.data import Dataset, Split
+from nclab.epoch import train_epoch, training_forward
 from nclab.evaluate import MetricsSettings, evaluate
-from nclab.fit import train_epoch, training_forward
 from nclab.metrics import measure
 from nclab.models.mlp import MLP
 from nclab.optim import SGDSettings, sgd

@@ -14,7 +14,7 @@ import torch
 from nclab.bench import arguments, images, interleaved, limits, save
 from nclab.checkpoint import Part, Progress
 from nclab.data import Dataset, Split
-from nclab.fit import train_epoch, training_forward
+from nclab.epoch import train_epoch, training_forward
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
 from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd

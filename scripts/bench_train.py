@@ -20,8 +20,8 @@ from torchvision.transforms import ToTensor
 
 from nclab.bench import arguments, images, interleaved, limits, save
 from nclab.data import Dataset, Split
+from nclab.epoch import train_epoch, training_forward
 from nclab.evaluate import MetricsSettings, evaluate
-from nclab.fit import train_epoch, training_forward
 from nclab.models.mlp import MLP
 from nclab.optim import SGDSettings, sgd
 

@@ -11,7 +11,8 @@ from nclab import checkpoint, fit, together
 from nclab.checkpoint import Part, Progress
 from nclab.config import RunConfig
 from nclab.data import load_dataset
-from nclab.fit import Diverged, train_epoch
+from nclab.epoch import train_epoch
+from nclab.fit import Diverged
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
 from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd

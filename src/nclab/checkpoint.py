@@ -57,6 +57,7 @@ class Progress:
     unsettled: list[str] | None = None  # sites switched after the last epoch
     total_parameters: int = 0  # learnable before any switch
     part: Part | None = None  # of the next epoch; None before the first, when even the start is not measured
+    processes: int = 1  # that saved this
 
 
 def save(

@@ -19,10 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nclab.data import DATASETS, DatasetSettings, data_root
+from nclab.distributed import local_size
+from nclab.epoch import PRECISIONS
 from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
 from nclab.evaluate import MetricsSettings
-from nclab.fit import PRECISIONS
 from nclab.machine import default_threads
 from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
@@ -243,7 +244,7 @@ def resolve_machine(c: RunConfig) -> RunConfig:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device '{c.device}' cannot be used ({reason}); valid: auto, cpu, cuda, cuda:N") from None
     if c.threads is None:
-        c.threads = default_threads()
+        c.threads = default_threads(side_by_side=local_size())
     c.data_root = str(data_root(c.data_root))
     return c
 

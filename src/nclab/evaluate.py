@@ -4,6 +4,7 @@ The features of a split are kept in memory when they fit the budget, so that one
 the meters; else a second forward pass makes them again. The numbers are the same.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
 from nclab.data import Dataset, Split
+from nclab.distributed import SOLO, Team
 from nclab.etf import FixedLinear, Measures
 from nclab.metrics import CollapseMeter, effective_depth, effective_depth_first, full_precision, subspace_alignment
 from nclab.models import PROBES, Classifier, Probe
@@ -56,36 +58,48 @@ def _go_on() -> None:
 
 
 class Pass:
-    """Forward passes over one split in evaluation mode: yields (features incl. `input` and `logits`, labels). `check`
-    is called before every batch and may raise."""
+    """Forward passes over this process's share of one split in evaluation mode: yields (features incl. `input` and
+    `logits`, labels). `check` is called before every batch and may raise."""
 
     def __init__(
-        self, model: Classifier, dataset: Dataset, split: Split, batch_size: int, check: Callable[[], None] = _go_on
+        self,
+        model: Classifier,
+        dataset: Dataset,
+        split: Split,
+        batch_size: int,
+        check: Callable[[], None] = _go_on,
+        team: Team = SOLO,
     ):
-        self.model, self.dataset, self.split, self.batch_size, self.check = model, dataset, split, batch_size, check
+        self.model, self.dataset, self.batch_size, self.check = model, dataset, batch_size, check
+        own = team.share(len(split))
+        self.images, self.labels = split.images[own], split.labels[own]
+        self.most = team.largest_share(len(split))  # samples that a process passes over
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         model, size = self.model, self.batch_size
         training = model.training
         model.eval()
         try:
-            for images, labels in zip(self.split.images.split(size), self.split.labels.split(size), strict=True):
+            batches = zip(self.images.split(size), self.labels.split(size), strict=True)
+            for images, labels in batches:
                 self.check()
                 with full_precision(images.device.type):
                     x = self.dataset.inputs(images)
                     logits, features = model(x)
                 yield {"input": x.flatten(1), **features, "logits": logits}, labels
+            for _ in range(math.ceil(self.most / size) - math.ceil(len(self.labels) / size)):
+                self.check()  # as often as every other process
         finally:
             model.train(training)
 
 
-def accuracy(model: Classifier, dataset: Dataset, split: Split, batch_size: int) -> float:
+def accuracy(model: Classifier, dataset: Dataset, split: Split, batch_size: int, team: Team = SOLO) -> float:
     """Share of samples of the split that the network, in evaluation mode, labels right."""
-    hits = sum((f["logits"].argmax(1) == labels).sum() for f, labels in Pass(model, dataset, split, batch_size))
-    return float(hits) / len(split)
+    own = Pass(model, dataset, split, batch_size, team=team)
+    return float(team.sum(sum((f["logits"].argmax(1) == labels).sum() for f, labels in own))) / len(split)
 
 
-def refreshed(model: Classifier, dataset: Dataset, batch_size: int) -> Classifier:
+def refreshed(model: Classifier, dataset: Dataset, batch_size: int, team: Team = SOLO) -> Classifier:
     """A copy whose batch-norm statistics are those of the train split under the present weights: the mean over
     batches of their statistics.
 
@@ -96,7 +110,7 @@ def refreshed(model: Classifier, dataset: Dataset, batch_size: int) -> Classifie
     images = dataset.train.images.split(max(2, batch_size))
     images = images[:-1] if len(images[-1]) == 1 else images  # batch norm has no variance over one sample
     with full_precision(dataset.train.images.device.type):
-        update_bn((dataset.inputs(batch) for batch in images), copy)
+        update_bn((dataset.inputs(batch[team.share(len(batch))]) for batch in images), copy)
     return copy
 
 
@@ -106,18 +120,21 @@ def evaluate(
     settings: MetricsSettings,
     collapse: bool = True,
     check: Callable[[], None] = _go_on,
+    team: Team = SOLO,
 ) -> Evaluation:
     """Loss and accuracy of both splits and, with `collapse`, all metrics at all probe points. `check` may raise to end
-    it between two batches."""
+    it between two batches. All processes of a team pass over their shares and return the same."""
     probes = model.probes(settings.probe)
     result = Evaluation(stages={p.layer: p.stage for p in probes if p.stage is not None})
     last = model.inputs()[model.classifier]  # where NC2, NC3 and NC4 with W live
-    train, test = (Pass(model, dataset, split, settings.batch_size, check) for split in (dataset.train, dataset.test))
+    train, test = (
+        Pass(model, dataset, split, settings.batch_size, check, team) for split in (dataset.train, dataset.test)
+    )
     if not collapse:
         for name, stream in (("train", train), ("test", test)):
             tally = _Tally()
             _spread_pass(stream, {}, last, tally)
-            result.values[name] = {"network": tally.compute()}
+            result.values[name] = {"network": tally.compute(team)}
         return result
 
     sources = {p.feature: p.layer for p in probes}
@@ -125,11 +142,12 @@ def evaluate(
 
     def values(meters: dict[str, CollapseMeter], tally: _Tally) -> dict[str, dict[str, float]]:
         layers = {layer: meters[f].compute(weight if f == last else None) for f, layer in sources.items()}
-        return {**layers, "network": tally.compute()}
+        return {**layers, "network": tally.compute(team)}
 
     inputs = {p.layer: model.inputs()[p.site] for p in probes if _aligned(model, p)}
-    meters = {f: CollapseMeter(dataset.num_classes) for f in sources}
-    means_only = {f: CollapseMeter(dataset.num_classes) for f in inputs.values() if f not in sources}
+    reduce = team.sum if team.size > 1 else None
+    meters = {f: CollapseMeter(dataset.num_classes, reduce=reduce) for f in sources}
+    means_only = {f: CollapseMeter(dataset.num_classes, reduce=reduce) for f in inputs.values() if f not in sources}
     tally = _Tally()
     kept = _means_pass(train, meters | means_only, tally, {*sources, "logits"}, settings.memory_gib * GIB)
     known = {f: meter.class_means for f, meter in (meters | means_only).items()}
@@ -144,7 +162,7 @@ def evaluate(
     layers["network"]["effective_depth"] = effective_depth(ncc, settings.eps)
     layers["network"]["effective_depth_first"] = effective_depth_first(ncc, settings.eps)
 
-    meters = {f: CollapseMeter(dataset.num_classes, known[f]) for f in sources}
+    meters = {f: CollapseMeter(dataset.num_classes, known[f], reduce) for f in sources}
     tally = _Tally()
     _spread_pass(test, meters, last, tally)
     result.values["test"] = values(meters, tally)
@@ -165,7 +183,7 @@ def _means_pass(
             meter.add_means(features[f], labels)
         if fits is None:
             row = sum(features[f][0].numel() * features[f].element_size() for f in wanted)
-            fits = row * len(stream.split) <= budget
+            fits = row * stream.most <= budget  # the same answer in every process
         if fits:
             kept.append(({f: _own(features[f]) for f in wanted}, labels))
     return kept
@@ -200,8 +218,10 @@ class _Tally:
         self.loss = self.loss + functional.cross_entropy(logits, labels, reduction="none").sum(dtype=torch.float64)
         self.hits = self.hits + (logits.argmax(1) == labels).sum()
 
-    def compute(self) -> dict[str, float]:
-        return {"loss": float(self.loss) / self.samples, "accuracy": float(self.hits) / self.samples}
+    def compute(self, team: Team) -> dict[str, float]:
+        own = torch.stack([self.loss, self.hits.double(), self.loss.new_full((), self.samples)])
+        loss, hits, samples = team.sum(own).tolist()
+        return {"loss": loss / samples, "accuracy": hits / samples}
 
 
 def _aligned(model: Classifier, probe: Probe) -> bool:

@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 
-import torch
 from torch import Generator, Tensor
-from torch.nn import functional
 from torch.optim import Optimizer
 
 from nclab import checkpoint
 from nclab.checkpoint import Part, Progress
 from nclab.data import Dataset
 from nclab.display import Display
+from nclab.distributed import SOLO, PeerLost, Team
+from nclab.epoch import Forward, train_epoch
 from nclab.etf import ETFPolicy, Switch
 from nclab.etf.policy import learnable
 from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate, refreshed
@@ -25,19 +25,15 @@ from nclab.machine import OutOfMemory, needs_memory
 from nclab.models import Classifier, layer_of
 from nclab.optim import optimizer_bytes
 from nclab.record import RecordError, RunFolder, RunLocked
-from nclab.stop import Stopped, StopSignals
+from nclab.stop import AgreedStop, Stopped, StopSignals
 from nclab.trackers import Tracker
-
-PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
-MOST_GRAPHS = 256  # one a switch and batch shape; torch goes on uncompiled beyond its limit, without a word
-Forward = Callable[[Tensor], Tensor]
 
 
 class Diverged(RuntimeError):
     """Loss or weights are no longer numbers; the last good checkpoint, if any, is kept."""
 
 
-FAILURES = (Diverged, OutOfMemory, RecordError, RunLocked, OSError)  # of one run: others go on
+FAILURES = (Diverged, OutOfMemory, RecordError, RunLocked, PeerLost, OSError)  # of one run: others go on
 
 
 @dataclass
@@ -60,7 +56,8 @@ class Fit:
     progress: Progress
     checkpoint_seconds: float
     forward: Forward
-    stop: StopSignals
+    stop: StopSignals | AgreedStop
+    team: Team = SOLO
 
     def __post_init__(self) -> None:
         self._last = Evaluation()  # the latest
@@ -118,6 +115,7 @@ class Fit:
                 self.progress.part,
                 self.stop.check,
                 self.watch,
+                self.team,
             )
 
     def training(self) -> AbstractContextManager[None]:
@@ -166,10 +164,11 @@ class Fit:
         return self._last if self._last.values else self._evaluate()
 
     def save(self) -> None:
-        """Checkpoint at the end of the current epoch."""
+        """Checkpoint at the end of the current epoch, by the first process: all hold the same."""
         lengths = self.folder.lengths()
         path = self.folder.path
-        checkpoint.save(path, self.model, self.policy, self.optimizer, self.generators, self.progress, lengths)
+        if self.team.first:
+            checkpoint.save(path, self.model, self.policy, self.optimizer, self.generators, self.progress, lengths)
         self.saved_epoch = self.progress.epoch
 
     def leave(self, stopped: Stopped) -> None:
@@ -180,13 +179,14 @@ class Fit:
             p.part.seconds += time.perf_counter() - self._began
             if not self._finite():
                 self._stop_diverged(float(p.part.loss) / p.part.samples, p.epoch + 1)
-        self.folder.event("stopped", signal=signal.Signals(stopped.number).name, **where)
-        self.save()
+        with self.team.agreed():  # the others leave when it is saved
+            self.folder.event("stopped", signal=signal.Signals(stopped.number).name, **where)
+            self.save()
 
     def _evaluate(self) -> Evaluation:
         collapse = self.metrics.every > 0
         with self._measuring():
-            return evaluate(self.model, self.dataset, self.metrics, collapse=collapse, check=self.stop.check)
+            return evaluate(self.model, self.dataset, self.metrics, collapse, self.stop.check, self.team)
 
     def _measuring(self) -> AbstractContextManager[None]:
         m = self.metrics
@@ -244,10 +244,12 @@ class Fit:
         old = deepcopy(self.model) if self.policy.settings.needs_measures else self.model
         switches = self.policy.after_epoch(self.model, self.optimizer, result.measures(), epoch)
         if switches:
+            self.team.align([*self.model.parameters(), *self.model.buffers()])  # hosts may differ in their rounding
             # Evaluation reads running batch-norm statistics, which lag behind the weights before a switch and belong to
             # the old map after it; refreshed on both sides, they leave the effect of the switch alone.
+            size = self.metrics.batch_size
             with self._measuring():
-                new_fresh, old_fresh = (refreshed(m, self.dataset, self.metrics.batch_size) for m in (self.model, old))
+                new_fresh, old_fresh = (refreshed(m, self.dataset, size, self.team) for m in (self.model, old))
             at = {}
             for split in ("train", "test"):
                 at[f"{split}_accuracy_before"] = result.network(split, "accuracy")
@@ -271,7 +273,7 @@ class Fit:
 
     def _accuracy(self, model: Classifier, split: str) -> float:
         with self._measuring():
-            return accuracy(model, self.dataset, getattr(self.dataset, split), self.metrics.batch_size)
+            return accuracy(model, self.dataset, getattr(self.dataset, split), self.metrics.batch_size, self.team)
 
     def _stop_diverged(self, loss: float, epoch: int) -> None:
         lr = self.optimizer.param_groups[0]["lr"]
@@ -288,73 +290,3 @@ class Fit:
     def _show(self, running_loss: float, result: Evaluation | None, seconds: float) -> None:
         learn = learnable(self.model.parameters())
         self.display.update(self.progress.epoch, seconds, learn, running_loss, result)
-
-
-def compiled_step(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`run` by torch.compile, on a GPU as CUDA graphs: small models are bound by the launches of their kernels."""
-    # What an earlier run of this process compiled must neither serve this one nor use up its recompilations.
-    torch.compiler.reset()
-    torch._dynamo.config.recompile_limit = MOST_GRAPHS
-    return torch.compile(run, mode="reduce-overhead")
-
-
-def training_forward(model: Classifier, precision: str = "float32", compiled: bool = False) -> Forward:
-    """How a training step runs the model: images (B, ch, h, w) -> logits (B, C) in float32.
-
-    bf16: under autocast, weights and optimizer state stay float32. compiled: see `compiled_step`; torch compiles anew
-    when a map is replaced. Evaluation uses neither: every logged metric is of the float32 network.
-    """
-    run = compiled_step(model) if compiled else model
-    device = next(model.parameters()).device.type
-    dtype = PRECISIONS[precision]
-
-    def forward(x: Tensor) -> Tensor:
-        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-            return run(x)[0].float()
-
-    return forward
-
-
-def train_epoch(
-    model: Classifier,
-    dataset: Dataset,
-    optimizer: Optimizer,
-    batch_size: int,
-    generators: dict[str, Generator],
-    forward: Forward,
-    part: Part | None = None,
-    check: Callable[[], None] = lambda: None,
-    watch: Callable[[Tensor, Tensor], bool] = lambda loss, x: False,
-) -> float:
-    """One epoch of cross-entropy over the train split in random order; returns the mean loss of its batches' samples.
-
-    The last, smaller batch is trained on too, unless it is a single sample: batch norm has no variance then. `part`
-    keeps count, so that an epoch which `check` ended by raising goes on where it stopped. A batch x whose loss is taken
-    for the end by `watch(loss, x)` is the last, before its step, and its loss is returned.
-    """
-    model.train()
-    part = part or Part()
-    images, labels = dataset.train.images, dataset.train.labels
-    for i, batch in enumerate(epoch_order(part, labels, generators["order"]).split(batch_size)):
-        if i < part.batches or len(batch) == 1:
-            continue
-        check()
-        # index_select: on a CPU five times as fast as indexing with a tensor
-        x, y = dataset.inputs(images.index_select(0, batch), generators["augment"]), labels.index_select(0, batch)
-        loss = functional.cross_entropy(forward(x), y)
-        if watch(loss, x):
-            return loss.item()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        part.count(loss.detach(), len(batch))
-    return float(part.loss) / part.samples
-
-
-def epoch_order(part: Part, labels: Tensor, generator: Generator) -> Tensor:
-    """A random order of the samples, (N,): that of the epoch under way, else a new one."""
-    if part.order is None:
-        part.order = generator.get_state()
-    else:
-        generator.set_state(part.order)
-    return torch.randperm(len(labels), generator=generator).to(labels.device)

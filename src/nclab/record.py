@@ -139,6 +139,10 @@ class RunFolder:
         if lengths is None:
             self._append("metrics.csv", HEADER.encode())
 
+    def open_events(self) -> None:
+        """Open events.jsonl alone, for appending."""
+        self._files["events.jsonl"] = (self.path / "events.jsonl").open("ab", buffering=0)
+
     def rows(self, rows: Iterable[Row]) -> None:
         """Append to metrics.csv; floats in their shortest exact form."""
         text = "".join(f"{epoch},{split},{layer},{metric},{value!r}\n" for epoch, split, layer, metric, value in rows)

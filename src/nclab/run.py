@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -14,21 +14,26 @@ from nclab.checkpoint import Progress
 from nclab.config import ConfigError, RunConfig, to_yaml
 from nclab.data import Dataset, load_dataset
 from nclab.display import Display
+from nclab.distributed import SOLO, PeerLost, Team, own_gpu
+from nclab.epoch import training_forward
 from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.policy import learnable, site_seed
 from nclab.evaluate import Evaluation
-from nclab.fit import Fit, training_forward
+from nclab.fit import Fit
+from nclab.follower import Follower
+from nclab.global_norm import globalize
 from nclab.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.models import MODELS, Classifier, layer_of
 from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
 from nclab.record import RunFolder, process, write_atomic
 from nclab.redact import redact
-from nclab.stop import Stopped, StopSignals
-from nclab.trackers import TRACKERS, Guarded
+from nclab.stop import AgreedStop, Stopped, StopSignals
+from nclab.trackers import TRACKERS, Guarded, Tracker
 
 
-def prepared(config: RunConfig) -> Dataset:
-    """Set the process up as the configuration says, and load the dataset."""
+def prepared(config: RunConfig, team: Team = SOLO) -> Dataset:
+    """Set the process up as the configuration says, and load the dataset. Raises ConfigError where a process of the
+    team would have nothing to measure."""
     torch.set_num_threads(config.threads)
     keep_freed_memory()
     if config.deterministic:
@@ -36,7 +41,27 @@ def prepared(config: RunConfig) -> Dataset:
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
     with needs_memory("loading the dataset", "keep fewer images (dataset.train_size, dataset.test_size)"):
-        return as_config_error(load_dataset, config.dataset, config.data_root, config.device)
+        dataset = as_config_error(load_dataset, config.dataset, config.data_root, config.device)
+    if (fewest := min(len(dataset.train), len(dataset.test))) < team.size:
+        raise ConfigError(f"expected at most {fewest} processes, one a sample of the smaller split; got {team.size}")
+    return dataset
+
+
+def fit_for_several(config: RunConfig, team: Team) -> None:
+    """Take this process's GPU. Raises ConfigError for what several processes cannot do."""
+    if team.size == 1:
+        return
+    if config.compile:
+        raise ConfigError(f"compile=true trains with one process, got {team.size}; leave it out")
+    if config.device.startswith("cuda:"):
+        raise ConfigError(
+            f"each of {team.size} processes takes the GPU of its LOCAL_RANK: expected device auto, cuda or cpu, got "
+            f"{config.device}"
+        )
+    if config.batch_size < team.size:
+        raise ConfigError(f"batch_size must be at least {team.size}, one sample a process; got {config.batch_size}")
+    if config.device != "cpu" and torch.cuda.is_available():
+        as_config_error(own_gpu)
 
 
 def built(config: RunConfig, dataset: Dataset) -> tuple[Classifier, ETFPolicy]:
@@ -77,25 +102,30 @@ def _make_folder(config: RunConfig) -> None:
 
 
 @contextmanager
-def opened(config: RunConfig, dataset: Dataset, display: Display, stop: StopSignals) -> Iterator[Fit | None]:
+def opened(
+    config: RunConfig, dataset: Dataset, display: Display, stop: StopSignals, team: Team = SOLO
+) -> Iterator[Fit | None]:
     """The fit of a run where it left off, with its folder locked, its logs open and its tracker started as long as the
     context lasts; None where another process finished it since we looked. An error that ends the context is noted in
-    events.jsonl."""
-    with _building():
+    events.jsonl. Of a team the first process alone locks and writes."""
+    with team.agreed(), _building():
         _require_memory(config, dataset)
         torch.manual_seed(config.seed)
         model, policy = built(config, dataset)
         model.to(config.device)
-    _make_folder(config)
-    with RunFolder(config.folder) as out:
-        if out.done and not config.overwrite:
+    globalize(model, team)
+    with ExitStack() as stack:
+        out = RunFolder(config.folder) if team.first else Follower(config.folder)
+        with team.agreed():
+            if team.first:
+                _make_folder(config)
+            stack.enter_context(out)
+        if team.told(lambda: out.done and not config.overwrite):
             print(f"already finished: {config.folder}")
             yield None
             return
-        if config.overwrite:
-            out.clear()
         with _building():
-            fit = _fit(config, dataset, model, policy, out, display, stop)
+            fit = _fit(config, dataset, model, policy, out, display, stop, team)
         try:
             with needs_memory("working on this run", "make the model smaller (model.*), or keep fewer images"):
                 yield fit
@@ -103,6 +133,8 @@ def opened(config: RunConfig, dataset: Dataset, display: Display, stop: StopSign
             if isinstance(error, Exception) and not isinstance(error, Stopped):
                 with suppress(OSError):  # a full disk may be the very reason
                     out.event("failed", reason=str(error) or type(error).__name__)
+            if isinstance(error, PeerLost) and isinstance(out, Follower):
+                error.said = not out.speak_for_the_first(str(error))
             fit.tracker.abort()
             raise
 
@@ -119,39 +151,40 @@ def _fit(
     out: RunFolder,
     display: Display,
     stop: StopSignals,
+    team: Team,
 ) -> Fit:
     total = learnable(model.parameters())
-    damaged: list[str] = []
-    state = checkpoint.load(out.path, damaged.append)
-    out.open_logs(state["lengths"] if state else None)
-    for text in damaged:
-        out.event("warning", epoch=state["progress"]["epoch"], text=text)
-        checkpoint.to_stderr(text)
-        checkpoint.promote(out.path)
+    state = team.told(lambda: _begun(config, out))
     switches = []
     if state:
         checkpoint.restore_model(state, model)
     else:
-        write_atomic(out.path / "config.yaml", to_yaml(config))
         switches = policy.setup(model, config.seed)
+    team.align([*model.parameters(), *model.buffers()])  # hosts may differ in their rounding
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = OPTIMIZERS[config.optimizer.name].build(config.optimizer, parameters)
     generators = {name: torch.Generator().manual_seed(site_seed(config.seed, name)) for name in ("order", "augment")}
     if state:
         progress = checkpoint.restore_rest(state, policy, optimizer, generators)
-        out.event("resume", epoch=progress.epoch, **process())
+        out.event("resume", epoch=progress.epoch, processes=team.size, **process())
+        if progress.processes != team.size:
+            text = f"saved by {progress.processes} process(es), goes on with {team.size}: the same up to rounding"
+            out.event("warning", epoch=progress.epoch, text=text)
+            display.say(f"  {text}")
     else:
         progress = Progress(total_parameters=total)
         probes = model.probes(config.metrics.probe)
-        out.event("start", epoch=0, layers=[probe.record() for probe in probes], **process())
+        out.event("start", epoch=0, layers=[probe.record() for probe in probes], processes=team.size, **process())
         for switch in switches:
             out.event("switch", layer=layer_of(probes, switch.site), **switch.record())
+
+    progress.processes = team.size
 
     def tracker_failed(reason: str) -> None:
         out.event("warning", epoch=progress.epoch, text=f"tracker stopped: {reason}")
         print(f"warning: the tracker stopped and the run goes on: {redact(reason)}", file=sys.stderr)
 
-    tracker = Guarded(TRACKERS[config.tracker.name].build(config.tracker), tracker_failed)
+    tracker = Guarded(TRACKERS[config.tracker.name].build(config.tracker) if team.first else Tracker(), tracker_failed)
     tracker.start(out.path, config.identity())
     return Fit(
         model=model,
@@ -170,8 +203,25 @@ def _fit(
         progress=progress,
         checkpoint_seconds=config.checkpoint_seconds,
         forward=training_forward(model, config.precision, config.compile),
-        stop=stop,
+        stop=AgreedStop(stop, team) if team.size > 1 else stop,
+        team=team,
     )
+
+
+def _begun(config: RunConfig, out: RunFolder) -> dict[str, Any] | None:
+    """Open the logs where the checkpoint left them, and return it; where there is none, begin."""
+    if config.overwrite:
+        out.clear()
+    damaged: list[str] = []
+    state = checkpoint.load(out.path, damaged.append)
+    out.open_logs(state["lengths"] if state else None)
+    for text in damaged:
+        out.event("warning", epoch=state["progress"]["epoch"], text=text)
+        checkpoint.to_stderr(text)
+        checkpoint.promote(out.path)
+    if state is None:
+        write_atomic(out.path / "config.yaml", to_yaml(config))
+    return state
 
 
 def finish(config: RunConfig, fit: Fit, result: Evaluation, origin: dict[str, Any]) -> None:
@@ -206,6 +256,7 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
         "parameters_total": fit.progress.total_parameters,
         "optimizer_bytes": optimizer_bytes(fit.optimizer),
         "wall_seconds": round(fit.progress.seconds, 3),
+        "processes": fit.team.size,
     }
 
 

@@ -26,9 +26,11 @@ from pathlib import Path
 import torch
 
 from nclab.config import ConfigError, RunConfig
+from nclab.distributed import refuse_several
 from nclab.fit import FAILURES
 from nclab.machine import free_cores
 from nclab.record import RunLocked
+from nclab.run import as_config_error
 from nclab.stop import Stopped, StopSignals
 from nclab.train import check, train, train_together
 
@@ -73,6 +75,7 @@ def run_all(configs: list[RunConfig], jobs: int, together: int = 1) -> list[Outc
     others go on; those that another process is training are waited for at the end. Ctrl-C, and every other signal of
     `nclab.stop`, makes all save and raises Stopped.
     """
+    as_config_error(refuse_several, "a sweep starts its runs by itself")
     for key, value in (("jobs", jobs), ("together", together)):
         if value < 1:
             raise ConfigError(f"{key} must be at least 1, got {value}")

@@ -28,8 +28,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nclab.checkpoint import random_state, set_random_state
 from nclab.display import SeedsDisplay
+from nclab.epoch import compiled_step, epoch_order
 from nclab.evaluate import Evaluation
-from nclab.fit import FAILURES, Fit, compiled_step, epoch_order
+from nclab.fit import FAILURES, Fit
 from nclab.machine import OutOfMemory
 from nclab.models import Classifier
 from nclab.stop import Stopped
@@ -161,7 +162,7 @@ def stacked_logits(model: Classifier, parameters: Tensors, buffers: Tensors, x: 
 
 
 def batched_forward(precision: str = "float32", compiled: bool = False) -> Forward | None:
-    """`stacked_logits` as training steps run it, see `nclab.fit.training_forward`; None for bf16: autocast rounds
+    """`stacked_logits` as training steps run it, see `nclab.epoch.training_forward`; None for bf16: autocast rounds
     elsewhere under vmap, and the numbers would not be those of single runs."""
     if precision != "float32":
         return None
@@ -169,7 +170,7 @@ def batched_forward(precision: str = "float32", compiled: bool = False) -> Forwa
 
 
 def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
-    """`nclab.fit.train_epoch` of S fits of one structure at once, each in its own random order; returns their mean
+    """`nclab.epoch.train_epoch` of S fits of one structure at once, each in its own random order; returns their mean
     losses. The sum over seeds of their mean cross-entropies is minimised: no gradient of one depends on another."""
     first = fits[0]
     models = [fit.model.train() for fit in fits]

@@ -3,6 +3,7 @@
     python -m nclab.train dataset=mnist5k etf=last_k etf.k=2          one run
     python -m nclab.train etf=last_k seeds=[0,1,2]                    three runs in one process
     python -m nclab.train --multirun etf=last_k etf.k=1,2,3 seed=0,1  a sweep
+    torchrun --nproc-per-node=4 -m nclab.train model=vit              one run on four GPUs, or four CPU processes
     python -m nclab.train --help                                      every group and key
 
 The same command again skips a finished run and resumes an interrupted one.
@@ -10,10 +11,12 @@ The same command again skips a finished run and resumes an interrupted one.
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -28,10 +31,12 @@ from nclab.command import PLANNED, arguments, sweep
 from nclab.config import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, stored_config, typed
 from nclab.data import Dataset, MissingDataError, data_root, load_dataset
 from nclab.display import Display, SeedsDisplay
+from nclab.distributed import PeerLost, is_first, joined, refuse_several, world_size
 from nclab.fit import FAILURES
+from nclab.machine import OutOfMemory
 from nclab.record import provenance
 from nclab.redact import masked_terminal
-from nclab.run import as_config_error, built, finish, opened, prepared
+from nclab.run import as_config_error, built, finish, fit_for_several, opened, prepared
 from nclab.stop import Stopped, StopSignals
 from nclab.together import Member, batched_forward, train_all
 
@@ -47,18 +52,24 @@ def train(config: RunConfig) -> Path:
     Raises ConfigError, MissingDataError (wrong input), Diverged, RecordError, RunLocked, OSError (a run that failed),
     Stopped (by a signal, and saved).
     """
-    config = as_started(config)
-    if _skipped(config):
-        return config.folder
-    dataset = prepared(resolve_machine(config))
-    origin = provenance(config.device, config.threads)  # now: the source tree may change while the run trains
-    display = Display(config.folder.name, config.epochs)
-    with StopSignals() as stop, opened(config, dataset, display, stop) as fit:
-        if fit is not None:
-            with display:
-                result = fit.run()
-            finish(config, fit, result, origin)
-    return config.folder
+    as_config_error(world_size)
+    with joined() as team:
+        begun = team.told(partial(as_started, config))
+        if team.told(partial(_skipped, begun)):
+            return begun.folder
+        with team.agreed():
+            fit_for_several(begun, team)
+            dataset = prepared(resolve_machine(begun), team)
+        # Now: the source tree may change while the run trains.
+        origin = provenance(begun.device, begun.threads) if team.first else {}
+        display = Display(begun.folder.name, begun.epochs)
+        with StopSignals() as stop, opened(begun, dataset, display, stop, team) as fit:
+            if fit is not None:
+                with display:
+                    result = fit.run()
+                with team.agreed():
+                    finish(begun, fit, result, origin)
+        return begun.folder
 
 
 def train_together(configs: list[RunConfig]) -> dict[Path, Exception | None]:
@@ -67,6 +78,7 @@ def train_together(configs: list[RunConfig]) -> dict[Path, Exception | None]:
     Each is finished, resumed and skipped in its own folder as if it were trained alone, and one that fails (as `train`
     raises it) costs no other. Raises ConfigError and MissingDataError before anything is written, and Stopped.
     """
+    as_config_error(refuse_several, "seeds=[...] trains in one process")
     ended: dict[Path, Exception | None] = {}
     alike: dict[str, list[RunConfig]] = {}
     for config in map(as_started, configs):
@@ -209,6 +221,18 @@ def _hydra_main(composed: DictConfig) -> str:
 def main() -> None:
     """Console entry: exit code 0 done, 2 wrong input (one line, nothing written), 1 failed, 128 + n stopped by signal
     n (130 Ctrl-C, 143 TERM), after saving."""
+    try:
+        _main()
+    except SystemExit as end:
+        if end.code and os.environ.get("WORLD_SIZE") not in (None, "1"):
+            # At once: with a process of the team gone, libraries that tidy up would wait for it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else FAILED)
+        raise
+
+
+def _main() -> None:
     # Hydra would print a wrong override in its own way and exit with 1; with this set it raises it to us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     _failures.clear()
@@ -222,6 +246,8 @@ def _command() -> int:
     """Do what sys.argv says; returns the exit code. A traceback is printed here, where secrets in it are masked."""
     try:
         args = arguments(sys.argv[1:])
+        if args.multirun:
+            as_config_error(refuse_several, "--multirun starts its runs by itself")
         planned = sweep(args, CONF)
         # All, before the first is trained.
         new = (c for c in planned.configs.values() if c.resume is None and not _done(c))
@@ -261,11 +287,21 @@ def _key(override: str) -> str:
     return override.lstrip("+~").split("=")[0]
 
 
+SECONDS_FOR_THE_FIRST = 30.0  # process of several to say what is wrong
 _failures: list[int] = []  # of this process's runs
 
 
 def complain(error: BaseException, code: int, whose: str = "") -> int:
     """The message on one line, with the keys that would have been right where Hydra does not name them."""
+    if not is_first():
+        if isinstance(error, Stopped) or (isinstance(error, PeerLost) and error.said):
+            return code
+        if isinstance(error, OutOfMemory):  # of this process, as a rule
+            whose = f"process {os.environ['RANK']}: {whose}"
+        elif not isinstance(error, PeerLost):
+            # The first process has the same to say, as a rule, and its launcher then ends this one. It may still be
+            # starting, and would be ended itself if this one left before.
+            time.sleep(SECONDS_FOR_THE_FIRST)
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
     text = "; ".join(lines) or type(error).__name__
     parent = getattr(error.__cause__, "parent_node", None)

@@ -129,15 +129,21 @@ class Dataset:
         tensors = {key: None if (t := getattr(self, key)) is None else t.to(device) for key in ("mean", "std")}
         return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device), **tensors)
 
-    def inputs(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def inputs(
+        self,
+        images: Tensor,
+        generator: torch.Generator | None = None,
+        rows: slice = slice(None),
+        of: int | None = None,
+    ) -> Tensor:
         """What the model sees of a batch of this dataset's images (B, ch, h, w) uint8: float32, same shape.
 
         In [0, 1], or standardised if the dataset has a mean and std. With a generator (training) the
         dataset's augmentation comes first, so that the border it brings in is black; without one (measuring)
-        there is none.
+        there is none. Images that are the `rows` of a batch of `of` images change as they do in that batch.
         """
         if generator is not None:
-            images = AUGMENTATIONS[self.augment](images, generator)
+            images = AUGMENTATIONS[self.augment](images, generator, rows, of)
         pixels = images.to(torch.float32).div_(self.pixel_max)
         return pixels if self.mean is None else pixels.sub_(self.mean).div_(self.std)
 

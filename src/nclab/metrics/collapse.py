@@ -7,7 +7,7 @@ the classifier, Sigma_W = 1/N sum_i (h_i - mu_y)(h_i - mu_y)^T, Sigma_B = 1/C su
 An undefined value is nan, never 0: e.g. all of them where every class mean is the same vector (rank 0).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -134,6 +134,14 @@ class Spread:
             self.mismatches + other.mismatches,
             self.decided + other.decided,
         )
+
+    def reduced(self, reduce: Callable[[Tensor], Tensor]) -> "Spread":
+        """The sums over all parts of a split, by one call of `reduce` on a float64 tensor."""
+        numbers = [self.ncc_hits, self.mismatches, self.counts.new_full((), self.decided)]
+        flat = torch.cat([self.counts, self.squares, self.along, torch.stack([n.double() for n in numbers])])
+        counts, squares, along, numbers = reduce(flat).split([len(self.counts)] * 2 + [len(self.along), 3])
+        hits, mismatches, decided = numbers.long()
+        return Spread(counts, squares, along, hits, mismatches, int(decided))
 
 
 @dataclass(frozen=True)

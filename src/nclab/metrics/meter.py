@@ -1,5 +1,7 @@
 """CollapseMeter: the two streaming passes, and `measure`, the same on tensors that are at hand."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -15,10 +17,19 @@ class CollapseMeter:
     >>> for features, labels in batches: train.add_spread(features, labels)         # pass 2
     >>> train.compute()
     >>> test = CollapseMeter(num_classes, class_means=train.class_means)            # pass 2 alone
+
+    `reduce` sums a float64 tensor over whoever else measures a part of the split; all then have the numbers of the
+    whole. It is called once a pass, at its end.
     """
 
-    def __init__(self, num_classes: int, class_means: ClassMeans | None = None):
+    def __init__(
+        self,
+        num_classes: int,
+        class_means: ClassMeans | None = None,
+        reduce: Callable[[Tensor], Tensor] | None = None,
+    ):
         self.num_classes = num_classes
+        self._reduce = reduce
         self._counts: Tensor | None = None
         self._sums: Tensor | None = None
         self._means = class_means
@@ -43,7 +54,11 @@ class CollapseMeter:
         if self._means is None:
             if self._counts is None:
                 raise RuntimeError("no batch seen: call add_means for every batch first")
-            self._means = collapse.class_means(self._counts, self._sums, self._precision)
+            counts, sums = self._counts, self._sums
+            if self._reduce is not None:
+                total = self._reduce(torch.cat([counts[:, None], sums], 1))  # (C, 1 + d)
+                counts, sums = total[:, 0], total[:, 1:]
+            self._means = collapse.class_means(counts, sums, self._precision)
         return self._means
 
     def add_spread(self, features: Tensor, labels: Tensor, logits: Tensor | None = None) -> None:
@@ -59,7 +74,7 @@ class CollapseMeter:
         """All columns of the probe point; those of the classifier W (C, d) only where `weight` is given."""
         if self._spread is None:
             raise RuntimeError("no batch seen: call add_spread for every batch first")
-        m, s = self.class_means, self._spread
+        m, s = self.class_means, self._spread if self._reduce is None else self._spread.reduced(self._reduce)
         s = Spread(*(t.cpu() for t in (s.counts, s.squares, s.along, s.ncc_hits, s.mismatches)), s.decided)
         empty = torch.nonzero(s.counts == 0).flatten().tolist()
         if empty:

@@ -1,0 +1,94 @@
+"""One epoch of training steps: how a step runs the model, in which order the samples come, and the steps themselves."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from nclab.checkpoint import Part
+from nclab.data import Dataset
+from nclab.distributed import SOLO, Team
+from nclab.gradients import SummedGradients
+from nclab.models import Classifier
+
+PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
+MOST_GRAPHS = 256  # one a switch and batch shape; torch goes on uncompiled beyond its limit, without a word
+Forward = Callable[[Tensor], Tensor]
+
+
+def compiled_step(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`run` by torch.compile, on a GPU as CUDA graphs: small models are bound by the launches of their kernels."""
+    # What an earlier run of this process compiled must neither serve this one nor use up its recompilations.
+    torch.compiler.reset()
+    torch._dynamo.config.recompile_limit = MOST_GRAPHS
+    return torch.compile(run, mode="reduce-overhead")
+
+
+def training_forward(model: Classifier, precision: str = "float32", compiled: bool = False) -> Forward:
+    """How a training step runs the model: images (B, ch, h, w) -> logits (B, C) in float32.
+
+    bf16: under autocast, weights and optimizer state stay float32. compiled: see `compiled_step`; torch compiles anew
+    when a map is replaced. Evaluation uses neither: every logged metric is of the float32 network.
+    """
+    run = compiled_step(model) if compiled else model
+    device = next(model.parameters()).device.type
+    dtype = PRECISIONS[precision]
+
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+            return run(x)[0].float()
+
+    return forward
+
+
+def train_epoch(
+    model: Classifier,
+    dataset: Dataset,
+    optimizer: Optimizer,
+    batch_size: int,
+    generators: dict[str, Generator],
+    forward: Forward,
+    part: Part | None = None,
+    check: Callable[[], None] = lambda: None,
+    watch: Callable[[Tensor, Tensor], bool] = lambda loss, x: False,
+    team: Team = SOLO,
+) -> float:
+    """One epoch of cross-entropy over the train split in random order; returns the mean loss of its batches' samples.
+
+    The last, smaller batch is trained on too, unless it is a single sample: batch norm has no variance then. `part`
+    keeps count, so that an epoch which `check` ended by raising goes on where it stopped. A batch whose loss is taken
+    for the end by `watch(loss, x)`, x what the model saw of it, is the last, before its step, and its loss is returned.
+    A team draws the same order and the same changes of images in every process; each takes its rows of the batch, some
+    of the last one none.
+    """
+    model.train()
+    part = part or Part()
+    images, labels = dataset.train.images, dataset.train.labels
+    with SummedGradients(model.parameters(), team) as gradients:
+        for i, batch in enumerate(epoch_order(part, labels, generators["order"]).split(batch_size)):
+            if i < part.batches or len(batch) == 1:
+                continue
+            check()
+            rows = team.share(len(batch))
+            own = batch[rows]
+            # index_select: on a CPU five times as fast as indexing with a tensor
+            x = dataset.inputs(images.index_select(0, own), generators["augment"], rows, len(batch))
+            loss = functional.cross_entropy(forward(x), labels.index_select(0, own), reduction="sum") / len(batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss = gradients.backward(loss)
+            if watch(loss, x):
+                return loss.item()
+            optimizer.step()
+            part.count(loss, len(batch))
+    return float(part.loss) / part.samples
+
+
+def epoch_order(part: Part, labels: Tensor, generator: Generator) -> Tensor:
+    """A random order of the samples, (N,): that of the epoch under way, else a new one."""
+    if part.order is None:
+        part.order = generator.get_state()
+    else:
+        generator.set_state(part.order)
+    return torch.randperm(len(labels), generator=generator).to(labels.device)
