@@ -196,6 +196,7 @@ WRONG = {
     "--foo": "unrecognized arguments: --foo (--help",
     "--cfg nonsense": "invalid choice: 'nonsense' (choose from 'job', 'hydra', 'all')",
     "--exp=file.pickle": "--experimental-rerun reads a pickle, .*; got file.pickle",
+    "hydra/launcher=slurm": "a launcher starts sweeps: expected -m (--multirun) beside hydra/launcher=slurm",
     "hydra.run.dir=there": "a run writes to output_root/.*; leave out hydra.run.dir=there",
     "hydra.output_subdir=x": "a run writes to output_root/.*; leave out hydra.output_subdir=x",
     "hydra/job_logging=default": "a run writes to output_root/.*; leave out hydra/job_logging=default",

@@ -38,6 +38,9 @@ def arguments(words: list[str]) -> argparse.Namespace:
     if not (args.help or args.hydra_help or args.shell_completion):
         for override in OverridesParser.create().parse_overrides(args.overrides):
             _check(override)
+            # Hydra would ignore it, and train here.
+            if override.key_or_group == "hydra/launcher" and not (args.multirun or args.cfg or args.info):
+                raise ConfigError(f"a launcher starts sweeps: expected -m (--multirun) beside {override.input_line}")
     return args
 
 
