@@ -35,7 +35,7 @@ def unpacked(path: Path) -> bytes:
         with gzip.open(path) as content:
             return content.read(LARGEST)  # of a bomb no more: its checksum is wrong anyway
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}: expected a gzip file of {path.stem}, got a damaged one ({error})") from None
+        raise ValueError(f"{path}: expected a gzip file, got a damaged one ({error})") from None
 
 
 def from_wheel(package: str, file: str, md5: str) -> bytes:
