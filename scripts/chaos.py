@@ -34,7 +34,7 @@ COLUMNS = {  # of the table: head -> count
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100, help="until as many lives were ended")
+    parser.add_argument("--kills", type=int, default=100, help="until as many lives were ended by kill -9")
     parser.add_argument("--seed", type=int, default=0, help="of the moments, and of the first run of each kind")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS], metavar="KIND", help=", ".join(KINDS))
@@ -49,7 +49,8 @@ def main() -> int:
     with ThreadPoolExecutor(args.jobs) as pool:
         under_way: dict[Future, tuple[str, int]] = {}
         while True:
-            left = args.kills - sum(report.counts["kills"] for report in reports.values())
+            counts = sum((report.counts for report in reports.values()), Counter())
+            left = args.kills - counts["kills"] + counts["of these asked to stop"]
             while left > 0 and len(under_way) < args.jobs and left > KILLS_A_RUN * len(under_way):
                 kind, seed = next(waiting)
                 most = min(KILLS_A_RUN, left - KILLS_A_RUN * len(under_way))

@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[str, ...]] = {  # each takes about five seconds, start in
 KILLS_A_RUN = 6
 # Of the lives that are to be ended: by cold processes, by a signal that asks, at any moment since the process began
 # (the others once they train), in the middle of writing a checkpoint.
-SHARE_COLD, SHARE_GRACEFUL, SHARE_ANY_TIME, SHARE_SAVING = 0.15, 0.25, 0.25, 0.3
+SHARE_COLD, SHARE_GRACEFUL, SHARE_ANY_TIME, SHARE_SAVING = 0.15, 0.15, 0.25, 0.3
 LONGEST_LIFE = 0.35  # of the time that the undisturbed twin took
 GRACEFUL = (signal.SIGTERM, signal.SIGUSR2)
 STOPPED = {128 + number for number in GRACEFUL} | {-number for number in GRACEFUL}  # the latter: before it could listen
