@@ -16,7 +16,7 @@ from nclab import launch, slurm
 from nclab.config import ConfigError
 from nclab.launch import SweepFailed, on_slurm, on_this_machine, train_folders
 from nclab.machine import default_threads
-from nclab.record import RunFolder
+from nclab.record import RunFolder, RunLocked
 from nclab.slurm import SlurmError, SlurmSettings, Work, fate_of, job_of, submit
 from nclab.sweep import shared_gpus
 from nclab.train import train
@@ -94,7 +94,7 @@ def test_a_sweep_is_followed_until_the_last_job_has_ended(tiny, cluster, capsys)
     train_folders([failed.folder], 1)
     (failed.folder / "DONE").unlink()
     with (failed.folder / "events.jsonl").open("a") as log:
-        log.write('{"event": "failed", "reason": "no space left"}\n{"event"')
+        log.write('{"event": "failed", "reason": "no space left", "time": 9e9}\n{"event": {"a": 1}')
     cluster.say(job="JobId=42 JobState=CANCELLED Restarts=0\n", queue="")
     failures = launch._follow({c.folder: f"42_{i}" for i, c in enumerate((done, silent, failed))}, 0.1)
     assert failures == [
@@ -128,7 +128,7 @@ def test_what_slurm_refuses_leaves_nothing(tiny, cluster, tmp_path):
     cluster.script("sbatch", "echo 'sbatch: error: invalid account' >&2; exit 1")
     with pytest.raises(SlurmError, match="invalid account"):
         on_slurm([tiny(), tiny("seed=1")], QUICK)
-    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file() and p.parent != cluster.folder) == []
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file() and p.parent != cluster.folder) == ["lock"]
     cluster.script("squeue", "exit 1")
     with pytest.raises(SlurmError, match="squeue does not answer"):
         on_slurm([tiny()], QUICK)
@@ -242,6 +242,7 @@ def test_a_run_that_fails_in_its_job_fails_the_job(tiny, cluster, capsys):
 def test_a_job_waits_for_what_is_left_of_its_first_life(tiny, cluster, monkeypatch, capsys):
     config = tiny()
     on_slurm([config], QUICK)
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
     orphan = RunFolder(config.folder).__enter__()
     monkeypatch.setattr(launch.time, "sleep", lambda seconds: orphan.__exit__())
     assert train_folders([config.folder], 1) == 0
@@ -292,3 +293,79 @@ def test_a_sweep_with_several_seeds_a_run_and_one_that_begins_again(tmp_path):
     folders = [path.parent for path in tmp_path.glob("outputs/main/*/DONE")]
     assert len(folders) == 4
     assert not any(json.loads((f / "summary.json").read_text())["run"] != f.name for f in folders)
+
+
+def test_overwrite_on_a_cluster_removes_nothing_before_slurm_has_answered(tiny, cluster):
+    done = train(tiny())
+    again = tiny("overwrite=true")
+    cluster.script("squeue", "exit 1")
+    with pytest.raises(SlurmError, match="squeue does not answer"):
+        on_slurm([again], QUICK)
+    assert (done / "DONE").exists()
+    cluster.script("squeue", "cat queue")
+    with RunFolder(tiny("seed=1").folder), pytest.raises(RunLocked):
+        on_slurm([again, tiny("seed=1", "overwrite=true")], QUICK)
+    assert (done / "DONE").exists()
+    on_slurm([again], QUICK)
+    assert not (done / "DONE").exists()
+    assert job_of(done) == "42"
+    cluster.say(queue="42|PENDING\n")
+    with pytest.raises(ConfigError, match="is in job 42; scancel that first"):
+        on_slurm([tiny("overwrite=true")], QUICK)
+
+
+def test_a_job_that_cannot_begin_a_run_says_why_and_trains_the_others(tiny, cluster, monkeypatch, capsys):
+    configs = [tiny(), tiny("seed=1"), tiny("seed=2")]
+    on_slurm(configs, QUICK)
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    text = (configs[0].folder / "config.yaml").read_text()
+    (configs[0].folder / "config.yaml").write_text(text.replace("batch_size: 128", "batch_size: 9999"))
+    assert train_folders([config.folder for config in configs], 1) == 1
+    (failed,) = events(configs[0].folder, "failed")
+    assert failed["reason"].startswith("batch_size must be at most 200")
+    assert failed["job"] == "42"
+    assert all((config.folder / "DONE").exists() for config in configs[1:])
+
+
+def test_a_run_that_another_job_took_up_is_left_to_it(tiny, cluster, monkeypatch, capsys):
+    config = tiny()
+    on_slurm([config], QUICK)
+    monkeypatch.setenv("SLURM_JOB_ID", "41")
+    with RunFolder(config.folder):
+        assert train_folders([config.folder], 1) == 0
+    assert "left to job 42: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("launcher", ["basic", "local"])
+def test_a_signal_while_a_run_is_closed_ends_the_sweep(tmp_path, launcher):
+    """That run is finished; none that follows is begun."""
+    code = (
+        "import os, signal, sys; from nclab.record import RunFolder; from nclab.train import main\n"
+        "finish = RunFolder.finish\n"
+        "def signalled(self, summary): os.kill(os.getpid(), signal.SIGTERM); finish(self, summary)\n"
+        "RunFolder.finish = signalled\n"
+        "if __name__ == '__main__': sys.argv[0] = 'nclab-train'; main()\n"
+    )
+    (tmp_path / "signalled.py").write_text(code)
+    tiny = ("dataset.train_size=200", "dataset.test_size=100", "model.depth=3", "model.width=16", "epochs=2")
+    jobs = ("hydra.launcher.jobs=1",) if launcher == "local" else ()
+    call = [sys.executable, "signalled.py", "-m", f"hydra/launcher={launcher}", *jobs, *tiny, "seed=0,1,2"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    finished = len(list(tmp_path.glob("outputs/main/*/DONE")))
+    if launcher == "basic":
+        assert (done.returncode, finished) == (143, 1), done.stderr
+        assert "stopped by SIGTERM" in done.stderr
+    else:  # only the worker was asked: what it was to do next is taken up again
+        assert "a worker was killed; what it was at is tried again" in done.stdout
+
+
+def test_the_working_folder_is_no_secret(tmp_path):
+    """Every shell exports PWD, a name like a password's."""
+    words = ("dataset.train_size=200", "dataset.test_size=100", "epochs=1", f"output_root={tmp_path}/out")
+    env = {**os.environ, "PWD": str(tmp_path), "NCLAB_DATA": str(tmp_path / "data")}
+    call = [sys.executable, "-m", "nclab.train", *words]
+    done = subprocess.run(call, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (stored,) = tmp_path.glob("out/main/*/config.yaml")
+    assert yaml.safe_load(stored.read_text())["data_root"] == str(tmp_path / "data")
+    assert f"finished: {tmp_path}/out/main/" in done.stdout

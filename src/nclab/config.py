@@ -265,4 +265,6 @@ def stored_config(path: Path) -> dict[str, Any]:
 
 def to_yaml(c: RunConfig) -> str:
     """What config.yaml holds: the run, without secrets, the wish to resume or overwrite it, and the seeds beside it."""
-    return yaml.safe_dump(redacted({**asdict(c), "resume": None, "overwrite": False, "seeds": None}), sort_keys=False)
+    folders = {"output_root": c.output_root, "data_root": c.data_root}  # what is read back must be what it was
+    kept = {**redacted(asdict(c)), **folders, "resume": None, "overwrite": False, "seeds": None}
+    return yaml.safe_dump(kept, sort_keys=False)

@@ -5,14 +5,15 @@ A sweep keeps no state of its own: the same command later looks at the run folde
 run, and begins again what ended without being finished.
 """
 
-import json
+import fcntl
+import math
 import secrets
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,15 +23,16 @@ from omegaconf import DictConfig, OmegaConf
 from nclab import checkpoint
 from nclab.command import PLANNED
 from nclab.config import ConfigError, RunConfig, to_yaml, typed
-from nclab.data import MissingDataError
 from nclab.fit import FAILURES
 from nclab.lock import is_held
 from nclab.machine import default_threads
-from nclab.record import RunFolder, RunLocked, write_atomic
+from nclab.record import RunFolder, RunLocked, note, slurm_job, write_atomic
+from nclab.runs.queue import Queue
+from nclab.runs.state import inspect, submission
 from nclab.slurm import SlurmError, SlurmSettings, about, job_of, jobs_in_queue, submit
 from nclab.stop import StopSignals
 from nclab.sweep import SECONDS_BETWEEN_TRIES, Outcome, default_jobs, line, run_all
-from nclab.train import FAILED, as_started, check, complain, requested, train
+from nclab.train import BAD, FAILED, as_started, check, complain, requested, same_command, train
 
 LOOKS = 2  # how often a job must be missed in the queue before its run counts as ended: a file may take a moment
 
@@ -42,10 +44,9 @@ class SweepFailed(RuntimeError):
 def composed(
     base: DictConfig, loader: ConfigLoader, job_overrides: Sequence[Sequence[str]], here: bool
 ) -> list[RunConfig]:
-    """The runs of a sweep, each once, in order, with their folders cleared where overwrite=true. here: they will be
-    trained on this machine.
+    """The runs of a sweep, each once, in order. here: they will be trained on this machine.
 
-    Raises ConfigError and MissingDataError for the first wrong one, before anything is written or removed.
+    Raises ConfigError and MissingDataError for the first wrong one.
     """
     configs: dict[Path, RunConfig] = {}
     new = []  # not checked yet
@@ -61,23 +62,30 @@ def composed(
                 new.append(run)
             configs.setdefault(run.folder, run)
     check(new, here)
-    again = [run for run in configs.values() if run.overwrite]
-    queue = (jobs_in_queue() or {}) if any(job_of(run.folder) for run in again) else {}
+    return list(configs.values())
+
+
+def _clear(configs: list[RunConfig], queue: dict[str, str]) -> None:
+    """Clear the folders of the runs that are to begin again: all of them or, where one cannot be had, none."""
+    again = [run for run in configs if run.overwrite]
     for run in again:
         if job_of(run.folder) in queue:
             raise ConfigError(f"overwrite=true: {run.folder} is in job {job_of(run.folder)}; scancel that first")
-        with RunFolder(run.folder) as out:
+    with ExitStack() as stack:
+        for out in [stack.enter_context(RunFolder(run.folder)) for run in again]:
             out.clear()
+    for run in again:
         run.overwrite = False
-    return list(configs.values())
 
 
 def on_this_machine(configs: list[RunConfig], jobs: int | None, together: int) -> None:
     """Train side by side in `jobs` processes, which share out CPU threads and GPUs. Raises SweepFailed, Stopped."""
     jobs = default_jobs() if jobs is None else jobs
+    _clear(configs, _queue_of(configs))
+    left = sum(not _done(config.folder) for config in configs)
     for config in configs:
         if config.threads is None:
-            config.threads = default_threads(side_by_side=max(1, jobs))
+            config.threads = default_threads(side_by_side=max(1, min(jobs, left)))
     failed = [outcome for outcome in run_all(configs, jobs, together) if outcome.error is not None]
     _end(len(configs), [f"{outcome.folder}: {outcome.error}" for outcome in failed])
 
@@ -92,9 +100,18 @@ def on_slurm(configs: list[RunConfig], settings: SlurmSettings) -> None:
                           "trains on this machine")  # fmt: skip
     if find_spec("submitit") is None:
         raise ConfigError("hydra/launcher=slurm needs submitit: pip install 'nclab[cluster]'")
+    with _one_at_a_time(Path(configs[0].output_root) / ".slurm"), StopSignals():
+        jobs = _in_queue(configs, settings)
+    if settings.wait:
+        _end(len(configs), _follow(jobs, settings.poll_seconds))
+
+
+def _in_queue(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, str]:
+    """The job of every run that is not finished, after those without one were submitted."""
     queue = jobs_in_queue()
     if queue is None:
         raise SlurmError("squeue does not answer; nothing was submitted")
+    _clear(configs, queue)
     todo = [config for config in configs if not _done(config.folder)]
     jobs = {config.folder: job_of(config.folder) or "" for config in todo}
     new = [config for config in todo if jobs[config.folder] not in queue and not is_held(config.folder)]
@@ -104,9 +121,29 @@ def on_slurm(configs: list[RunConfig], settings: SlurmSettings) -> None:
         submitted = _submitted(new, settings)
         jobs |= submitted
         first = next(iter(submitted.values()))
-        print(f"submitted as job {first.split('_')[0]}; the same command attaches to it again", flush=True)
-    if settings.wait:
-        _end(len(configs), _follow(jobs, settings.poll_seconds))
+        print(f"submitted as job {first.split('_')[0]}; {same_command()} attaches to it again", flush=True)
+    return jobs
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Others who would submit to the same output_root wait: they must see what we submit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _queue_of(configs: list[RunConfig]) -> dict[str, str]:
+    """The queue, where one of the runs was ever submitted. Raises SlurmError where it cannot be asked."""
+    if not any(job_of(run.folder) for run in configs if run.overwrite):
+        return {}
+    queue = jobs_in_queue()
+    if queue is None:
+        raise SlurmError(
+            "squeue does not answer, and runs with overwrite=true were submitted as jobs; nothing was begun"
+        )
+    return queue
 
 
 def train_folders(folders: list[Path], side_by_side: int) -> int:
@@ -115,45 +152,63 @@ def train_folders(folders: list[Path], side_by_side: int) -> int:
     A run that another process holds is waited for: where a node was lost to the cluster but lives, the requeued job
     meets what is left of its first life.
     """
-    configs = [as_started(RunConfig(resume=str(folder))) for folder in folders]
+    configs, failed = [], 0
+    for folder in folders:
+        try:
+            config = as_started(RunConfig(resume=str(folder)))
+            check([config])
+            configs.append(config)
+        except BAD as error:  # before the run's own log is open
+            complain(error, FAILED)
+            with suppress(OSError):
+                note(folder, "failed", reason=str(error), job=slurm_job())
+            failed += 1
     if len(configs) > 1:
-        return sum(outcome.error is not None for outcome in run_all(configs, side_by_side))
+        return failed + sum(outcome.error is not None for outcome in run_all(configs, side_by_side))
+    return failed + sum(not _trained(config) for config in configs)
+
+
+def _trained(config: RunConfig) -> bool:
+    """Train one run, when nobody else does; false where it failed."""
     while True:
         try:
-            train(configs[0])
-            return 0
+            train(config)
+            return True
         except RunLocked as error:
             with StopSignals() as stop:
                 stop.check()
+            if job_of(config.folder) != slurm_job():
+                print(f"left to job {job_of(config.folder)}: {error}", flush=True)
+                return True
             print(f"waits: {error}", flush=True)
             time.sleep(SECONDS_BETWEEN_TRIES)
-        except (*FAILURES, ConfigError, MissingDataError) as error:
+        except FAILURES as error:
             complain(error, FAILED)
-            return 1
+            return False
 
 
 def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, str]:
     """Every run's configuration goes into its folder first: that is all that its job will read."""
     made = []
-    for config in configs:
-        file = config.folder / "config.yaml"
-        if checkpoint.exists(config.folder) and file.exists():
-            continue  # begun before: it goes on as it was
-        if config.threads is None:
-            config.threads = default_threads(settings.cpus_per_task, settings.runs_per_job)
-        if not file.exists():
-            made.append(config.folder)
-        config.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, to_yaml(config))
-    root = Path(configs[0].output_root)
-    logs = root / ".slurm" / secrets.token_hex(4)
+    logs = Path(configs[0].output_root) / ".slurm" / secrets.token_hex(4)
     try:
+        for config in configs:
+            file = config.folder / "config.yaml"
+            if checkpoint.exists(config.folder) and file.exists():
+                continue  # begun before: it goes on as it was
+            if config.threads is None:
+                config.threads = default_threads(settings.cpus_per_task, settings.runs_per_job)
+            if not file.exists():
+                made.append(config.folder)
+            config.folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(file, to_yaml(config))
         return submit([config.folder for config in configs], f"nclab-{configs[0].experiment_name}", logs, settings)
-    except SlurmError:
+    except (SlurmError, OSError):
         for folder in made:
             if job_of(folder) is None:  # of an array that was not accepted
-                (folder / "config.yaml").unlink()
                 with suppress(OSError):
+                    (folder / "config.yaml").unlink(missing_ok=True)
+                    (folder / ".lock").unlink(missing_ok=True)
                     folder.rmdir()
         raise
 
@@ -165,7 +220,8 @@ def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
     with StopSignals() as stop:
         while waiting:
             queue = jobs_in_queue()
-            for folder, job in list(waiting.items()):
+            for folder in list(waiting):
+                job = waiting[folder] = job_of(folder) or waiting[folder]  # someone may have submitted it again
                 if _done(folder):
                     ended = line(Outcome(folder))
                 elif queue is None or job in queue or is_held(folder):
@@ -186,7 +242,7 @@ def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
             wake = time.monotonic() + seconds
             while waiting and time.monotonic() < wake:
                 if stop.number is not None:
-                    print("left: the jobs go on; the same command attaches to them again", file=sys.stderr)
+                    print(f"left: the jobs go on; {same_command()} attaches to them again", file=sys.stderr)
                     sys.exit(128 + stop.number)
                 time.sleep(min(0.2, seconds))
     return failures
@@ -194,21 +250,12 @@ def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
 
 def _why(folder: Path, job: str) -> str:
     """Why a run whose job is gone is not finished: its own last word, else Slurm's."""
-    for text in reversed(_lines(folder / "events.jsonl")):
-        event = json.loads(text) if text.endswith("}") else {}
-        if event.get("event") == "failed":
-            return event["reason"]
-        if event.get("event") in ("start", "resume"):
-            break
-    state = about(job).get("JobState", "gone").lower()
+    run = inspect(folder, Queue({}, asked=math.inf))  # the job is gone, we know
+    since = (submission(folder) or {"submitted": 0})["submitted"]
+    if run is not None and run.state == "failed" and run.age is not None and time.time() - run.age >= since:
+        return run.reason
+    state = about(job).get("JobState", "gone").lower() if job else "unknown"
     return f"its job {job} is {state} and left no word; its log is in .slurm/"
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
 
 
 def _end(total: int, failures: list[str]) -> None:

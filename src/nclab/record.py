@@ -174,6 +174,7 @@ class RunFolder:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """summary.json, then DONE."""
+        self.lengths()  # the last event is on disk before DONE
         write_atomic(self.path / "summary.json", json.dumps(jsonable(redacted(summary)), indent=1) + "\n")
         write_atomic(self.path / "DONE", "")
 

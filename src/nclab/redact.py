@@ -18,6 +18,7 @@ _WORD = r"(?:token|secret|password|passwd|passphrase|pwd|credentials?|auth)"
 # `key` alone is every second word of an error; it is a secret's name only as the end of one: api_key, ACCESS_KEY.
 _NAME = rf"(?:[\w.+-]*[_.-])?(?:{_WORD}|(?:api|pg|my)\w*{_WORD})|[\w.+-]*(?:[_.-]|api|access|private)key"
 _SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
+_FOLDERS = ("PWD", "OLDPWD")  # the shell's, not passwords
 # The parser's and OmegaConf's own words for where an error is, and numbers, are no secrets.
 _ASSIGNED = re.compile(
     rf"(?<![\w.+-])(?!full_key|object_key)({_NAME})(['\"]?(?:=+|\s*:\s+|\s=\s))(?!-?[\d.]+(?:e[+-]?\d+)?(?![^\s,;)\]}}'\"]))"
@@ -57,7 +58,7 @@ def redacted(tree: Any) -> Any:
 
 def _from_environment() -> list[str]:
     """Values of the variables that are named like secrets, the longest first: one may be a part of another."""
-    values = {value for name, value in os.environ.items() if _SECRET_NAME.fullmatch(name)}
+    values = {value for name, value in os.environ.items() if _SECRET_NAME.fullmatch(name) and name not in _FOLDERS}
     return sorted((v for v in values if len(v) >= SHORTEST and not v.isdigit()), key=len, reverse=True)
 
 

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from nclab.runs.queue import QueueError, ask
+from nclab.runs.state import submission
 
 NOTE = "slurm.json"  # in a run folder: the job that it was last submitted as
 SECONDS_TO_ANSWER = 30  # squeue and scontrol wait long for a controller that restarts
 REQUEUE_TRIES = 5
+SECONDS_FOR_FATE = (0, 1, 1)  # between looks: a job that Slurm ends is counted as requeued a moment later
 JOBS_OF_AN_ARRAY = 1000  # Slurm's default MaxArraySize is 1001
 
 
@@ -104,11 +106,13 @@ class Work:
 
         def tell(event: str, **what: Any) -> None:
             for folder in unfinished:
-                note(folder, event, job=job, restarts=restarts, **what)
+                with contextlib.suppress(OSError):  # a full disk must not keep the job from the queue
+                    if job_of(folder) == job:  # else the run is another job's by now
+                        note(folder, event, job=job, restarts=restarts, **what)
 
         fate = fate_of(job, restarts)
         if fate == "cancelled":
-            tell("failed", reason=f"job {job} was cancelled; the same command resumes")
+            tell("failed", reason=f"job {job} was cancelled, or its time was up; the same command resumes")
         elif fate == "requeued":
             tell("requeue", by="slurm")
         elif restarts >= self.requeues:
@@ -124,12 +128,15 @@ class Work:
 
 def fate_of(job: str, restarts: int) -> str:
     """What Slurm does with a job that it sent a signal: it is `alive` (warned, or preempted and in its time of grace),
-    `requeued` already or `cancelled`. Where Slurm does not answer it is taken for alive: to requeue a job that is
-    cancelled does no harm."""
-    job_is = about(job)
-    if int(job_is.get("Restarts", 0)) > restarts:
-        return "requeued"
-    return "alive" if job_is.get("JobState", "RUNNING") in ("RUNNING", "SUSPENDED", "PREEMPTED") else "cancelled"
+    `requeued` already or `cancelled`. Where Slurm does not answer it is taken for alive."""
+    for wait in SECONDS_FOR_FATE:
+        time.sleep(wait)
+        job_is = about(job)
+        if int(job_is.get("Restarts", 0)) > restarts:
+            return "requeued"
+        if job_is.get("JobState", "RUNNING") in ("RUNNING", "SUSPENDED", "PREEMPTED"):
+            return "alive"
+    return "cancelled"
 
 
 def about(job: str) -> dict[str, str]:
@@ -169,10 +176,8 @@ def jobs_in_queue() -> dict[str, str] | None:
 
 def job_of(folder: Path) -> str | None:
     """The job that a run folder was last submitted as."""
-    try:
-        return json.loads((folder / NOTE).read_text())["job"]
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
-        return None
+    noted = submission(folder)
+    return noted["job"] if noted else None
 
 
 def submit(folders: list[Path], name: str, logs: Path, settings: SlurmSettings) -> dict[Path, str]:
@@ -182,6 +187,8 @@ def submit(folders: list[Path], name: str, logs: Path, settings: SlurmSettings) 
     """
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    from nclab.record import write_atomic
 
     size = settings.runs_per_job
     jobs = [folders[i : i + size] for i in range(0, len(folders), size)]
@@ -203,7 +210,8 @@ def submit(folders: list[Path], name: str, logs: Path, settings: SlurmSettings) 
         for job, of_job in zip(submitted, part, strict=True):
             for folder in of_job:
                 at[folder] = job.job_id
-                (folder / NOTE).write_text(json.dumps({"job": job.job_id, "submitted": round(time.time(), 3)}) + "\n")
+                text = json.dumps({"job": job.job_id, "submitted": round(time.time(), 3)}) + "\n"
+                write_atomic(folder / NOTE, text)
     return at
 
 

@@ -154,6 +154,8 @@ def _run(configs: list[RunConfig], wait: bool) -> list[Outcome]:
     """Runs at once, without their lines on the terminal, where several would mix."""
     while True:
         try:
+            with StopSignals() as stop:
+                stop.check()
             with contextlib.redirect_stdout(io.StringIO()):
                 if len(configs) > 1:
                     return [_outcome(folder, error) for folder, error in train_together(configs).items()]
@@ -202,6 +204,7 @@ def _begin(parent: int, mine: SimpleQueue) -> None:
     """Where the kernel can (Linux), end with the parent: an orphan would hold its run folder against the next try.
     Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    StopSignals().__enter__()  # for this worker's life: a signal between two runs counts as well
     gpu = mine.get()
     if gpu is not None:  # CUDA has not been started yet, and numbers the devices it sees from 0
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu

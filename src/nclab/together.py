@@ -56,8 +56,10 @@ class Member:
     def alone(self) -> Iterator[None]:
         """For what a single run does here too."""
         set_random_state(self.random)
-        yield
-        self.random = random_state()
+        try:
+            yield
+        finally:
+            self.random = random_state()
 
 
 def train_all(

@@ -197,6 +197,8 @@ def requested(config: RunConfig, overrides: Iterable[str]) -> list[RunConfig]:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def _hydra_main(composed: DictConfig) -> str:
     try:
+        with StopSignals() as stop:
+            stop.check()
         configs = requested(typed(composed), HydraConfig.get().overrides.task)
         if composed.get("seeds") is None:
             return str(train(configs[0]))
@@ -253,7 +255,8 @@ def _command() -> int:
         new = (c for c in planned.configs.values() if c.resume is None and not _done(c))
         check(new, here=planned.launcher != "slurm")
         PLANNED.update(planned.configs)
-        _hydra_main()
+        with StopSignals():  # one for all runs: a signal that comes when one is just through ends the sweep too
+            _hydra_main()
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
@@ -291,6 +294,14 @@ SECONDS_FOR_THE_FIRST = 30.0  # process of several to say what is wrong
 _failures: list[int] = []  # of this process's runs
 
 
+SAME_COMMAND = "the same command"
+
+
+def same_command() -> str:
+    """What goes on with this one's runs: with overwrite=true it would begin again."""
+    return SAME_COMMAND + (" without overwrite=true" if "overwrite=true" in sys.argv else "")
+
+
 def complain(error: BaseException, code: int, whose: str = "") -> int:
     """The message on one line, with the keys that would have been right where Hydra does not name them."""
     if not is_first():
@@ -310,8 +321,9 @@ def complain(error: BaseException, code: int, whose: str = "") -> int:
         text = f"{lines[0]} Valid keys{of}: {', '.join(map(str, parent))}"
     elif parent is not None:  # a list
         text = f"{lines[0]}: expected a list such as {parent}"
-    if isinstance(error, OSError) and code == FAILED:
+    if isinstance(error, OSError) and not isinstance(error, MissingDataError) and code == FAILED:
         text += "; what was saved is kept, the same command resumes"
+    text = text.replace(SAME_COMMAND, same_command())
     print(f"error: {whose}{text}", file=sys.stderr)
     return code
 

@@ -53,7 +53,7 @@ def is_run(folder: Path) -> bool:
     """Whether it is a run folder, as far as it can be read: training's config.yaml, or the note that it was submitted
     to Slurm."""
     try:
-        return len(_numbers(folder)) == 2 or _submission(folder) is not None
+        return len(_numbers(folder)) == 2 or submission(folder) is not None
     except OSError:
         return False
 
@@ -64,14 +64,14 @@ def inspect(folder: Path, queue: Queue | None = None, mine: bool = False) -> Run
     Without a queue, runs that only Slurm can tell about are `submitted`.
     """
     try:
-        numbers, submission = _numbers(folder), _submission(folder)
-        if len(numbers) < 2 and submission is None:
+        numbers, submitted = _numbers(folder), submission(folder)
+        if len(numbers) < 2 and submitted is None:
             return None
         held = not mine and lock.is_held(folder)
         # Only now: a run writes DONE and its last event before it lets go of the lock.
         if (folder / "DONE").exists():
             return _done(folder, numbers.get("epochs"))
-        return _unfinished(folder, numbers.get("epochs"), held, submission, queue)
+        return _unfinished(folder, numbers.get("epochs"), held, submitted, queue)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -185,7 +185,8 @@ def _numbers(folder: Path) -> dict[str, int]:
     return {key: int(value) for key, value in NUMBERS.findall(_text(folder / "config.yaml"))}
 
 
-def _submission(folder: Path) -> dict | None:
+def submission(folder: Path) -> dict | None:
+    """What was noted when the run was submitted: job, and when (unix time)."""
     note = _object(_text(folder / "slurm.json"))
     return note if note is not None and _is(note, "job", str) and _is(note, "submitted", int | float) else None
 
