@@ -408,7 +408,6 @@ def test_a_wandb_run_holds_no_secret(tiny, secret, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setattr(sys, "argv", ["nclab-train", f"+tracker.api_key={SECRET}", f"x={SECRET}"])
     config = tiny("epochs=1", "tracker=wandb", "tracker.mode=offline", "tracker.tags=['${oc.env:WANDB_API_KEY}',mine]")
-    config.data_root = f"data/{SECRET}"
     folder = train(config)
     assert list((folder / "wandb").glob("offline-run-*/*.wandb"))
     assert sys.argv[2] == f"x={SECRET}"

@@ -228,8 +228,8 @@ def _check_values(c: RunConfig) -> None:
     for key, folder in (("output_root", c.output_root), ("data_root", c.data_root)):
         if folder is not None and (not folder.strip() or "://" in folder or "\0" in folder):
             raise ValueError(f"{key} must be a folder, got {folder!r}")
-    for key in ("output_root", "experiment_name"):  # these make names of folders
-        if redact(getattr(c, key)) != getattr(c, key):
+    for key in ("output_root", "data_root", "experiment_name"):  # these name folders, and are stored as they are
+        if getattr(c, key) is not None and redact(getattr(c, key)) != getattr(c, key):
             raise ValueError(f"{key} must hold no secret, such as the value of a variable named ..._TOKEN; got one")
     c.etf.complete(c.epochs, c.metrics.every)
 

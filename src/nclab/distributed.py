@@ -8,9 +8,9 @@ its first step, so that a resumed run would add its floats in another order than
 """
 
 import os
-import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -231,7 +231,7 @@ def _others() -> Iterator[None]:
 def _portable(error: Exception | None) -> Exception | None:
     """The error as others can receive it."""
     try:
-        pickle.loads(pickle.dumps(error))
+        deepcopy(error)  # by the same means as it is sent
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -255,7 +255,8 @@ def _command() -> int:
         new = (c for c in planned.configs.values() if c.resume is None and not _done(c))
         check(new, here=planned.launcher != "slurm")
         PLANNED.update(planned.configs)
-        with StopSignals():  # one for all runs: a signal that comes when one is just through ends the sweep too
+        # One for all runs of a sweep: a signal that comes when one is just through ends the others too.
+        with StopSignals() if args.multirun else nullcontext():
             _hydra_main()
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
