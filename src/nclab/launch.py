@@ -214,7 +214,7 @@ def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, 
 
 
 def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
-    """Wait for all runs; prints one line a run; returns what failed. Ctrl-C leaves the jobs alone: raises Stopped."""
+    """Wait for all runs; prints one line a run; returns what failed. Ctrl-C leaves the jobs alone and exits."""
     missed: Counter[Path] = Counter()
     waiting, failures, shown = dict(jobs), [], None
     with StopSignals() as stop:
