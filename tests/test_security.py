@@ -254,9 +254,9 @@ def test_bombs_stop(tmp_path, monkeypatch):
     assert not (tmp_path / "target").exists()
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    monkeypatch.setattr(checksum, "LARGEST", 1000)
+    monkeypatch.setattr(checksum, "LARGEST", 2 * checksum.PIECE)
     (raw / "train-images-idx3-ubyte.gz").write_bytes(packed.read_bytes())
-    with pytest.raises(ValueError, match=f"expected md5 .*, found {md5(bytes(1000)).hexdigest()}"):
+    with pytest.raises(ValueError, match=f"expected md5 .*, found {md5(bytes(2 * checksum.PIECE)).hexdigest()}"):
         load_dataset(DatasetSettings("mnist"), tmp_path)
 
 

@@ -65,8 +65,9 @@ def sweep(args: argparse.Namespace, conf: Path) -> Sweep:
         return Sweep()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        overrides = [o for o in parser.parse_overrides(args.overrides) if not o.is_hydra_override()]
-        of_hydra = [o.input_line for o in parser.parse_overrides(args.overrides) if o.is_hydra_override()]
+        parsed = parser.parse_overrides(args.overrides)
+        overrides = [o for o in parsed if not o.is_hydra_override()]
+        of_hydra = [o.input_line for o in parsed if o.is_hydra_override()]
         jobs = list(chain.from_iterable(BasicSweeper.split_arguments(overrides, max_batch_size=None)))
         if not jobs:
             raise ConfigError(f"the sweep has no run: expected at least one value of each key, got {args.overrides}")

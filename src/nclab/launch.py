@@ -81,7 +81,8 @@ def _clear(configs: list[RunConfig], queue: dict[str, str]) -> None:
 def on_this_machine(configs: list[RunConfig], jobs: int | None, together: int) -> None:
     """Train side by side in `jobs` processes, which share out CPU threads and GPUs. Raises SweepFailed, Stopped."""
     jobs = default_jobs() if jobs is None else jobs
-    _clear(configs, _queue_of(configs))
+    submitted = any(job_of(config.folder) for config in configs if config.overwrite)
+    _clear(configs, _queue() if submitted else {})
     left = sum(not _done(config.folder) for config in configs)
     for config in configs:
         if config.threads is None:
@@ -108,9 +109,7 @@ def on_slurm(configs: list[RunConfig], settings: SlurmSettings) -> None:
 
 def _in_queue(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, str]:
     """The job of every run that is not finished, after those without one were submitted."""
-    queue = jobs_in_queue()
-    if queue is None:
-        raise SlurmError("squeue does not answer; nothing was submitted")
+    queue = _queue()
     _clear(configs, queue)
     todo = [config for config in configs if not _done(config.folder)]
     jobs = {config.folder: job_of(config.folder) or "" for config in todo}
@@ -134,15 +133,11 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
-def _queue_of(configs: list[RunConfig]) -> dict[str, str]:
-    """The queue, where one of the runs was ever submitted. Raises SlurmError where it cannot be asked."""
-    if not any(job_of(run.folder) for run in configs if run.overwrite):
-        return {}
+def _queue() -> dict[str, str]:
+    """The jobs in the queue. Raises SlurmError where Slurm does not say."""
     queue = jobs_in_queue()
     if queue is None:
-        raise SlurmError(
-            "squeue does not answer, and runs with overwrite=true were submitted as jobs; nothing was begun"
-        )
+        raise SlurmError("squeue does not answer; nothing was begun")
     return queue
 
 
@@ -152,33 +147,41 @@ def train_folders(folders: list[Path], side_by_side: int) -> int:
     A run that another process holds is waited for: where a node was lost to the cluster but lives, the requeued job
     meets what is left of its first life.
     """
-    configs, failed = [], 0
+    if len(folders) == 1:
+        return int(not _trained(folders[0]))
+    configs = []
     for folder in folders:
         try:
             config = as_started(RunConfig(resume=str(folder)))
-            check([config])
+            check([config])  # one that is wrong must not keep the others from their turn
             configs.append(config)
-        except BAD as error:  # before the run's own log is open
-            complain(error, FAILED)
-            with suppress(OSError):
-                note(folder, "failed", reason=str(error), job=slurm_job())
-            failed += 1
-    if len(configs) > 1:
-        return failed + sum(outcome.error is not None for outcome in run_all(configs, side_by_side))
-    return failed + sum(not _trained(config) for config in configs)
+        except BAD as error:
+            _cannot_begin(folder, error)
+    failed = len(folders) - len(configs)
+    return failed + sum(outcome.error is not None for outcome in run_all(configs, side_by_side))
 
 
-def _trained(config: RunConfig) -> bool:
+def _cannot_begin(folder: Path, error: Exception) -> None:
+    """Say and note why, as the run's own log is not open yet."""
+    complain(error, FAILED)
+    with suppress(OSError):
+        note(folder, "failed", reason=str(error), job=slurm_job())
+
+
+def _trained(folder: Path) -> bool:
     """Train one run, when nobody else does; false where it failed."""
     while True:
         try:
-            train(config)
+            train(RunConfig(resume=str(folder)))
             return True
+        except BAD as error:
+            _cannot_begin(folder, error)
+            return False
         except RunLocked as error:
             with StopSignals() as stop:
                 stop.check()
-            if job_of(config.folder) != slurm_job():
-                print(f"left to job {job_of(config.folder)}: {error}", flush=True)
+            if job_of(folder) != slurm_job():
+                print(f"left to job {job_of(folder)}: {error}", flush=True)
                 return True
             print(f"waits: {error}", flush=True)
             time.sleep(SECONDS_BETWEEN_TRIES)

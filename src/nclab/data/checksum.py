@@ -8,11 +8,13 @@ import gzip
 import hashlib
 import importlib.util
 import zlib
+from itertools import islice
 from pathlib import Path
 
 from nclab.data.dataset import MissingDataError
 
 LARGEST = 2**26  # bytes that a file unpacks to; the train images of MNIST are 47,040,016
+PIECE = 2**20  # bytes read at once: a read takes memory for all it was asked for, however small the file
 
 
 def md5_of(data: bytes | Path) -> str:
@@ -33,7 +35,8 @@ def unpacked(path: Path) -> bytes:
     """The content of a gzip file; ValueError, naming it, where it is damaged."""
     try:
         with gzip.open(path) as content:
-            return content.read(LARGEST)  # of a bomb no more: its checksum is wrong anyway
+            pieces = iter(lambda: content.read(PIECE), b"")
+            return b"".join(islice(pieces, LARGEST // PIECE))  # of a bomb no more: its checksum is wrong anyway
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: expected a gzip file, got a damaged one ({error})") from None
 
