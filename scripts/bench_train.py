@@ -58,7 +58,7 @@ class Pictures(torch.utils.data.Dataset):
         return len(self.split)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        return self.transform(Image.fromarray(self.split.images[i, 0].numpy())), int(self.split.labels[i])
+        return self.transform(Image.fromarray(self.split.samples[i, 0].numpy())), int(self.split.labels[i])
 
 
 def dataloader_epoch(model: nn.Module, split: Split, optimizer: torch.optim.Optimizer, device: str) -> None:

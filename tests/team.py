@@ -65,7 +65,7 @@ def sorted_digits():
     """Sorted by label: every process lacks classes; 202 + 100 samples: uneven shares."""
     whole = load_dataset(composed(*TINY, "dataset.train_size=202").dataset, ".")
     splits = (
-        Split(s.images[order], s.labels[order]) for s in (whole.train, whole.test) for order in [s.labels.argsort()]
+        Split(s.samples[order], s.labels[order]) for s in (whole.train, whole.test) for order in [s.labels.argsort()]
     )
     return Dataset(*splits, whole.num_classes, whole.shape, whole.pixel_max)
 

@@ -84,13 +84,13 @@ def test_data_root_is_the_configured_folder_then_the_environment_then_data(monke
 
 def test_split_checks_dtype_dimensions_and_counts():
     images, labels = random_images(4, 1, 2, 2), torch.arange(4)
-    with pytest.raises(ValueError, match=r"images: expected 4 dimensions of torch.uint8, got 4 of torch.float32"):
+    with pytest.raises(ValueError, match=r"samples: expected 4 dimensions of torch.uint8, got 4 of torch.float32"):
         Split(images.float(), labels)
-    with pytest.raises(ValueError, match=r"images: expected 4 dimensions of torch.uint8, got 3"):
+    with pytest.raises(ValueError, match=r"samples: expected 4 dimensions of torch.uint8, got 3"):
         Split(images[:, 0], labels)
     with pytest.raises(ValueError, match=r"labels: expected 1 dimensions of torch.int64, got 1 of torch.int32"):
         Split(images, labels.int())
-    with pytest.raises(ValueError, match="expected one label per image, got 4 and 3"):
+    with pytest.raises(ValueError, match="expected one label a sample, got 4 and 3"):
         Split(images, labels[:3])
 
 
@@ -101,16 +101,16 @@ def test_dataset_checks_shape_labels_pixels_and_that_every_class_is_there():
     with pytest.raises(ValueError, match="train split: expected labels 0 to 1, got 0 to 2"):
         replace(good, num_classes=2)
     with pytest.raises(ValueError, match="test split: expected labels 0 to 2, got -1 to 1"):
-        replace(good, test=Split(good.test.images, good.test.labels - 1))
+        replace(good, test=Split(good.test.samples, good.test.labels - 1))
     with pytest.raises(ValueError, match="train split: expected pixels up to 16, got 2"):
         replace(good, pixel_max=16)
     with pytest.raises(ValueError, match="train split: expected images of every class, got none of class 3, 4"):
         replace(good, num_classes=5)
     kept = good.test.labels != 1
     with pytest.raises(ValueError, match="test split: expected images of every class, got none of class 1"):
-        replace(good, test=Split(good.test.images[kept], good.test.labels[kept]))
+        replace(good, test=Split(good.test.samples[kept], good.test.labels[kept]))
     with pytest.raises(ValueError, match="test split: expected at least one image"):
-        replace(good, test=Split(good.test.images[:0], good.test.labels[:0]))
+        replace(good, test=Split(good.test.samples[:0], good.test.labels[:0]))
 
 
 # ---- what the model sees
@@ -118,25 +118,25 @@ def test_dataset_checks_shape_labels_pixels_and_that_every_class_is_there():
 
 def test_inputs_are_float32_in_the_unit_interval():
     dataset = small()
-    seen = dataset.inputs(dataset.train.images)
+    seen = dataset.inputs(dataset.train.samples)
     assert seen.dtype == torch.float32
-    torch.testing.assert_close(seen, dataset.train.images.double().div(255).float(), rtol=0, atol=1e-7)
+    torch.testing.assert_close(seen, dataset.train.samples.double().div(255).float(), rtol=0, atol=1e-7)
 
 
 def test_standardized_inputs_have_mean_0_and_std_1_per_channel_of_train():
     dataset = small().standardized()
-    seen = dataset.inputs(dataset.train.images).double()
+    seen = dataset.inputs(dataset.train.samples).double()
     torch.testing.assert_close(seen.mean((0, 2, 3)), torch.zeros(2).double(), rtol=0, atol=1e-6)
     torch.testing.assert_close(seen.std((0, 2, 3), correction=0), torch.ones(2).double(), rtol=0, atol=1e-6)
-    reference = dataset.train.images.double().div(255)
+    reference = dataset.train.samples.double().div(255)
     torch.testing.assert_close(dataset.mean.flatten().double(), reference.mean((0, 2, 3)), rtol=1e-6, atol=0)
-    test = (dataset.test.images.double().div(255) - dataset.mean) / dataset.std  # train's numbers, not test's
-    torch.testing.assert_close(dataset.inputs(dataset.test.images).double(), test, rtol=0, atol=1e-5)
+    test = (dataset.test.samples.double().div(255) - dataset.mean) / dataset.std  # train's numbers, not test's
+    torch.testing.assert_close(dataset.inputs(dataset.test.samples).double(), test, rtol=0, atol=1e-5)
 
 
 def test_a_constant_channel_cannot_be_standardized():
     dataset = small()
-    dataset.train.images[:, 1] = 7
+    dataset.train.samples[:, 1] = 7
     with pytest.raises(ValueError, match="expected pixels that vary, channel 1 is constant"):
         dataset.standardized()
 
@@ -144,7 +144,7 @@ def test_a_constant_channel_cannot_be_standardized():
 def test_to_returns_an_equal_dataset():
     dataset = small(augment="crop_flip").standardized()
     moved = dataset.to("cpu")
-    assert torch.equal(moved.inputs(moved.test.images), dataset.inputs(dataset.test.images))
+    assert torch.equal(moved.inputs(moved.test.samples), dataset.inputs(dataset.test.samples))
     assert moved.augment == "crop_flip"
 
 
@@ -152,9 +152,9 @@ def test_to_returns_an_equal_dataset():
 def test_a_gpu_sees_what_the_cpu_sees():
     dataset = small(augment="crop_flip").standardized()
     moved = dataset.to("cuda")
-    assert {t.device.type for t in (moved.train.images, moved.test.labels, moved.mean, moved.std)} == {"cuda"}
-    seen = moved.inputs(moved.train.images, seeded(1)).cpu()
-    torch.testing.assert_close(seen, dataset.inputs(dataset.train.images, seeded(1)), rtol=0, atol=1e-6)
+    assert {t.device.type for t in (moved.train.samples, moved.test.labels, moved.mean, moved.std)} == {"cuda"}
+    seen = moved.inputs(moved.train.samples, seeded(1)).cpu()
+    torch.testing.assert_close(seen, dataset.inputs(dataset.train.samples, seeded(1)), rtol=0, atol=1e-6)
 
 
 # ---- augmentation
@@ -200,7 +200,7 @@ def test_crop_flip_makes_every_shift_and_mirrors_half():
 
 def test_augmentation_is_for_training_only_and_follows_its_generator():
     dataset = small(augment="crop_flip")
-    images = dataset.train.images
+    images = dataset.train.samples
     assert torch.equal(dataset.inputs(images, seeded(1)), dataset.inputs(images, seeded(1)))
     assert not torch.equal(dataset.inputs(images, seeded(1)), dataset.inputs(images, seeded(2)))
     assert torch.equal(dataset.inputs(images), small().inputs(images))
@@ -243,8 +243,8 @@ def test_load_subsets_both_splits_and_names_the_setting_that_does_not_fit(tmp_pa
     assert (len(dataset.train), len(dataset.test)) == (100, 50)
     assert dataset.train.labels.bincount().tolist() == [10] * 10
     whole = load_dataset(DatasetSettings("digits"), tmp_path)
-    rows = {row.numpy().tobytes() for row in whole.train.images}
-    assert all(row.numpy().tobytes() in rows for row in dataset.train.images)
+    rows = {row.numpy().tobytes() for row in whole.train.samples}
+    assert all(row.numpy().tobytes() in rows for row in dataset.train.samples)
     with pytest.raises(ValueError, match=r"dataset.test_size of digits: .* between 1 and 360, got 361"):
         load_dataset(DatasetSettings("digits", test_size=361), tmp_path)
     with pytest.raises(ValueError, match="train split: expected images of every class, got none of class"):
@@ -261,19 +261,19 @@ def test_load_subsets_both_splits_and_names_the_setting_that_does_not_fit(tmp_pa
 def test_shipped_datasets(name, train, test, shape, brightest, tmp_path):
     dataset = load_dataset(DatasetSettings(name), tmp_path)
     assert dataset.shape == shape
-    assert dataset.train.images.max() == dataset.pixel_max == brightest
+    assert dataset.train.samples.max() == dataset.pixel_max == brightest
     for split, (low, high) in ((dataset.train, train), (dataset.test, test)):
         counts = split.labels.bincount()
         assert (counts.min(), counts.max()) == (low, high)
-        assert split.images.is_contiguous()
-    assert dataset.inputs(dataset.train.images).max() == 1
+        assert split.samples.is_contiguous()
+    assert dataset.inputs(dataset.train.samples).max() == 1
     again = load_dataset(DatasetSettings(name), tmp_path)
-    assert torch.equal(dataset.test.images, again.test.images)
-    everything = torch.cat([dataset.train.images, dataset.test.images])
+    assert torch.equal(dataset.test.samples, again.test.samples)
+    everything = torch.cat([dataset.train.samples, dataset.test.samples])
     whole = {"digits": 1797, "mnist5k": 5000}[name]
     assert len(everything) == whole
     # Nearest train image by pixels: a label column or an image layout read wrongly would not survive this.
-    a, b = dataset.train.images.flatten(1).float(), dataset.test.images.flatten(1).float()
+    a, b = dataset.train.samples.flatten(1).float(), dataset.test.samples.flatten(1).float()
     nearest = dataset.train.labels[torch.cdist(b, a).argmin(1)]
     assert (nearest == dataset.test.labels).float().mean() > 0.9
 
@@ -282,7 +282,7 @@ def test_digits_are_those_of_scikit_learn(tmp_path):
     from sklearn.datasets import load_digits
 
     dataset = load_dataset(DatasetSettings("digits"), tmp_path)
-    ours = sorted(row.numpy().tobytes() for split in (dataset.train, dataset.test) for row in split.images)
+    ours = sorted(row.numpy().tobytes() for split in (dataset.train, dataset.test) for row in split.samples)
     assert ours == sorted(row.astype(np.uint8).tobytes() for row in load_digits().images)
 
 
@@ -314,7 +314,7 @@ def test_mnist_reads_what_torchvision_reads(mnist_files, tmp_path):
     dataset = load_dataset(DatasetSettings("mnist"), tmp_path)
     for split, (images, labels) in mnist.FILES.items():
         ours = getattr(dataset, split)
-        assert torch.equal(ours.images[:, 0], read_image_file(mnist_files / images))
+        assert torch.equal(ours.samples[:, 0], read_image_file(mnist_files / images))
         assert torch.equal(ours.labels, read_label_file(mnist_files / labels))
 
 
@@ -324,7 +324,7 @@ def test_mnist_reads_gz_files_alone(mnist_files, tmp_path):
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
     packed = load_dataset(DatasetSettings("mnist"), tmp_path)
-    assert torch.equal(plain.train.images, packed.train.images)
+    assert torch.equal(plain.train.samples, packed.train.samples)
     damaged = mnist_files / "t10k-images-idx3-ubyte.gz"
     damaged.write_bytes(damaged.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte\.gz: expected a gzip file"):
@@ -389,9 +389,9 @@ def test_cifar10_binary_layout(cifar10_bin, tmp_path):
     dataset = load_dataset(DatasetSettings("cifar10"), tmp_path)
     assert (len(dataset.train), len(dataset.test)) == (50, 10)
     pixels, labels = cifar10_bin["data_batch_2.bin"]
-    assert torch.equal(dataset.train.images[10:20].flatten(1), torch.from_numpy(pixels))
+    assert torch.equal(dataset.train.samples[10:20].flatten(1), torch.from_numpy(pixels))
     assert dataset.train.labels[10:20].tolist() == labels
-    assert torch.equal(dataset.test.images.flatten(1), torch.from_numpy(cifar10_bin["test_batch.bin"][0]))
+    assert torch.equal(dataset.test.samples.flatten(1), torch.from_numpy(cifar10_bin["test_batch.bin"][0]))
 
 
 def test_cifar10_binary_layout_is_checked(cifar10_bin, tmp_path):
@@ -437,11 +437,11 @@ def test_cifar_python_layout(cifar_python, tmp_path):
     name, _, arrays = cifar_python
     dataset = load_dataset(DatasetSettings(name), tmp_path)
     *train, test = arrays.values()
-    assert torch.equal(dataset.train.images.flatten(1), torch.from_numpy(np.vstack([pixels for pixels, _ in train])))
+    assert torch.equal(dataset.train.samples.flatten(1), torch.from_numpy(np.vstack([pixels for pixels, _ in train])))
     assert dataset.train.labels.tolist() == [label for _, labels in train for label in labels]
-    assert torch.equal(dataset.test.images.flatten(1), torch.from_numpy(test[0]))
+    assert torch.equal(dataset.test.samples.flatten(1), torch.from_numpy(test[0]))
     assert dataset.num_classes == cifar.NUM_CLASSES[name]
-    assert dataset.train.images.is_contiguous()
+    assert dataset.train.samples.is_contiguous()
 
 
 def test_cifar_python_layout_is_checked(cifar_python, tmp_path):

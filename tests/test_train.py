@@ -67,7 +67,7 @@ def test_logged_numbers_are_those_of_the_saved_network(tiny):
     assert loaded.identity() == config.identity()
     with torch.no_grad():
         (train_logits, train_features), (logits, features) = (
-            model(data.inputs(s.images)) for s in (data.train, data.test)
+            model(data.inputs(s.samples)) for s in (data.train, data.test)
         )
     final = {(s, layer, m): v for e, s, layer, m, v in rows(folder) if e == 6}
     assert final["test", "network", "accuracy"] == (logits.argmax(1) == data.test.labels).double().mean().item()
@@ -140,7 +140,7 @@ def test_refreshed_norms_are_those_of_the_train_split(tiny):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     fresh = refreshed(model, data, batch_size=199)
     assert flat(model.state_dict()) == flat(before)
-    h = model.fc1(data.inputs(data.train.images[:199]).flatten(1))
+    h = model.fc1(data.inputs(data.train.samples[:199]).flatten(1))
     torch.testing.assert_close(fresh.norm1.running_mean, h.mean(0))
     torch.testing.assert_close(fresh.norm1.running_var, h.var(0))
     assert fresh.training == model.training
@@ -203,7 +203,7 @@ def test_bf16_is_of_the_training_steps_alone(tiny):
     weights = [p.detach() for p in model.parameters()]
     assert all(w.dtype == torch.float32 for w in weights)
     with torch.no_grad():
-        logits, _ = model(data.inputs(data.train.images))
+        logits, _ = model(data.inputs(data.train.samples))
     loss = next(r[4] for r in rows(folder) if r[:4] == (6, "train", "network", "loss"))
     assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, data.train.labels).item(), rel=1e-6)
     plain = train(tiny(*VIT))

@@ -65,7 +65,7 @@ def train_epoch(
     """
     model.train()
     part = part or Part()
-    images, labels = dataset.train.images, dataset.train.labels
+    images, labels = dataset.train.samples, dataset.train.labels
     with SummedGradients(model.parameters(), team) as gradients:
         for i, batch in enumerate(epoch_order(part, labels, generators["order"]).split(batch_size)):
             if i < part.batches or len(batch) == 1:

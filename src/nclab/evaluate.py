@@ -72,7 +72,7 @@ class Pass:
     ):
         self.model, self.dataset, self.batch_size, self.check = model, dataset, batch_size, check
         own = team.share(len(split))
-        self.images, self.labels = split.images[own], split.labels[own]
+        self.samples, self.labels = split.samples[own], split.labels[own]
         self.most = team.largest_share(len(split))  # samples that a process passes over
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
@@ -80,7 +80,7 @@ class Pass:
         training = model.training
         model.eval()
         try:
-            batches = zip(self.images.split(size), self.labels.split(size), strict=True)
+            batches = zip(self.samples.split(size), self.labels.split(size), strict=True)
             for images, labels in batches:
                 self.check()
                 with full_precision(images.device.type):
@@ -107,9 +107,9 @@ def refreshed(model: Classifier, dataset: Dataset, batch_size: int, team: Team =
     read them, evaluation does, so that an accuracy taken then mixes the switch with their staleness.
     """
     copy = deepcopy(model)
-    images = dataset.train.images.split(max(2, batch_size))
+    images = dataset.train.samples.split(max(2, batch_size))
     images = images[:-1] if len(images[-1]) == 1 else images  # batch norm has no variance over one sample
-    with full_precision(dataset.train.images.device.type):
+    with full_precision(dataset.train.samples.device.type):
         update_bn((dataset.inputs(batch[team.share(len(batch))]) for batch in images), copy)
     return copy
 

@@ -213,7 +213,7 @@ class Fit:
         result = self._evaluate()
         if epoch and not math.isfinite(loss := result.network("train", "loss")):
             self.model.eval()
-            batches = map(self.dataset.inputs, self.dataset.train.images.split(self.metrics.batch_size))
+            batches = map(self.dataset.inputs, self.dataset.train.samples.split(self.metrics.batch_size))
             self._culprit = next(filter(None, (first_not_finite(self.model, x) for x in batches)), None)
             self._stop_diverged(loss, epoch)
         result.values["train"]["network"].update(scalars)

@@ -136,7 +136,7 @@ def _train_waiting(
 def least_to_pay(fit: Fit) -> float:
     """How many such fits train faster as one batched model than in turns: two on a GPU, several on a CPU, and there
     only where a step is small. Counted, not timed, so that a run does not depend on the moment."""
-    images = fit.dataset.train.images[: fit.batch_size]
+    images = fit.dataset.train.samples[: fit.batch_size]
     if images.device.type != "cpu":
         return 2
     with torch.no_grad(), FlopCounterMode(display=False) as count:
@@ -221,7 +221,7 @@ def _watch(fits: list[Fit], losses: Tensor, x: Tensor, parameters: Tensors, buff
 
 def _inputs(fits: list[Fit], batch: Tensor) -> Tensor:
     """What the models see: each its own images (S, B) -> (S, B, ch, h, w), changed by its own random numbers."""
-    dataset, images = fits[0].dataset, fits[0].dataset.train.images
+    dataset, images = fits[0].dataset, fits[0].dataset.train.samples
     if dataset.augment == "none":
         return dataset.inputs(images.index_select(0, batch.flatten())).unflatten(0, batch.shape)
     generators = [fit.generators["augment"] for fit in fits]

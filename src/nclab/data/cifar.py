@@ -54,7 +54,7 @@ def read_python(data: bytes, label: str | Path) -> Split:
 
 
 def _join(splits: list[Split]) -> Split:
-    return Split(torch.cat([s.images for s in splits]), torch.cat([s.labels for s in splits]))
+    return Split(torch.cat([s.samples for s in splits]), torch.cat([s.labels for s in splits]))
 
 
 def _build_bin(root: Path) -> Dataset:

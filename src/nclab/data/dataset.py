@@ -52,32 +52,32 @@ class DatasetSettings:
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their labels, row by row; ValueError if dtype, shape or count is wrong."""
+    """Samples and their labels, row by row; ValueError if dtype, shape or count is wrong."""
 
-    images: Tensor  # (N, ch, h, w) uint8
+    samples: Tensor  # (N, ch, h, w) uint8
     labels: Tensor  # (N,) int64
 
     def __post_init__(self) -> None:
-        for field, dims, dtype in (("images", 4, torch.uint8), ("labels", 1, torch.int64)):
+        for field, dims, dtype in (("samples", 4, torch.uint8), ("labels", 1, torch.int64)):
             tensor = getattr(self, field)
             if tensor.ndim != dims or tensor.dtype != dtype:
                 came = f"{tensor.ndim} of {tensor.dtype}"
                 raise ValueError(f"{field}: expected {dims} dimensions of {dtype}, got {came}")
-        if len(self.images) != len(self.labels):
-            raise ValueError(f"expected one label per image, got {len(self.images)} and {len(self.labels)}")
+        if len(self.samples) != len(self.labels):
+            raise ValueError(f"expected one label a sample, got {len(self.samples)} and {len(self.labels)}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
+        return Split(self.samples.to(device), self.labels.to(device))
 
     def subset(self, size: int | None) -> "Split":
         """A fixed stratified subset, the same for every seed of a run; None keeps all."""
         if size is None:
             return self
         chosen = stratified_indices(self.labels, size)
-        return Split(self.images[chosen], self.labels[chosen])
+        return Split(self.samples[chosen], self.labels[chosen])
 
     def divide(self, test_size: int) -> tuple["Split", "Split"]:
         """Fixed stratified (train, test) of a set that comes undivided."""
@@ -85,8 +85,8 @@ class Split:
         held_out[stratified_indices(self.labels, test_size)] = True
         kept = ~held_out
         return (
-            Split(self.images[kept], self.labels[kept]),
-            Split(self.images[held_out], self.labels[held_out]),
+            Split(self.samples[kept], self.labels[kept]),
+            Split(self.samples[held_out], self.labels[held_out]),
         )
 
 
@@ -109,8 +109,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("test", self.test)):
-            if tuple(split.images.shape[1:]) != tuple(self.shape):
-                came = tuple(split.images.shape[1:])
+            if tuple(split.samples.shape[1:]) != tuple(self.shape):
+                came = tuple(split.samples.shape[1:])
                 raise ValueError(f"{name} split: expected images of shape {tuple(self.shape)}, got {came}")
             if len(split) == 0:
                 raise ValueError(f"{name} split: expected at least one image of every class, got no image")
@@ -118,7 +118,7 @@ class Dataset:
             if low < 0 or high >= self.num_classes:
                 expected = f"0 to {self.num_classes - 1}"
                 raise ValueError(f"{name} split: expected labels {expected}, got {low} to {high}")
-            if (brightest := split.images.max().item()) > self.pixel_max:
+            if (brightest := split.samples.max().item()) > self.pixel_max:
                 raise ValueError(f"{name} split: expected pixels up to {self.pixel_max}, got {brightest}")
             counts = split.labels.bincount(minlength=self.num_classes).tolist()
             if empty := [label for label, count in enumerate(counts) if count == 0]:
@@ -152,9 +152,9 @@ class Dataset:
 
         Per channel over all pixels, std with 1/N; ValueError if a channel is constant.
         """
-        levels = torch.arange(self.pixel_max + 1, device=self.train.images.device).double()
+        levels = torch.arange(self.pixel_max + 1, device=self.train.samples.device).double()
         count = torch.zeros(self.shape[0], len(levels), device=levels.device, dtype=torch.float64)  # (ch, levels)
-        for images in self.train.images.split(4096):  # in parts: bincount makes int64 of each
+        for images in self.train.samples.split(4096):  # in parts: bincount makes int64 of each
             for channel, histogram in enumerate(count):
                 histogram += images[:, channel].flatten().bincount(minlength=len(levels))
         share = count / count.sum(1, keepdim=True)
