@@ -28,6 +28,9 @@ def reference(h, y, num_classes, weight=None, bias=None, class_means=None):
     def gram_distance(g):
         return np.linalg.norm(g / np.linalg.norm(g) - etf)
 
+    def orthogonal_distance(g):
+        return np.linalg.norm(g / np.linalg.norm(g) - np.eye(num_classes) / np.sqrt(num_classes))
+
     nearest = np.array([((row - mu) ** 2).sum(1).argmin() for row in h])
     values = {
         "nc1": np.trace(sigma_w @ np.linalg.pinv(sigma_b, rcond=cut, hermitian=True)) / num_classes,
@@ -44,6 +47,9 @@ def reference(h, y, num_classes, weight=None, bias=None, class_means=None):
         logits = h @ w.T + (0 if bias is None else bias.double().numpy())
         values |= {
             "nc2_weight_gram": gram_distance(w @ w.T),
+            "nc2_weight_orthogonal": orthogonal_distance(w @ w.T),
+            "nc2_means_orthogonal": orthogonal_distance(mu @ mu.T),
+            "nc3_cosine": 1 - ((h * w[y]).sum(1) / np.linalg.norm(h, axis=1) / np.linalg.norm(w[y], axis=1)).mean(),
             "nc3": np.linalg.norm(w / np.linalg.norm(w) - m / np.linalg.norm(m)),
             "nc3_gram": gram_distance(w @ m.T),
             "nc4_mismatch": (logits.argmax(1) != nearest).mean(),
@@ -123,6 +129,28 @@ def test_exact_etf_is_collapsed():
         assert values[name] == pytest.approx(0, abs=1e-12), name
     assert values["ncc_accuracy"] == 1
     assert values["rank"] == C - 1
+
+
+def test_exact_orthogonal_frame_is_the_other_collapse():
+    """Of MSE without bias: class means along the rows of an orthogonal W. A simplex ETF is at a known distance."""
+    frame = torch.linalg.qr(torch.randn(32, C, generator=torch.Generator().manual_seed(0))).Q.T  # (C, d)
+    y = torch.arange(C).repeat(20)
+    values = measure(3 * frame[y], y, C, weight=frame)
+    for name in ("nc1", "nc2_weight_orthogonal", "nc2_means_orthogonal", "nc3_cosine"):
+        assert values[name] == pytest.approx(0, abs=1e-6), name  # float32 features
+    etf = simplex_etf(C, 32, "random", torch.Generator().manual_seed(0)).T
+    between = (2 - 2 * ((C - 1) / C) ** 0.5) ** 0.5
+    assert values["nc2_weight_gram"] == pytest.approx(between, rel=1e-6)
+    assert measure(3 * etf[y], y, C, weight=etf)["nc2_weight_orthogonal"] == pytest.approx(between, rel=1e-6)
+    assert measure(3 * etf[y], y, C, weight=etf)["nc3_cosine"] == pytest.approx(0, abs=1e-12)
+    turned = measure(3 * frame[y], y, C, weight=-frame)
+    assert turned["nc3_cosine"] == pytest.approx(2)
+
+
+def test_a_feature_without_direction_has_no_cosine():
+    h, y = features("ordinary", 32)
+    h[0] = 0
+    assert np.isnan(measure(h, y, C, weight=torch.randn(C, 32))["nc3_cosine"])
 
 
 def test_isotropic_noise_around_an_etf_has_the_closed_form_nc1():

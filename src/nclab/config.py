@@ -24,6 +24,7 @@ from nclab.epoch import PRECISIONS
 from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
 from nclab.evaluate import MetricsSettings
+from nclab.loss import LOSSES, LossSettings
 from nclab.machine import default_threads
 from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
@@ -35,6 +36,7 @@ GROUPS = {
     "dataset": DATASETS,
     "model": MODELS,
     "etf": POLICIES,
+    "loss": LOSSES,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "tracker": TRACKERS,
@@ -59,6 +61,9 @@ MACHINE_KEYS = (
 # Of these, the ones that bits may depend on: a resumed run keeps those it started with.
 KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
 
+# For keys that fall with another: loss.l2=${over:0.005,${model.blocks}}.
+OmegaConf.register_new_resolver("over", lambda value, by: value / by, replace=True)
+
 DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 LARGEST = 2**31 - 1  # torch counts batches, and analysis/ epochs, in 32 bits
 MOST_THREADS = 1024  # OpenMP ends the process where the system has none left
@@ -77,7 +82,7 @@ class RunConfig:
     seed: int = 0
     seeds: list[int] | None = None
     epochs: int = 60
-    batch_size: int = 128
+    batch_size: int | None = 128
     precision: str = "float32"
     device: str = "auto"
     threads: int | None = None
@@ -93,6 +98,7 @@ class RunConfig:
     dataset: DatasetSettings = field(default_factory=lambda: DatasetSettings("digits"))
     model: ModelSettings = field(default_factory=ModelSettings)
     etf: PolicySettings = field(default_factory=PolicySettings)
+    loss: LossSettings = field(default_factory=LossSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
@@ -102,6 +108,8 @@ class RunConfig:
         """What the run is: all keys but those of the machine."""
         keys = asdict(self)
         keys["metrics"].pop("memory_gib")  # which pass makes the features changes no number
+        if keys["loss"] == asdict(LossSettings()):  # runs are still found by the names they had before it was a choice
+            del keys["loss"]
         return {key: value for key, value in keys.items() if key not in MACHINE_KEYS}
 
     @property
@@ -171,7 +179,7 @@ def checked(group: str, schema: type, node: DictConfig) -> Any:
             kind = schema.__dataclass_fields__[key].type
             if _mistaken(value, kind):
                 raise ConfigError(f"{prefix}{key}: expected {getattr(kind, '__name__', kind)}, got {value}")
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), node))
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
     except ConfigError:
         raise
     except OmegaConfBaseException as error:
@@ -209,7 +217,8 @@ def _check_values(c: RunConfig) -> None:
                 f"got resume={c.resume} and seeds={c.seeds}"
             )
     for key, least in (("epochs", 1), ("batch_size", 2), ("checkpoint_seconds", 0)):
-        at_least(key, getattr(c, key), least, most=LARGEST)
+        if getattr(c, key) is not None:
+            at_least(key, getattr(c, key), least, most=LARGEST)
     for key, least in (("every", 0), ("eps", 0), ("batch_size", 1), ("memory_gib", 0)):
         at_least(f"metrics.{key}", getattr(c.metrics, key), least, most=LARGEST)
     if not c.metrics.eps < 1:
@@ -256,6 +265,8 @@ def stored_config(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines())
         raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {reason}") from None
+    if isinstance(tree, dict):
+        tree.setdefault("loss", asdict(LossSettings()))  # of a run begun before it was a choice
     missing = [group for group in GROUPS if not isinstance(tree, dict) or group not in tree]
     if missing:
         came = f"none of {', '.join(missing)}" if isinstance(tree, dict) else type(tree).__name__

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional
 from torch.optim import Optimizer
 
 from nclab.checkpoint import Part
 from nclab.data import Dataset
 from nclab.distributed import SOLO, Team
 from nclab.gradients import SummedGradients
+from nclab.loss import CROSS_ENTROPY, Loss
 from nclab.models import Classifier
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
@@ -54,8 +54,10 @@ def train_epoch(
     check: Callable[[], None] = lambda: None,
     watch: Callable[[Tensor, Tensor], bool] = lambda loss, x: False,
     team: Team = SOLO,
+    loss: Loss = CROSS_ENTROPY,
 ) -> float:
-    """One epoch of cross-entropy over the train split in random order; returns the mean loss of its batches' samples.
+    """One epoch over the train split in random order; returns the mean loss, without its penalty, of the batches'
+    samples.
 
     The last, smaller batch is trained on too, unless it is a single sample: batch norm has no variance then. `part`
     keeps count, so that an epoch which `check` ended by raising goes on where it stopped. A batch whose loss is taken
@@ -65,7 +67,9 @@ def train_epoch(
     """
     model.train()
     part = part or Part()
-    images, labels = dataset.train.samples, dataset.train.labels
+    samples, labels = dataset.train.samples, dataset.train.labels
+    parameters = dict(model.named_parameters())
+    penalised = [parameters[name] for name in loss.penalised(model)]
     with SummedGradients(model.parameters(), team) as gradients:
         for i, batch in enumerate(epoch_order(part, labels, generators["order"]).split(batch_size)):
             if i < part.batches or len(batch) == 1:
@@ -74,22 +78,16 @@ def train_epoch(
             rows = team.share(len(batch))
             own = batch[rows]
             # index_select: on a CPU five times as fast as indexing with a tensor
-            x = dataset.inputs(images.index_select(0, own), generators["augment"], rows, len(batch))
-            loss = _share_of_mean(forward(x), labels.index_select(0, own), len(batch))
+            x = dataset.inputs(samples.index_select(0, own), generators["augment"], rows, len(batch))
+            own_share = loss.mean(forward(x), labels.index_select(0, own), len(batch))
             optimizer.zero_grad(set_to_none=True)
-            loss = gradients.backward(loss)
-            if watch(loss, x):
-                return loss.item()
+            of_batch = gradients.backward(own_share)
+            if watch(of_batch, x):
+                return of_batch.item()
+            loss.add_gradient(penalised)  # to the sum over processes, once
             optimizer.step()
-            part.count(loss, len(batch))
+            part.count(of_batch, len(batch))
     return float(part.loss) / part.samples
-
-
-def _share_of_mean(logits: Tensor, labels: Tensor, number: int) -> Tensor:
-    """What these samples add to the mean cross-entropy of a batch of `number`."""
-    if len(labels) == number:
-        return functional.cross_entropy(logits, labels)  # the same bits, with fewer operations
-    return functional.cross_entropy(logits, labels, reduction="sum") / number
 
 
 def epoch_order(part: Part, labels: Tensor, generator: Generator) -> Tensor:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
 from nclab.data import Dataset, Split
 from nclab.distributed import SOLO, Team
 from nclab.etf import FixedLinear, Measures
+from nclab.loss import CROSS_ENTROPY, Loss
 from nclab.metrics import CollapseMeter, effective_depth, effective_depth_first, full_precision, subspace_alignment
 from nclab.models import PROBES, Classifier, Probe
 
@@ -121,6 +121,7 @@ def evaluate(
     collapse: bool = True,
     check: Callable[[], None] = _go_on,
     team: Team = SOLO,
+    loss: Loss = CROSS_ENTROPY,
 ) -> Evaluation:
     """Loss and accuracy of both splits and, with `collapse`, all metrics at all probe points. `check` may raise to end
     it between two batches. All processes of a team pass over their shares and return the same."""
@@ -132,8 +133,8 @@ def evaluate(
     )
     if not collapse:
         for name, stream in (("train", train), ("test", test)):
-            tally = _Tally()
-            _spread_pass(stream, {}, last, tally)
+            tally = _Tally(loss)
+            _spread_pass(stream, {}, last, None, tally)
             result.values[name] = {"network": tally.compute(team)}
         return result
 
@@ -148,10 +149,10 @@ def evaluate(
     reduce = team.sum if team.size > 1 else None
     meters = {f: CollapseMeter(dataset.num_classes, reduce=reduce) for f in sources}
     means_only = {f: CollapseMeter(dataset.num_classes, reduce=reduce) for f in inputs.values() if f not in sources}
-    tally = _Tally()
+    tally = _Tally(loss)
     kept = _means_pass(train, meters | means_only, tally, {*sources, "logits"}, settings.memory_gib * GIB)
     known = {f: meter.class_means for f, meter in (meters | means_only).items()}
-    _spread_pass(kept or train, meters, last)
+    _spread_pass(kept or train, meters, last, weight)
     result.values["train"] = layers = values(meters, tally)
     for p in probes:
         if p.site not in (None, model.classifier):  # undefined on a fixed map
@@ -163,8 +164,8 @@ def evaluate(
     layers["network"]["effective_depth_first"] = effective_depth_first(ncc, settings.eps)
 
     meters = {f: CollapseMeter(dataset.num_classes, known[f], reduce) for f in sources}
-    tally = _Tally()
-    _spread_pass(test, meters, last, tally)
+    tally = _Tally(loss)
+    _spread_pass(test, meters, last, weight, tally)
     result.values["test"] = values(meters, tally)
     return result
 
@@ -195,27 +196,34 @@ def _own(feature: Tensor) -> Tensor:
     return feature if whole else feature.clone()
 
 
-def _spread_pass(batches: Batches, meters: dict[str, CollapseMeter], last: str, tally: "_Tally | None" = None) -> None:
-    """Pass 2 over a split, of the meters and of the tally where there is one; NC4 needs the network's decisions at the
-    classifier's input `last`."""
+def _spread_pass(
+    batches: Batches,
+    meters: dict[str, CollapseMeter],
+    last: str,
+    weight: Tensor | None,
+    tally: "_Tally | None" = None,
+) -> None:
+    """Pass 2 over a split, of the meters and of the tally where there is one; NC3 and NC4 need the classifier's weight
+    and the network's decisions at its input `last`."""
     for features, labels in batches:
         if tally is not None:
             tally.add(features["logits"], labels)
         for f, meter in meters.items():
-            meter.add_spread(features[f], labels, features["logits"] if f == last else None)
+            meter.add_spread(features[f], labels, *((features["logits"], weight) if f == last else ()))
 
 
 class _Tally:
-    """Cross-entropy loss and accuracy, summed on the device."""
+    """Loss, without its penalty, and accuracy, summed on the device."""
 
-    def __init__(self) -> None:
+    def __init__(self, loss: Loss) -> None:
+        self._each = loss.each
         self.samples = 0
         self.loss: Tensor | float = 0.0
         self.hits: Tensor | int = 0
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         self.samples += len(labels)
-        self.loss = self.loss + functional.cross_entropy(logits, labels, reduction="none").sum(dtype=torch.float64)
+        self.loss = self.loss + self._each(logits, labels).sum(dtype=torch.float64)
         self.hits = self.hits + (logits.argmax(1) == labels).sum()
 
     def compute(self, team: Team) -> dict[str, float]:

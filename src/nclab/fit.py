@@ -21,6 +21,7 @@ from nclab.etf import ETFPolicy, Switch
 from nclab.etf.policy import learnable
 from nclab.evaluate import Evaluation, MetricsSettings, accuracy, evaluate, refreshed
 from nclab.finite import first_not_finite, is_finite
+from nclab.loss import Loss
 from nclab.machine import OutOfMemory, needs_memory
 from nclab.models import Classifier, layer_of
 from nclab.optim import optimizer_bytes
@@ -48,6 +49,7 @@ class Fit:
     base_lr: float
     epochs: int
     batch_size: int
+    loss: Loss
     metrics: MetricsSettings
     generators: dict[str, Generator]  # order, augment: CPU generators, so that both are the same on every device
     folder: RunFolder
@@ -116,6 +118,7 @@ class Fit:
                 self.stop.check,
                 self.watch,
                 self.team,
+                self.loss,
             )
 
     def training(self) -> AbstractContextManager[None]:
@@ -186,7 +189,7 @@ class Fit:
     def _evaluate(self) -> Evaluation:
         collapse = self.metrics.every > 0
         with self._measuring():
-            return evaluate(self.model, self.dataset, self.metrics, collapse, self.stop.check, self.team)
+            return evaluate(self.model, self.dataset, self.metrics, collapse, self.stop.check, self.team, self.loss)
 
     def _measuring(self) -> AbstractContextManager[None]:
         m = self.metrics
@@ -198,8 +201,10 @@ class Fit:
             group["lr"] = self.base_lr * self.schedule(epoch)
 
     def _scalars(self, running_loss: float) -> dict[str, float]:
+        penalty = {"l2_penalty": float(self.loss.penalty(self.model))} if self.loss.l2 else {}
         return {
             "running_loss": running_loss,
+            **penalty,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "learnable_parameters": learnable(self.model.parameters()),
             "optimizer_bytes": optimizer_bytes(self.optimizer),

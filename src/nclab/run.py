@@ -22,6 +22,7 @@ from nclab.evaluate import Evaluation
 from nclab.fit import Fit
 from nclab.follower import Follower
 from nclab.global_norm import globalize
+from nclab.loss import LOSSES
 from nclab.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.models import MODELS, Classifier, layer_of
 from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
@@ -58,7 +59,7 @@ def fit_for_several(config: RunConfig, team: Team) -> None:
             f"each of {team.size} processes takes the GPU of its LOCAL_RANK: expected device auto, cuda or cpu, got "
             f"{config.device}"
         )
-    if config.batch_size < team.size:
+    if config.batch_size is not None and config.batch_size < team.size:
         raise ConfigError(f"batch_size must be at least {team.size}, one sample a process; got {config.batch_size}")
     if config.device != "cpu" and torch.cuda.is_available():
         as_config_error(own_gpu)
@@ -66,7 +67,7 @@ def fit_for_several(config: RunConfig, team: Team) -> None:
 
 def built(config: RunConfig, dataset: Dataset) -> tuple[Classifier, ETFPolicy]:
     """Model and policy, checked against the dataset and each other."""
-    if config.batch_size > len(dataset.train):
+    if config.batch_size is not None and config.batch_size > len(dataset.train):
         raise ConfigError(f"batch_size must be at most {len(dataset.train)}, the train split; got {config.batch_size}")
     model = as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.num_classes)
     policy = POLICIES[config.etf.name].build(config.etf)
@@ -194,7 +195,8 @@ def _fit(
         schedule=SCHEDULES[config.schedule.name].build(config.schedule, config.epochs),
         base_lr=config.optimizer.lr,
         epochs=config.epochs,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size or len(dataset.train),
+        loss=LOSSES[config.loss.name].build(config.loss),
         metrics=config.metrics,
         generators=generators,
         folder=out,

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
@@ -173,7 +172,7 @@ def batched_forward(precision: str = "float32", compiled: bool = False) -> Forwa
 
 def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
     """`nclab.epoch.train_epoch` of S fits of one structure at once, each in its own random order; returns their mean
-    losses. The sum over seeds of their mean cross-entropies is minimised: no gradient of one depends on another."""
+    losses. The sum over seeds of their objectives is minimised: no gradient of one depends on another."""
     first = fits[0]
     models = [fit.model.train() for fit in fits]
     parameters, buffers = (
@@ -183,6 +182,7 @@ def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
     for name, parameter in first.model.named_parameters():
         parameters[name].requires_grad_(parameter.requires_grad)
     optimizer = _stacked_optimizer(fits, parameters)
+    penalised = [parameters[name] for name in first.loss.penalised(first.model)]
     labels = first.dataset.train.labels
     parts = [fit.progress.part for fit in fits]
     orders = [epoch_order(fit.progress.part, labels, fit.generators["order"]) for fit in fits]
@@ -195,12 +195,13 @@ def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
             break
         x = _inputs(fits, batch)  # (S, B, ch, h, w)
         logits = forward(first.model, parameters, buffers, x)  # (S, B, C)
-        each = functional.cross_entropy(logits.flatten(0, 1), labels[batch].flatten(), reduction="none")  # (S B)
+        each = first.loss.each(logits.flatten(0, 1), labels[batch].flatten())  # (S B)
         losses = each.unflatten(0, batch.shape).mean(1)  # (S,)
         if losses.device.type == "cpu" and not losses.isfinite().all():
             _watch(fits, losses, x, parameters, buffers)
         optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()
+        first.loss.add_gradient(penalised)
         optimizer.step()
         done.count(losses.detach(), size)
     _hand_back(fits, parameters, buffers, optimizer)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 EPS = torch.finfo(torch.float64).eps
 NAN = float("nan")
@@ -115,7 +116,7 @@ class Spread:
 
     counts n_c (C,), squares sum |z|^2 a class (C,) with z = h - mu_y, along sum (z V)^2 a direction (rank,),
     ncc_hits samples nearest to their own class mean, mismatches samples whose logits choose another class than the
-    nearest mean (of `decided` samples that came with logits).
+    nearest mean (of `decided` samples that came with logits), apart sum (1 - cos(h, w_y)) where W came too.
     """
 
     counts: Tensor
@@ -123,6 +124,7 @@ class Spread:
     along: Tensor
     ncc_hits: Tensor
     mismatches: Tensor
+    apart: Tensor
     decided: int = 0
 
     def __add__(self, other: "Spread") -> "Spread":
@@ -132,16 +134,17 @@ class Spread:
             self.along + other.along,
             self.ncc_hits + other.ncc_hits,
             self.mismatches + other.mismatches,
+            self.apart + other.apart,
             self.decided + other.decided,
         )
 
     def reduced(self, reduce: Callable[[Tensor], Tensor]) -> "Spread":
         """The sums over all parts of a split, by one call of `reduce` on a float64 tensor."""
-        numbers = [self.ncc_hits, self.mismatches, self.counts.new_full((), self.decided)]
+        numbers = [self.ncc_hits, self.mismatches, self.apart, self.counts.new_full((), self.decided)]
         flat = torch.cat([self.counts, self.squares, self.along, torch.stack([n.double() for n in numbers])])
-        counts, squares, along, numbers = reduce(flat).split([len(self.counts)] * 2 + [len(self.along), 3])
-        hits, mismatches, decided = numbers.long()
-        return Spread(counts, squares, along, hits, mismatches, int(decided))
+        counts, squares, along, numbers = reduce(flat).split([len(self.counts)] * 2 + [len(self.along), 4])
+        hits, mismatches, apart, decided = numbers
+        return Spread(counts, squares, along, hits.long(), mismatches.long(), apart, int(decided))
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,10 @@ class OnDevice:
         return cls(*(t.to(like) for t in (m.means, m.basis.T.contiguous(), m.centred @ m.basis, m.distances)))
 
 
-def spread(features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | None = None) -> Spread:
-    """Pass 2 over features (N, d), labels (N,) and, at the classifier's input, logits (N, C).
+def spread(
+    features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | None = None, weight: Tensor | None = None
+) -> Spread:
+    """Pass 2 over features (N, d), labels (N,) and, at the classifier's input, logits (N, C) and its weight (C, d).
 
     The nearest class mean in R^d is the nearest in span(M). Distances are taken relative to the sample's own class,
     ||h - mu_c||^2 - ||h - mu_y||^2 = ||mu_c - mu_y||^2 - 2 z . (mu_c - mu_y): no difference of large numbers, so
@@ -170,9 +175,10 @@ def spread(features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | None
     Limit: float32 features whose common offset is r times the distance between class means, collapsed to sigma =
     1e-3, give NC1 and CDNV to about 2e-9 r^2 relative (r = 10: 2e-7, r = 100: 2e-5); pass float64 beyond that.
     """
+    rows = None if weight is None else functional.normalize(weight.detach().to(features), dim=1)
     total = None
     for block in _chunks(features, at.coordinates.shape[0]):
-        part = _spread(features[block], labels[block], at, None if logits is None else logits[block])
+        part = _spread(features[block], labels[block], at, None if logits is None else logits[block], rows)
         total = part if total is None else total + part
     return total
 
@@ -184,11 +190,14 @@ def _chunks(features: Tensor, numbers: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, max(1, len(features)), size)]  # one of no rows, too
 
 
-def _spread(features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | None) -> Spread:
-    """`spread` of so few samples that all their scores (N, C) are one chunk."""
+def _spread(
+    features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | None, unit_weight: Tensor | None
+) -> Spread:
+    """`spread` of so few samples that all their scores (N, C) are one chunk; the rows of W have unit length here."""
     num_classes, rank = at.coordinates.shape
     n, d = features.shape
     p, lengths = features.new_empty(rank, n), features.new_empty(n)
+    apart = torch.zeros((), dtype=torch.float64, device=features.device)
     chunks = _chunks(features, d)
     room = torch.empty_like(features[chunks[0]])  # one buffer: fresh memory would cost more than the arithmetic
     for rows in chunks:
@@ -196,6 +205,11 @@ def _spread(features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | Non
         z = torch.sub(features[rows], own, out=own)  # (n, d)
         torch.mm(at.basis, z.T, out=p[:, rows])
         torch.linalg.vector_norm(z, dim=1, out=lengths[rows])
+        if unit_weight is not None:  # 1 - cos as half a squared distance, which does not cancel near 0
+            h = features[rows]
+            torch.index_select(unit_weight, 0, labels[rows], out=own)
+            own.sub_(h / torch.linalg.vector_norm(h, dim=1, keepdim=True))
+            apart += own.square_().sum(dtype=torch.float64) / 2
     scores = at.distances.index_select(0, labels).addmm_(p.T, at.coordinates.T, alpha=-2)  # (N, C)
     nearest = scores.min(1).indices  # (N,); on a CPU faster than argmin
     one_hot = _one_hot(labels, num_classes, torch.float64)  # (N, C)
@@ -205,6 +219,7 @@ def _spread(features: Tensor, labels: Tensor, at: OnDevice, logits: Tensor | Non
         along=p.square_().sum(1, dtype=torch.float64),
         ncc_hits=(nearest == labels).sum(),
         mismatches=labels.new_zeros(()) if logits is None else (logits.argmax(1) != nearest).sum(),
+        apart=apart,
         decided=0 if logits is None else n,
     )
 
@@ -269,6 +284,24 @@ def gram_distance(gram: Tensor) -> float:
         return NAN
     target = (torch.eye(num_classes, dtype=gram.dtype) - 1 / num_classes) / (num_classes - 1) ** 0.5
     return float((gram / norm - target).norm())
+
+
+def orthogonal_distance(gram: Tensor) -> float:
+    """|| G/||G||_F - I/sqrt(C) ||_F for G (C, C): how far from the Gram matrix of an orthogonal frame.
+
+    nc2_weight_orthogonal with W W^T, nc2_means_orthogonal with the Gram of the class means mu_c, not centred. 0 where
+    MSE without bias collapses (arXiv 2505.15239); a simplex ETF has sqrt(2 - 2 sqrt((C-1)/C)).
+    """
+    norm = gram.norm()
+    if not torch.isfinite(norm) or norm == 0:
+        return NAN
+    return float((gram / norm - torch.eye(len(gram), dtype=gram.dtype) / len(gram) ** 0.5).norm())
+
+
+def nc3_cosine(s: Spread) -> float:
+    """1 - mean over samples of cos(h_i, w_y), w_y the row of W of the sample's class. 0 at collapse without a common
+    offset of features. After arXiv 2505.15239. nan where a feature or a row is 0."""
+    return float(s.apart / s.counts.sum())
 
 
 def nc3(m: ClassMeans, weight: Tensor) -> float:

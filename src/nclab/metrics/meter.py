@@ -61,21 +61,24 @@ class CollapseMeter:
             self._means = collapse.class_means(counts, sums, self._precision)
         return self._means
 
-    def add_spread(self, features: Tensor, labels: Tensor, logits: Tensor | None = None) -> None:
-        """Pass 2 over features (B, d), labels (B,) and, at the classifier's input, logits (B, C)."""
+    def add_spread(
+        self, features: Tensor, labels: Tensor, logits: Tensor | None = None, weight: Tensor | None = None
+    ) -> None:
+        """Pass 2 over features (B, d), labels (B,) and, at the classifier's input, logits (B, C) and its W (C, d)."""
         _check_batch(features, labels)
         with collapse.full_precision(features.device.type):
             if self._at is None:
                 self._at = OnDevice.of(self.class_means, like=features)
-            batch = collapse.spread(features, labels, self._at, logits)
+            batch = collapse.spread(features, labels, self._at, logits, weight)
         self._spread = batch if self._spread is None else self._spread + batch
 
     def compute(self, weight: Tensor | None = None) -> dict[str, float]:
-        """All columns of the probe point; those of the classifier W (C, d) only where `weight` is given."""
+        """All columns of the probe point; those of the classifier W (C, d) only where `weight` is given, as it was to
+        `add_spread`."""
         if self._spread is None:
             raise RuntimeError("no batch seen: call add_spread for every batch first")
         m, s = self.class_means, self._spread if self._reduce is None else self._spread.reduced(self._reduce)
-        s = Spread(*(t.cpu() for t in (s.counts, s.squares, s.along, s.ncc_hits, s.mismatches)), s.decided)
+        s = Spread(*(t.cpu() for t in (s.counts, s.squares, s.along, s.ncc_hits, s.mismatches, s.apart)), s.decided)
         empty = torch.nonzero(s.counts == 0).flatten().tolist()
         if empty:
             raise ValueError(f"class {', '.join(map(str, empty))} has no sample in this split")
@@ -94,8 +97,11 @@ class CollapseMeter:
         if weight is not None:
             w = weight.detach().double().cpu()
             values["nc2_weight_gram"] = collapse.gram_distance(w @ w.T)
+            values["nc2_weight_orthogonal"] = collapse.orthogonal_distance(w @ w.T)
+            values["nc2_means_orthogonal"] = collapse.orthogonal_distance(m.means @ m.means.T)
             values["nc3"] = collapse.nc3(m, w)
             values["nc3_gram"] = collapse.gram_distance(w @ m.centred.T) if m.rank else collapse.NAN
+            values["nc3_cosine"] = collapse.nc3_cosine(s)
         if s.decided:
             values["nc4_mismatch"] = float(s.mismatches / s.decided) if finite and m.rank else collapse.NAN
         return values
@@ -111,10 +117,10 @@ def measure(
 ) -> dict[str, float]:
     """Collapse metrics of features (N, d) with labels (N,); definitions in `nclab.metrics.collapse`.
 
-    weight (C, d) and bias (C,): the classifier that reads these features; adds nc2_weight_gram, nc3, nc3_gram and
-    nc4_mismatch. class_means (C, d): of the train split, when the features are those of the test split; without it
-    they are taken from the features. Raises ValueError for shapes that do not fit, labels out of range and empty
-    classes.
+    weight (C, d) and bias (C,): the classifier that reads these features; adds nc2_weight_gram, nc2_weight_orthogonal,
+    nc2_means_orthogonal, nc3, nc3_gram, nc3_cosine and nc4_mismatch. class_means (C, d): of the train split, when the
+    features are those of the test split; without it they are taken from the features. Raises ValueError for shapes that
+    do not fit, labels out of range and empty classes.
     """
     _check_batch(features, labels)
     if labels.min() < 0 or labels.max() >= num_classes:
@@ -139,7 +145,7 @@ def measure(
             logits = features @ weight.T.to(features)
             if bias is not None:
                 logits = logits + bias.to(features)
-    meter.add_spread(features, labels, logits)
+    meter.add_spread(features, labels, logits, weight)
     return meter.compute(weight)
 
 

@@ -63,10 +63,10 @@ def layer_of(probes: list[Probe], site: str) -> str:
 class Classifier(nn.Module, ABC):
     """A model that hands out its intermediates instead of being hooked.
 
-    forward(x) -> (logits (B, C), features): features maps names to tensors (B, d), from input to output, each named
-    like the layer that made it; the last is the classifier's input.
+    forward(x) -> (logits (B, C), features), x images (B, ch, h, w) or tokens (B, T): features maps names to tensors
+    (B, d), from input to output, each named like the layer that made it; the last is the classifier's input.
 
-    A builder registered in `MODELS` is called as build(settings, shape (ch, h, w), num_classes).
+    A builder registered in `MODELS` is called as build(settings, shape, num_classes), shape one of `nclab.shapes`.
     """
 
     num_classes: int

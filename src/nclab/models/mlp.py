@@ -6,6 +6,7 @@ from math import prod
 from torch import Tensor, nn
 
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
+from nclab.shapes import Shape, images_only
 
 NORMS = {"batch": nn.BatchNorm1d, "none": nn.Identity}
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
@@ -78,6 +79,6 @@ class MLP(Classifier):
 
 
 @MODELS.add("mlp", MLPSettings)
-def build_mlp(settings: MLPSettings, shape: tuple[int, int, int], num_classes: int) -> MLP:
+def build_mlp(settings: MLPSettings, shape: Shape, num_classes: int) -> MLP:
     s = settings
-    return MLP(prod(shape), num_classes, s.depth, s.width, s.norm, s.activation)
+    return MLP(prod(images_only(shape, "mlp")), num_classes, s.depth, s.width, s.norm, s.activation)

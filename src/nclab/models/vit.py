@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nclab.models.attention import Attention, check_heads, check_patch, patches_of
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
+from nclab.shapes import Shape, images_only
 
 POOLS = ("cls", "mean")
 FFN_NORMS = {"none": lambda width: nn.Identity(), "layer": nn.LayerNorm}
@@ -28,28 +30,6 @@ class ViTSettings(ModelSettings):
     @property
     def label(self) -> str:
         return f"vit{self.blocks}x{self.width}" + ("" if self.ratio else "_noffn")
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention by torch's scaled_dot_product_attention.
-
-    forward(x (B, T, d), queries): output (B, queries, d) of the first `queries` tokens, which attend to all T.
-    """
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(width, width)
-        self.kv = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, queries: int) -> Tensor:
-        q = self._split(self.q(x[:, :queries]))  # (B, heads, queries, d / heads)
-        k, v = map(self._split, self.kv(x).chunk(2, dim=-1))  # (B, heads, T, d / heads)
-        return self.out(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -92,7 +72,7 @@ class ViT(Classifier):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: Shape,
         num_classes: int,
         patch: int = 4,
         width: int = 64,
@@ -106,12 +86,9 @@ class ViT(Classifier):
         for key, value in (("patch", patch), ("width", width), ("heads", heads)):
             between(key, value, 1, MOST_UNITS)
         between("blocks", blocks, 1, MOST_LAYERS)
-        channels, *sides = shape
-        if any(side % patch for side in sides):
-            valid = ", ".join(str(p) for p in range(1, min(sides) + 1) if not any(side % p for side in sides))
-            raise ValueError(f"model.patch must divide the image of {sides[0]} x {sides[1]}: {valid}; got {patch}")
-        if width % heads:
-            raise ValueError(f"model.heads must divide model.width, got {heads} heads and width {width}")
+        channels, *sides = images_only(shape, "vit")
+        check_patch(patch, sides)
+        check_heads(heads, width)
         if not (ratio == 0 or 1 <= ratio * width <= MOST_UNITS):
             end = f"at most {MOST_UNITS} units" if ratio * width > MOST_UNITS else "at least one unit"
             raise ValueError(f"model.ratio must be 0 (no feed-forward part) or give {end}, got {ratio}")
@@ -138,9 +115,7 @@ class ViT(Classifier):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        p = self.patch
-        patches = x.unfold(2, p, p).unfold(3, p, p).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)  # (B, T, ch p p)
-        x = self.embed(patches) + self.position  # (B, T, d)
+        x = self.embed(patches_of(x, self.patch)) + self.position  # (B, T, d)
         if self.cls is not None:
             x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1)
         classified: Callable[[Tensor], Tensor] = (lambda t: t[:, 0]) if self.pool == "cls" else (lambda t: t.mean(1))
@@ -178,6 +153,6 @@ class ViT(Classifier):
 
 
 @MODELS.add("vit", ViTSettings)
-def build_vit(settings: ViTSettings, shape: tuple[int, int, int], num_classes: int) -> ViT:
+def build_vit(settings: ViTSettings, shape: Shape, num_classes: int) -> ViT:
     s = settings
     return ViT(shape, num_classes, s.patch, s.width, s.heads, s.blocks, s.ratio, s.ffn_norm, s.pool)

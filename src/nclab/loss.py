@@ -1,0 +1,104 @@
+"""What training minimises: a loss of the logits and an explicit L2 penalty, under the names of conf/loss/.
+
+The objective is mean loss + (lambda / 2) ||theta||^2, theta all learnable parameters but those that `l2_skip` leaves
+out. Unlike AdamW's decoupled `optimizer.weight_decay` the penalty goes through the optimizer as every other gradient
+does. With plain SGD the two are the same; both at once add up.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nclab.models import Classifier
+from nclab.optim import at_least
+from nclab.registry import Registry
+
+LOSSES = Registry("loss", "nclab.loss")
+SKIPS = ("none", "head_bias", "biases")
+
+
+@dataclass
+class LossSettings:
+    """l2: lambda. l2_skip: what the penalty leaves alone; `head_bias` is MSE's unregularised bias, under which the
+    optimum of arXiv 2505.15239 is a simplex ETF."""
+
+    name: str = "cross_entropy"
+    l2: float = 0.0
+    l2_skip: str = "none"  # none | head_bias | biases (all of them)
+
+    def __post_init__(self) -> None:
+        at_least("loss.l2", self.l2, 0)
+        if self.l2_skip not in SKIPS:
+            raise ValueError(f"unknown loss.l2_skip '{self.l2_skip}'; valid: {', '.join(SKIPS)}")
+
+
+class Loss(ABC):
+    """A loss of logits (B, C) in float32 and labels (B,)."""
+
+    def __init__(self, settings: LossSettings):
+        self.l2, self.l2_skip = settings.l2, settings.l2_skip
+
+    @abstractmethod
+    def each(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of every sample, (B,)."""
+
+    def mean(self, logits: Tensor, labels: Tensor, of: int | None = None) -> Tensor:
+        """What these samples add to the mean over a batch of `of` (None: these alone), ()."""
+        return self.each(logits, labels).sum() / (len(labels) if of is None else of)
+
+    def penalised(self, model: Classifier) -> list[str]:
+        """Names of the parameters in the penalty: the learnable ones, without what `l2_skip` says."""
+        skipped = {"none": (), "head_bias": (f"{model.classifier}.bias",), "biases": _biases(model)}[self.l2_skip]
+        return [name for name, p in model.named_parameters() if p.requires_grad and name not in skipped]
+
+    def penalty(self, model: Classifier) -> Tensor:
+        """(lambda / 2) ||theta||^2, () in float64."""
+        chosen = set(self.penalised(model))
+        squares = [p.detach().double().square().sum() for name, p in model.named_parameters() if name in chosen]
+        return self.l2 / 2 * torch.stack(squares).sum()
+
+    def add_gradient(self, parameters: Iterable[nn.Parameter | Tensor]) -> None:
+        """Add that of the penalty, lambda theta, to the gradients of the parameters that are in it: one call for all,
+        where the penalty in autograd's graph would cost three operations a parameter."""
+        if self.l2:
+            with_grad = [p for p in parameters if p.grad is not None]
+            torch._foreach_add_([p.grad for p in with_grad], [p.detach() for p in with_grad], alpha=self.l2)
+
+
+def _biases(model: nn.Module) -> set[str]:
+    """Names of the biases of linear maps and the shifts of norms."""
+    return {name for name, _ in model.named_parameters() if name.rpartition(".")[2] == "bias"}
+
+
+@LOSSES.add("cross_entropy", LossSettings)
+class CrossEntropy(Loss):
+    """-log softmax(logits)_y."""
+
+    def each(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, labels, reduction="none")
+
+    def mean(self, logits: Tensor, labels: Tensor, of: int | None = None) -> Tensor:
+        if of is None or of == len(labels):
+            return functional.cross_entropy(logits, labels)  # the same bits, with fewer operations
+        return functional.cross_entropy(logits, labels, reduction="sum") / of
+
+
+@dataclass
+class MSESettings(LossSettings):
+    name: str = "mse"
+
+
+@LOSSES.add("mse", MSESettings)
+class MeanSquaredError(Loss):
+    """1/2 ||logits - e_y||^2, e_y one-hot: summed over classes, as theory has it, not averaged over them."""
+
+    def each(self, logits: Tensor, labels: Tensor) -> Tensor:
+        # ||z - e_y||^2 = ||z||^2 - 2 z_y + 1 would cancel near the optimum.
+        return (logits - functional.one_hot(labels, logits.shape[1])).square().sum(1) / 2
+
+
+CROSS_ENTROPY = CrossEntropy(LossSettings())
