@@ -28,7 +28,7 @@ PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DAT
 	$(if $(TOGETHER),--together $(TOGETHER)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
 .PHONY: help setup demo train test test-slurm chaos lint audit bench paper claims clean \
-	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
+	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit depth
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9_ -]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ paper: setup  ## every figure and table, restartable: PROFILE=smoke|cpu|paper
 
 figure1 figure2 figure3 figure4 table1 table2 controls controls_vit: setup  ## one part: PROFILE= DATASET= SEEDS= EPOCHS=
 	$(PLAN) $@
+
+depth: setup  ## the depth study of arXiv 2505.15239, restartable: PROFILE=smoke|cpu|paper
+	$(PLAN) --plan depth
 
 claims: setup  ## judge the claims of conf/claims.yaml by the runs that are there: a page in OUTPUT/report
 	$(PY) scripts/claims.py $(or $(wildcard $(PAPER)),$(OUTPUT)) $(if $(wildcard $(OUTPUT)/figures),--figures $(OUTPUT)/figures) \

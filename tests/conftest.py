@@ -21,6 +21,8 @@ TINY = (
 )
 TINY_MODELS = {
     "model=mlp": ("model.depth=4", "model.width=24"),
+    "model=rn": ("model.width=24",),
+    "model=tf": ("model.width=24", "model.heads=2"),
     "model=vit": ("model.width=24", "model.heads=2", "model.ratio=2"),
 }
 

@@ -127,7 +127,7 @@ def test_adaptive_starts_after_a_third():
         (["optimizer.nesterov=3.7"], "optimizer.nesterov"),
         (["optimizer.lr=fast"], "optimizer.lr: .*expected float"),
         (["schedule=multistep", "schedule.milestones=[1,x]"], "schedule.milestones"),
-        (["model.name=cnn"], "unknown model 'cnn'; valid: mlp, vit"),
+        (["model.name=cnn"], "unknown model 'cnn'; valid: mlp, rn, tf, vit"),
         (["epochs=0"], "epochs must be at least 1"),
         (["seed=-1"], "seed must be between 0 and"),
         (["seeds=[]"], r"seeds must be distinct numbers between 0 and .*, such as \[0,1,2\]; got \[\]"),

@@ -9,6 +9,7 @@ from nclab.data import Dataset, Split
 from nclab.etf import POLICIES, ETFLinear, FixedLinear, FrozenLinear, Measures
 from nclab.etf.layer import Recipe, etf_weight, unit_scale
 from nclab.evaluate import Pass, _means_pass, _Tally
+from nclab.loss import CROSS_ENTROPY
 from nclab.models.vit import ViT
 
 
@@ -203,7 +204,7 @@ def test_kept_features_own_no_more_than_themselves(pool):
     model = vit(pool=pool)
     stream = Pass(model, dataset, dataset.train, 10)
     wanted = {"block1", "block1.ffn_in", "norm", "logits"}
-    kept = _means_pass(stream, {}, _Tally(), wanted, budget=1e9)
+    kept = _means_pass(stream, {}, _Tally(CROSS_ENTROPY), wanted, budget=1e9)
     plain = list(stream)
     assert len(kept) == 4
     for (features, _), (expected, _) in zip(kept, plain, strict=True):
@@ -211,7 +212,7 @@ def test_kept_features_own_no_more_than_themselves(pool):
         for name, value in features.items():
             assert torch.equal(value, expected[name])
             assert value.untyped_storage().nbytes() == value.numel() * value.element_size(), name
-    assert _means_pass(stream, {}, _Tally(), wanted, budget=10) == []
+    assert _means_pass(stream, {}, _Tally(CROSS_ENTROPY), wanted, budget=10) == []
 
 
 def test_blocks_that_are_not_there_are_refused_before_anything_is_fixed():

@@ -183,9 +183,10 @@ def checked(group: str, schema: type, node: DictConfig) -> Any:
     except ConfigError:
         raise
     except OmegaConfBaseException as error:
-        key = error.full_key or error.key
-        kind = schema.__dataclass_fields__[str(key).split("[")[0]].type if key else ""
-        came = OmegaConf.select(node, str(key))
+        key = str(error.full_key or error.key or "").removeprefix(prefix)  # of an interpolation the whole name
+        kind = schema.__dataclass_fields__[key.split("[")[0]].type if key else ""
+        raw = OmegaConf.to_container(node)
+        came = raw[key] if key in raw else OmegaConf.select(node, key)
         expected = f"; expected {getattr(kind, '__name__', kind)}, got {came}" if kind else ""
         raise ConfigError(f"{prefix}{key}: {str(error).splitlines()[0]}{expected}") from None
     except ValueError as error:  # the settings' own checks

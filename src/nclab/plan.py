@@ -77,18 +77,31 @@ class Plan:
             if (key := word.split("=")[0].strip("+~")) in PLANNED:
                 raise ConfigError(f"{key} is the plan's to set, for all its runs alike; leave out {word}")
         size = self.profiles[profile]
+        for name in parts:
+            if (model := self.parts[name]["model"]) not in size:
+                raise ConfigError(f"part {name} has no size in profile {profile}: expected an entry {model} there")
         seeds = seeds or size["seeds"]
         if not all(0 <= seed < 2**63 for seed in seeds):
             raise ConfigError(f"seeds must be between 0 and 2^63 - 1, got {', '.join(map(str, seeds))}")
+        sizes = {name: list(_expand(size[part["model"]])) for name, part in self.parts.items() if part["model"] in size}
+        pairs = list(product(datasets or size["datasets"], parts or sizes))
+        own_datasets = {name: own for name in sizes if (own := _dataset(sizes[name][0]))}
+        pairs = dict.fromkeys((own_datasets.get(name, dataset), name) for dataset, name in pairs)
         known: dict[tuple[str, ...], list[RunConfig]] = {}  # keys of a run -> its configuration with every seed
         found = []
         with initialize_config_dir(version_base="1.3", config_dir=str(self.conf)):
-            for dataset, name in product(datasets or size["datasets"], parts or self.parts):
+            for dataset, name in pairs:
                 part = self.parts[name]
                 own: list[RunConfig] = []
-                for run in (run for line in part["runs"] for run in _expand(line)):
+                lines = [run for line in part["runs"] for run in _expand(line)]
+                for keys_of_size, run in product(sizes[name], lines):
                     of_policy = [] if "etf=none" in run else policy_overrides or []
-                    keys = (f"dataset={dataset}", *size[part["model"]].split(), *run, "threads=1")
+                    keys = (
+                        f"dataset={dataset}",
+                        *(k for k in keys_of_size if _dataset((k,)) is None),
+                        *run,
+                        "threads=1",
+                    )
                     keys += (*(overrides or []), *of_policy)
                     if keys not in known:
                         known[keys] = _with_seeds(_composed(list(keys)), seeds, output_root)
@@ -104,6 +117,11 @@ def _expand(line: str) -> list[tuple[str, ...]]:
         key, _, values = word.partition("=")
         choices.append([f"{key}={value}" for value in values.split(",")])
     return list(product(*choices))
+
+
+def _dataset(keys: tuple[str, ...]) -> str | None:
+    """The dataset that the keys name, if they do."""
+    return next((key.partition("=")[2] for key in keys if key.startswith("dataset=")), None)
 
 
 def _with_seeds(config: RunConfig, seeds: list[int], output_root: str) -> list[RunConfig]:

@@ -39,7 +39,8 @@ def prepared(config: RunConfig, team: Team = SOLO) -> Dataset:
     keep_freed_memory()
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
-    torch.use_deterministic_algorithms(config.deterministic)
+    if config.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler: 2 s
+        torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
     with needs_memory("loading the dataset", "keep fewer images (dataset.train_size, dataset.test_size)"):
         dataset = as_config_error(load_dataset, config.dataset, config.data_root, config.device)
