@@ -21,8 +21,10 @@ from nclab.epoch import train_epoch
 from nclab.etf.policy import site_seed
 from nclab.evaluate import MetricsSettings, accuracy, evaluate, refreshed
 from nclab.global_norm import globalize
+from nclab.loss import CROSS_ENTROPY, MeanSquaredError, MSESettings
 from nclab.models import MODELS
 from nclab.models.mlp import MLPSettings
+from nclab.models.rn import RNSettings
 from nclab.models.vit import ViTSettings
 from nclab.stop import Stopped
 from nclab.train import train
@@ -70,7 +72,7 @@ def sorted_digits():
     return Dataset(*splits, whole.num_classes, whole.shape, whole.pixel_max)
 
 
-def trained(dataset, settings, team):
+def trained(dataset, settings, team, loss):
     """Two epochs of SGD in float64, where no rounding hides a mistake. 202 = 5 x 40 + 2: a third process has nothing of
     the last batch."""
     torch.manual_seed(0)
@@ -79,7 +81,7 @@ def trained(dataset, settings, team):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     generators = {name: torch.Generator().manual_seed(site_seed(0, name)) for name in ("order", "augment")}
     losses = [
-        train_epoch(model, dataset, optimizer, 40, generators, lambda x: model(x.double())[0], team=team)
+        train_epoch(model, dataset, optimizer, 40, generators, lambda x: model(x.double())[0], team=team, loss=loss)
         for _ in range(2)
     ]
     return model, losses
@@ -88,13 +90,20 @@ def trained(dataset, settings, team):
 def measured(team):
     """Weights and all that is measured of them, of one process or of a team."""
     data, found = sorted_digits(), {}
-    for name, settings in (("mlp", MLPSettings(depth=4, width=24)), ("vit", ViTSettings(width=24, heads=2, ratio=2))):
-        model, losses = trained(data, settings, team)
+    penalised = MeanSquaredError(MSESettings(l2=0.02, l2_skip="head_bias"))
+    for name, settings, loss in (
+        ("mlp", MLPSettings(depth=4, width=24), CROSS_ENTROPY),
+        ("vit", ViTSettings(width=24, heads=2, ratio=2), CROSS_ENTROPY),
+        ("rn", RNSettings(blocks=2, width=24, maps=2), penalised),
+    ):
+        model, losses = trained(data, settings, team, loss)
         found[f"{name}/losses"] = torch.tensor(losses)
         found |= {f"{name}/{key}": value.clone() for key, value in model.state_dict().items()}
         exact = _Exact(data)
         for memory in (0.0, 1.0):
-            values = evaluate(model, exact, MetricsSettings(batch_size=33, memory_gib=memory), team=team).values
+            values = evaluate(
+                model, exact, MetricsSettings(batch_size=33, memory_gib=memory), team=team, loss=loss
+            ).values
             found |= {
                 f"{name}/{memory}/{split}/{layer}/{metric}": torch.tensor(value, dtype=torch.float64)
                 for split, layers in values.items()

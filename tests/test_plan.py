@@ -35,7 +35,7 @@ def test_every_profile_of_every_plan_is_a_set_of_checked_runs(name):
     for profile, size in plan.profiles.items():
         assert set(size["datasets"]) <= set(DATASETS.names())
         parts = plan.resolve([], profile, seeds=[0], datasets=size["datasets"][:1])
-        assert [part.name for part in parts] == list(plan.parts)
+        assert [part.name for part in parts] == [name for name, part in plan.parts.items() if part["model"] in size]
         assert all(part.configs and hasattr(analysis, part.draw) for part in parts)
 
 
@@ -48,6 +48,29 @@ def test_the_papers_runs_are_those_of_the_paper():
     assert {(c.model.blocks, c.etf.label) for c in figure3} == {
         (blocks, label) for blocks in (1, 2, 3, 4) for label in ("none", "ffn_all")
     }
+
+
+def test_a_profile_may_sweep_name_a_dataset_and_leave_parts_out():
+    plan = Plan(CONF, "depth")
+    parts = plan.resolve(["depth_rn", "depth_text"], "paper", datasets=["mnist", "cifar10"])
+    assert [(part.name, part.dataset) for part in parts] == [
+        ("depth_rn", "mnist"),
+        ("depth_text", "imdb"),
+        ("depth_rn", "cifar10"),
+    ]
+    blocks = (2, 3, 5, 8, 13, 21, 34)
+    assert {(c.experiment_name, c.model.blocks, c.loss.l2) for c in parts[0].configs} == {
+        *(("depth_rn1", b, 0.005) for b in blocks),
+        *(("depth_rn2", b, 0.005 / b) for b in blocks),
+        *(("depth_rn2_constant", b, 0.0025) for b in blocks),
+    }
+    assert {(c.epochs, c.batch_size, c.optimizer.lr, c.model.width) for c in parts[0].configs} == {
+        (5000, None, 0.005, 64)
+    }
+    assert {(c.model.norm, c.optimizer.lr) for c in parts[1].configs} == {("pre", 0.001)}
+    assert "depth_text" not in {part.name for part in plan.resolve([], "cpu")}
+    with pytest.raises(ConfigError, match="part depth_text has no size in profile cpu: expected an entry text there"):
+        plan.resolve(["depth_text"], "cpu")
 
 
 def test_runs_that_several_parts_need_are_trained_once():

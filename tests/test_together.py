@@ -13,6 +13,7 @@ from nclab.config import RunConfig
 from nclab.data import load_dataset
 from nclab.epoch import train_epoch
 from nclab.fit import Diverged
+from nclab.loss import CROSS_ENTROPY
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
 from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd
@@ -110,7 +111,12 @@ def models(build, optimizer, dataset, dtype=torch.float64, seeds=3):
         torch.manual_seed(seed)
         model = build().to(dtype)
         generators = {name: torch.Generator().manual_seed(seed) for name in ("order", "augment")}
-        one = {"model": model, "optimizer": optimizer(model.parameters()), "generators": generators}
+        one = {
+            "loss": CROSS_ENTROPY,
+            "model": model,
+            "optimizer": optimizer(model.parameters()),
+            "generators": generators,
+        }
         progress = Progress(part=Part())
         yield SimpleNamespace(dataset=dataset, batch_size=128, progress=progress, stop=StopSignals(), **one)
 
