@@ -111,14 +111,9 @@ def models(build, optimizer, dataset, dtype=torch.float64, seeds=3):
         torch.manual_seed(seed)
         model = build().to(dtype)
         generators = {name: torch.Generator().manual_seed(seed) for name in ("order", "augment")}
-        one = {
-            "loss": CROSS_ENTROPY,
-            "model": model,
-            "optimizer": optimizer(model.parameters()),
-            "generators": generators,
-        }
-        progress = Progress(part=Part())
-        yield SimpleNamespace(dataset=dataset, batch_size=128, progress=progress, stop=StopSignals(), **one)
+        one = {"model": model, "optimizer": optimizer(model.parameters()), "generators": generators}
+        rest = {"loss": CROSS_ENTROPY, "progress": Progress(part=Part()), "stop": StopSignals()}
+        yield SimpleNamespace(dataset=dataset, batch_size=128, **one, **rest)
 
 
 @pytest.mark.parametrize(
