@@ -40,7 +40,7 @@ def failing(error):
         (fit, "train_epoch", TRAINING),
         (fit, "evaluate", MEASURING),
         (run_module, "built", r"out of memory while building the network{}; make the model smaller"),
-        (run_module, "load_dataset", r"out of memory while loading the dataset{}; keep fewer images"),
+        (run_module, "load_dataset", r"out of memory while loading the dataset{}; keep fewer samples"),
         (fit.checkpoint, "save", "out of memory while working on this run{}; make the model smaller"),
     ],
 )

@@ -42,7 +42,7 @@ def prepared(config: RunConfig, team: Team = SOLO) -> Dataset:
     if config.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler: 2 s
         torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
-    with needs_memory("loading the dataset", "keep fewer images (dataset.train_size, dataset.test_size)"):
+    with needs_memory("loading the dataset", "keep fewer samples (dataset.train_size, dataset.test_size)"):
         dataset = as_config_error(load_dataset, config.dataset, config.data_root, config.device)
     if (fewest := min(len(dataset.train), len(dataset.test))) < team.size:
         raise ConfigError(f"expected at most {fewest} processes, one a sample of the smaller split; got {team.size}")
@@ -129,7 +129,7 @@ def opened(
         with _building():
             fit = _fit(config, dataset, model, policy, out, display, stop, team)
         try:
-            with needs_memory("working on this run", "make the model smaller (model.*), or keep fewer images"):
+            with needs_memory("working on this run", "make the model smaller (model.*), or keep fewer samples"):
                 yield fit
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, Stopped):
