@@ -104,7 +104,7 @@ def test_own_choices_take_the_place_of_the_profiles():
     [
         (lambda: resolve("figure9"), "unknown part 'figure9'; valid: figure1, figure2"),
         (lambda: resolve(profile="huge"), "unknown profile 'huge'; valid: smoke, cpu, paper"),
-        (lambda: Plan(CONF, "pape"), "unknown plan 'pape'; valid: ffn_gap, frames, paper"),
+        (lambda: Plan(CONF, "pape"), "unknown plan 'pape'; valid: depth, ffn_gap, frames, paper"),
         (lambda: resolve("figure1", datasets=["mnits"]), r"mnits.*\(in: dataset=mnits"),
         (lambda: resolve("figure1", overrides=["epochs=0"]), r"epochs must be at least 1 .*got 0 \(in: "),
         (lambda: resolve("figure1", overrides=["model.heads=2"]), "Could not override 'model.heads'"),
