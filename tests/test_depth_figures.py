@@ -188,6 +188,10 @@ def test_what_older_runs_lack_besides_is_left_out_of_the_table(tmp_path):
 def test_the_classifiers_input_is_the_norm_or_the_last_block(tmp_path):
     runs = [load_runs([write_depth_run(tmp_path, 3, model=model)])[0] for model in (RN1, T11, T11 | {"norm": "pre"})]
     assert [classifier_input(run) for run in runs] == ["block3", "block3", "norm"]
+    events = write_depth_run(tmp_path, 5, model=T11 | {"norm": "pre"}) / "events.jsonl"
+    between = '{"layer": "pool", "role": "hidden", "site": null, "stage": null}, {"layer": "head"'
+    events.write_text(events.read_text().replace('{"layer": "head"', between))
+    assert classifier_input(load_runs([events.parent])[0]) == "norm"  # the role says so
     events = write_depth_run(tmp_path, 4) / "events.jsonl"
     events.write_text('{"event": "start", "layers": []}\n')
     with pytest.raises(AnalysisError, match="expected a layer in front of one of role classifier, got the roles of no"):
