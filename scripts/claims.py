@@ -2,6 +2,7 @@
 
 python scripts/claims.py outputs --out outputs/report
 python scripts/claims.py outputs --dataset fashion_mnist --epochs 30 --figures outputs/figures
+python scripts/claims.py outputs --ledger conf/claims_depth.yaml --out outputs/report_depth
 """
 
 import argparse
@@ -12,7 +13,7 @@ import pandas as pd
 
 from nclab.analysis.claims import judge
 from nclab.analysis.cli import Parser
-from nclab.analysis.commands import load_profiles
+from nclab.analysis.commands import Profiles, load_profiles
 from nclab.analysis.ledger import load_ledger
 from nclab.analysis.report import effect_text, make_report, write_report
 from nclab.analysis.runs import AnalysisError, load_runs
@@ -38,7 +39,8 @@ def main() -> None:
         figures = FIGURES
         print(f"showing the figures and tables of {FIGURES}", file=sys.stderr)
     try:
-        claims = load_ledger(args.ledger)
+        ledger = load_ledger(args.ledger)
+        profiles = _profiles(CONF / "plan" / f"{ledger.plan}.yaml")
         runs = load_runs(args.folders, args.dataset, epochs=args.epochs, finished_only=False, skip_broken=True)
         if not any(run.finished for run in runs):
             raise AnalysisError(f"{len(runs)} runs there, none finished")
@@ -46,8 +48,8 @@ def main() -> None:
             raise AnalysisError(f"no such folder: {figures}")
         if figures and figures.resolve() == args.out.resolve():
             raise AnalysisError(f"--out must not be the folder of the figures, {figures}: the report would show itself")
-        judgements = judge(claims, runs)
-        report = make_report(judgements, runs, figures, load_profiles(CONF / "plan" / "paper.yaml"))
+        judgements = judge(ledger, runs)
+        report = make_report(judgements, runs, figures, profiles, ledger.title, ledger.paper)
         paths = write_report(report, args.out)
     except (AnalysisError, OSError) as error:
         parser.error(str(error))
@@ -59,6 +61,15 @@ def main() -> None:
     rows = [(j.claim.id, j.where, j.verdict, effect_text(j), str(len(j.seeds))) for j in judgements]
     print(text_table(pd.DataFrame(rows, columns=["claim", "setting", "verdict", "effect [95 % interval]", "seeds"])))
     print("", ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items()), *paths, sep="\n")
+
+
+def _profiles(plan: Path) -> Profiles:
+    """Those of the ledger's plan. Without the file verdicts are the same, only that no command names a profile."""
+    if plan.is_file():
+        return load_profiles(plan)
+    there = ", ".join(sorted(file.stem for file in plan.parent.glob("*.yaml")))
+    print(f"no plan {plan.stem}: the commands name no profile; there are: {there}", file=sys.stderr)
+    return {}
 
 
 if __name__ == "__main__":

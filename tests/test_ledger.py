@@ -24,6 +24,13 @@ ENTRY = {
 }
 ALONE = {"treatment": None, "baseline": None, "runs": {"etf.name": "none"}}
 
+SERIES = ALONE | {
+    "statistic": "nc1_last",
+    "kind": "at_most",
+    "threshold": "-0.1 decades per decade",
+    "along": "model.blocks",
+}
+
 
 def ledger(path, *changes):
     """A file of entries, each ENTRY with changes; None removes a key."""
@@ -59,8 +66,12 @@ def test_an_entry_with_its_defaults(tmp_path):
         ({"kind": "at_least"}, "kind at_least takes runs, got treatment, baseline"),
         ({"treatment": {}}, r"treatment: expected conditions such as etf.name: none, got \{\}"),
         ({"treatment": "last_k"}, "treatment: expected conditions"),
-        ({"treatment": {"etf.k": {"max": 3}}}, "etf.k: unknown operator 'max'; valid: not, min"),
-        ({"treatment": {"etf.k": {}}}, "unknown operator ''; valid: not, min"),
+        ({"treatment": {"etf.k": {"max": 3}}}, "etf.k: unknown operator 'max'; valid: not, min, times, is"),
+        ({"treatment": {"etf.k": {}}}, "unknown operator ''; valid: not, min, times, is"),
+        ({"treatment": {"a": {"times": "b"}}}, r"a: expected \{times: a key, is: a number\} alone, got \{'times'"),
+        ({"treatment": {"a": {"times": "b", "is": "c"}}}, "alone, got"),
+        ({"treatment": {"a": {"times": "b", "is": 1, "not": 2}}}, "alone, got"),
+        ({"treatment": {"a": {"is": 1}}}, "alone, got"),
         ({"treatment": {"etf.k": {"min": "a"}}}, "min must be a number, got a"),
         ({"margin": 0.5}, "margin must be a number of 'points', got '0.5'"),
         ({"margin": "0.5 %"}, "margin must be a number of 'points', got '0.5 %'"),
@@ -79,6 +90,25 @@ def test_an_entry_with_its_defaults(tmp_path):
         ({"per": {"etf.k": 3}}, "per must give a list of values a key"),
         ({"per": [3]}, "per must give a list of values a key"),
         ({"per": {"etf.name": ["none"]}}, "etf.name is both a condition and in per"),
+        (
+            {"along": "model.blocks"},
+            r"along takes a kind that compares nothing \(at_least, at_most, .*\), got not_lower",
+        ),
+        (SERIES | {"along": ""}, "along must be a key such as model.blocks, got"),
+        (SERIES | {"along": ["model.blocks"]}, "along must be a key such as model.blocks"),
+        (SERIES | {"statistic": "train_accuracy"}, r"positive \(nc1_last, .*nc3_last\), got train_accuracy"),
+        (SERIES | {"statistic": "nc2_etf_minus_orthogonal"}, "statistic that is positive"),
+        (SERIES | {"threshold": "-0.1 ratio"}, "threshold must be a number of 'decades per decade', got '-0.1 ratio'"),
+        (
+            SERIES | {"runs": {"model.blocks": [2, 5]}},
+            r"slope along model.blocks takes at least 3 values, got \[2, 5\]",
+        ),
+        (SERIES | {"runs": {"model.blocks": 5}}, "takes at least 3 values"),
+        (
+            SERIES | {"runs": {"a": {"times": "b", "is": 1}}},
+            "a: times b in a series along model.blocks: expected that key",
+        ),
+        (SERIES | {"per": {"model.blocks": [2, 5, 13]}}, "model.blocks is both along and in per"),
     ],
 )
 def test_a_mistake_in_the_ledger_is_one_line(tmp_path, change, message):
@@ -97,8 +127,58 @@ def test_a_file_that_is_no_ledger(tmp_path):
         assert "\n" not in str(error.value)
     with pytest.raises(AnalysisError, match="No such file"):
         load_ledger(tmp_path / "absent.yaml")
+    for text, message in (
+        ("claims: []", "expected a list of claims, alone or under the key claims beside title, paper, plan; got list"),
+        ("claims: 3", "got int"),
+        ("{claims: [], name: a}", "unknown key 'name'; valid: title, paper, plan, claims"),
+        ("{claims: [], title: 3}", "title must be a text, got 3"),
+        ("{claims: [], plan: ''}", "plan must be a text, got"),
+    ):
+        file.write_text(text)
+        with pytest.raises(AnalysisError, match=message):
+            load_ledger(file)
     with pytest.raises(AnalysisError, match="id 'one' is there twice"):
         load_ledger(ledger(file, {}, {}))
+
+
+def test_a_file_with_a_title(tmp_path):
+    plain = load_ledger(ledger(tmp_path / "l.yaml", {}))
+    assert (plain.title, plain.paper, plain.plan, len(plain)) == (
+        "Neural collapse: the ledger of claims",
+        "",
+        "paper",
+        1,
+    )
+    tree = {"title": "A  title", "paper": "A paper", "plan": "depth", "claims": [ENTRY]}
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(tree))
+    titled = load_ledger(tmp_path / "m.yaml")
+    assert (titled.title, titled.paper, titled.plan) == ("A title", "A paper", "depth")
+    assert titled.claims == plain.claims
+    assert "2412.00884" in load_ledger(LEDGER).paper
+    assert load_ledger(LEDGER).title == "Intermediate neural collapse with simplex ETFs: the ledger of claims"
+
+
+def test_a_series_and_its_defaults(tmp_path):
+    tied = {"model.maps": 2, "loss.l2": {"times": "model.blocks", "is": 0.005}}
+    one, other = load_ledger(ledger(tmp_path / "l.yaml", SERIES, SERIES | {"id": "two", "runs": tied}))
+    assert (one.along, one.unit, one.threshold, one.free) == (
+        *("model.blocks", "decades per decade", -0.1, {"model.blocks"}),
+    )
+    assert other.free == {"model.blocks", "loss.l2"}
+    assert one.about.endswith("Judged is the slope of its log10 on log10 of model.blocks, one line a seed.")
+    alone = ALONE | {"statistic": "nc1_last", "kind": "at_most", "threshold": "0.1 ratio", "runs": tied}
+    (plain,) = load_ledger(ledger(tmp_path / "l.yaml", alone))
+    assert (plain.along, plain.unit, plain.free) == ("", "ratio", set())
+
+
+def test_a_product_of_two_keys(tmp_path):
+    times = {"times": "model.depth", "is": 0.005}
+    for l2, met in ((0.005 / 5, True), (0.001 * (1 + 1e-9), True), (0.00101, False), (0.005, False)):
+        run = load_runs([write_run(tmp_path, loss={"name": "cross_entropy", "l2": l2})])[0]
+        assert meets(run, {"loss.l2": times}) is met, l2
+        assert not meets(run, {"loss.l2": times | {"times": "model.blocks"}})  # a key that the run has not
+        assert not meets(run, {"loss.name": times})
+    assert condition_text({"loss.l2": times}) == "loss.l2 × model.depth=0.005"
 
 
 def test_conditions(tmp_path):

@@ -249,6 +249,14 @@ def test_what_is_found(folder):
     assert (summary.header, summary.rows, summary.note) == (["policy", "acc"], [["a | b", "<1>"]], "")
 
 
+def test_pictures_of_the_depth_study_have_captions(folder):
+    for name in ("depth_mnist", "depth_blocks_mnist"):
+        (folder / "figures" / f"{name}.png").write_bytes((folder / "figures" / "figure1_digits.png").read_bytes())
+    blocks, depth, _ = find_pictures(folder / "figures")
+    assert "behind every block" in blocks.caption
+    assert "against the number of blocks" in depth.caption
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

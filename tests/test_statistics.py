@@ -3,7 +3,9 @@
 import json
 import math
 
+import numpy as np
 import pytest
+from fake_depth_runs import T11, write_depth_run
 from fake_runs import FFN, edit, last, vit, write_run
 
 from nclab.analysis.runs import load_runs
@@ -96,6 +98,30 @@ def test_ncc_before_the_etfs_is_that_of_the_treated_runs_layers(tmp_path):
     assert math.isnan(value("early_ncc", everything))
     assert math.isnan(value("ncc_before_etf", everything))
     assert math.isnan(value("early_ncc", set_ncc(treated, {0: {"fc1": 0.1, "fc2": 0.1}, 20: {"fc1": 1, "fc2": 1}})))
+
+
+def test_collapse_of_the_last_layer(tmp_path):
+    end = {"nc1_trace_ratio": 0.2, "nc2_weight_gram": 0.1, "nc2_weight_orthogonal": 0.35, "nc3_cosine": 0.05}
+    for model in (T11, T11 | {"norm": "pre"}):
+        folder = write_depth_run(tmp_path, 3, end=end, model=model)
+        assert value("nc1_last", folder) == pytest.approx(0.2)
+        assert value("nc2_last", folder) == pytest.approx(0.1)
+        assert value("nc2_orthogonal_last", folder) == pytest.approx(0.35)
+        assert value("nc3_last", folder) == pytest.approx(0.05)
+        assert value("nc2_etf_minus_orthogonal", folder) == pytest.approx(-0.25)
+    file = folder / "metrics.csv"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith("100,")))  # the last epoch was not measured
+    assert math.isnan(value("nc1_last", folder))
+    assert math.isnan(value("nc2_etf_minus_orthogonal", write_depth_run(tmp_path, 2, lacking=("nc2_weight_gram",))))
+
+
+def test_the_two_targets_are_as_far_apart_as_is_said():
+    gram, frame = (np.eye(10) - 0.1) / 3, np.eye(10) / math.sqrt(10)
+    assert np.linalg.norm(gram) == pytest.approx(1)
+    assert np.linalg.norm(gram - frame) == pytest.approx(math.sqrt(2 - 2 * math.sqrt(0.9)))
+    assert "0.32 for 10 classes" in STATISTICS["nc2_etf_minus_orthogonal"].value.__doc__
+    assert round(float(np.linalg.norm(gram - frame)), 2) == 0.32
 
 
 def test_every_statistic_says_what_it_is():

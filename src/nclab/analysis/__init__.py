@@ -1,6 +1,8 @@
 """From run folders to tables and figures; needs pandas and matplotlib, never torch."""
 
+from nclab.analysis.block_figures import depth_blocks, ends
 from nclab.analysis.curves import brief, curves, fixed_since, switches
+from nclab.analysis.depth_figures import depth, slopes
 from nclab.analysis.drawing import save_figure, style
 from nclab.analysis.figures import figure1, figure2
 from nclab.analysis.labels import policy_label
@@ -15,7 +17,10 @@ __all__ = [
     "brief",
     "choose",
     "curves",
+    "depth",
+    "depth_blocks",
     "differences",
+    "ends",
     "figure1",
     "figure2",
     "figure3",
@@ -26,6 +31,7 @@ __all__ = [
     "readable",
     "save_figure",
     "save_table",
+    "slopes",
     "style",
     "summary_table",
     "switches",

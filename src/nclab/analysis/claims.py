@@ -6,6 +6,8 @@ baseline has no `etf.k`), keys that mean nothing in one of the two, the seed, an
 (`MAY_DIFFER`). How often was measured (`metrics.*`) belongs to the setting where the statistic or the policy reads it.
 Runs of different settings are never averaged, nor paired.
 
+The number of a series (`Claim.along`) is the slope over the runs of one seed, see `series`.
+
 No run is left out in silence: what does not count is named in the note, and what would flatter a verdict by its absence
 (a side that diverged, a seed with two different numbers) undoes the verdict.
 """
@@ -17,6 +19,8 @@ from typing import Any
 from nclab.analysis.ledger import Claim, condition_text, meets
 from nclab.analysis.pairs import Numbers, Side, is_free, may_pair, seed_list, sides
 from nclab.analysis.runs import AnalysisError, Run, differences
+from nclab.analysis.series import Series, depth_of
+from nclab.analysis.trend import LEAST_DEPTHS
 from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH, Estimate, decide, estimate
 
 ALWAYS = ("dataset.name", "epochs")  # named in every setting
@@ -45,7 +49,7 @@ class Judgement:
     @property
     def where(self) -> str:
         """The setting for people: 'mnist, 30 epochs, etf.k=1'."""
-        parts = [f"{key}={value}" for key, value in self.setting.items() if key not in (*ALWAYS, POLICY)]
+        parts = [f"{key}={_shown(value)}" for key, value in self.setting.items() if key not in (*ALWAYS, POLICY)]
         if POLICY in self.setting:
             parts.insert(0, self.setting[POLICY])
         if "dataset.name" in self.setting:
@@ -78,6 +82,8 @@ def _judge(claim: Claim, runs: list[Run]) -> list[Judgement]:
     if both:
         raise AnalysisError(f"claim {claim.id}: {both[0].path} meets the conditions of both treatment and baseline")
     baselines = sides(claim, [run for run in runs if meets(run, claim.baseline)]) if claim.baseline else []
+    if claim.along:  # a run that has no such key stands nowhere in the series
+        runs = [run for run in runs if claim.along in run.settings and depth_of(claim, run)]
     judged = []
     for case in _cases(claim.per):
         treatments = sides(claim, [run for run in runs if meets(run, claim.treatment | case)])
@@ -103,7 +109,7 @@ def _cases(per: dict[str, list]) -> list[dict[str, Any]]:
 
 
 def _compare(claim: Claim, treatment: Side, baseline: Side | None) -> Judgement:
-    numbers = Numbers(claim, treatment, baseline)
+    numbers = Series(claim, treatment) if claim.along else Numbers(claim, treatment, baseline)
     judgement = Judgement(
         claim,
         {},
@@ -119,9 +125,9 @@ def _compare(claim: Claim, treatment: Side, baseline: Side | None) -> Judgement:
         return judgement
     e = estimate(numbers.values, numbers.floor, claim.deterministic)
     verdict, reason = decide(claim.kind, e, claim.margin, claim.threshold)
-    if verdict == HOLDS and treatment.diverged:
+    if verdict == HOLDS and numbers.flatters:
         verdict = NOT_ENOUGH
-        reason += f", but training diverged with seed {seed_list(treatment.diverged)}: leaving it out would flatter"
+        reason += f", but {numbers.flatters}: leaving it out would flatter"
     if verdict == FAILS and baseline and baseline.diverged:
         verdict = NOT_ENOUGH
         reason += f", but the baseline diverged with seed {seed_list(baseline.diverged)}: leaving it out flatters it"
@@ -132,11 +138,15 @@ def _compare(claim: Claim, treatment: Side, baseline: Side | None) -> Judgement:
 
 def _too_few(numbers: Numbers) -> str:
     """Why there is no number at all."""
+    depths = numbers.treatment.depths
+    if numbers.claim.along and len(depths) < LEAST_DEPTHS:
+        there = "|".join(f"{depth:g}" for depth in depths)
+        return f"a slope takes at least {LEAST_DEPTHS} values, there is {numbers.claim.along}={there}"
     if any(numbers.missing.values()):
         return "no seed counts"
     if numbers.broken:
         return "no run can be read"
-    if numbers.treatment.diverged and not numbers.treatment.runs:
+    if numbers.treatment.diverged and (numbers.claim.along or not numbers.treatment.runs):
         return f"training diverged with seed {seed_list(numbers.treatment.diverged)}"
     there = [f"treatment {seed_list(numbers.treatment.runs)}"]
     there += [f"baseline {seed_list(numbers.baseline.runs)}"] if numbers.baseline else []
@@ -155,7 +165,10 @@ def _with_settings(claim: Claim, judged: list[tuple[Judgement, Side | None, Side
         setting = dict(judgement.setting)
         if treatment:
             shown = treatment.settings | {POLICY: treatment.any_run.policy}
-            setting = {key: shown.get(key) for key in (*ALWAYS, *claim.per, *vary)}
+            if claim.along:
+                shown[claim.along] = "|".join(f"{depth:g}" for depth in treatment.depths)
+            keys = (*ALWAYS, *claim.per, *vary, *filter(None, [claim.along]))
+            setting = {key: shown.get(key) for key in keys}
             other = baseline.settings if baseline else {}
             differ = [key for key in vary_baseline if key in other and other[key] != shown.get(key)]
             setting |= {f"baseline {key}": other[key] for key in differ}
@@ -168,7 +181,14 @@ def _differing(claim: Claim, runs: list[Run]) -> list[str]:
     return [key for key in differences(runs) if not all(is_free(claim, run, key) for run in runs)]
 
 
-def _order(judgement: Judgement) -> tuple[bool, str, int]:
-    """By data set and epochs; what has no run comes last."""
+def _shown(value: Any) -> str:
+    """0.000384615 and not all sixteen digits of it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _order(judgement: Judgement) -> tuple[bool, str, int, int]:
+    """By data set, epochs and number of blocks, which folders sort as text; what has no run comes last."""
     setting = judgement.setting
-    return "epochs" not in setting, setting.get("dataset.name", ""), setting.get("epochs", 0)
+    blocks = setting.get("model.blocks")
+    depth = blocks if isinstance(blocks, int) else 0
+    return "epochs" not in setting, setting.get("dataset.name", ""), setting.get("epochs", 0), depth

@@ -107,9 +107,9 @@ def key(label: str, **line) -> Line2D:
     return Line2D([], [], **{"color": GREY, "lw": THICK, "label": label} | line)
 
 
-def legend(figure: Figure, keys: list[Line2D]) -> None:
-    """Below the panels, in rows of at most 9 entries, equally long."""
-    columns = -(-len(keys) // -(-len(keys) // 9))
+def legend(figure: Figure, keys: list[Line2D], most: int = 9) -> None:
+    """Below the panels, in rows of at most `most` entries, equally long."""
+    columns = -(-len(keys) // -(-len(keys) // most))
     by_row = [entry for i in range(columns) for entry in keys[i::columns]]  # matplotlib fills column by column
     figure.legend(handles=by_row, loc="outside lower center", ncols=columns, handlelength=2, columnspacing=1.1)
 

@@ -55,6 +55,7 @@ def decisive(claim: Claim) -> list[float]:
         "higher": [0.0, claim.margin],
         "lower": [-claim.margin, 0.0],
         "at_least": [claim.threshold],
+        "at_most": [claim.threshold],
         "every_seed_at_least": [claim.threshold],
         "every_seed_at_most": [claim.threshold],
         "equals": [claim.threshold - claim.margin, claim.threshold + claim.margin],
@@ -62,9 +63,10 @@ def decisive(claim: Claim) -> list[float]:
 
 
 def axis_label(claim: Claim) -> str:
-    """'test accuracy, treatment − baseline (points)'."""
+    """'test accuracy, treatment − baseline (points)'; 'nc1 last, slope along model.blocks (decades per decade)'."""
     sides = ", treatment − baseline" if claim.rule.paired else ""
-    return f"{claim.statistic.name.replace('_', ' ')}{sides} ({claim.statistic.unit})"
+    slope = f", slope along {claim.along}" if claim.along else ""
+    return f"{claim.statistic.name.replace('_', ' ')}{sides}{slope}" + (f" ({claim.unit})" if claim.unit else "")
 
 
 def extent(judgement: Judgement) -> tuple[float, float]:

@@ -5,7 +5,7 @@ A key of the configuration is *free* in a run where it has no say in the number 
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nclab.analysis.labels import DECIDES_BY_MEASURES, meaningless
@@ -17,11 +17,17 @@ from nclab.analysis.verdict import rounding_sd
 
 @dataclass(frozen=True)
 class Side:
-    """Runs that differ in seed, machine and experiment name alone, by seed; `diverged` are seeds without a number."""
+    """Runs that differ in seed, machine and experiment name alone, by seed; `diverged` are seeds without a number.
+
+    Of a series they differ in what it goes along as well: `depths` are all its values, also of runs that diverged, and
+    `lost` are those that a diverged seed lacks.
+    """
 
     runs: dict[int, list[Run]]
     diverged: tuple[int, ...]
     any_run: Run
+    depths: tuple[float, ...] = ()
+    lost: dict[int, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -38,9 +44,21 @@ def sides(claim: Claim, runs: list[Run]) -> list[Side]:
         by_seed: dict[int, list[Run]] = {}
         for run in sorted((run for run in group if run.finished), key=lambda run: run.seed):
             by_seed.setdefault(run.seed, []).append(run)
-        diverged = sorted({run.seed for run in group if not run.finished} - by_seed.keys())
-        found.append(Side(by_seed, tuple(diverged), group[0]))
+        places = {
+            finished: {_place(claim, run) for run in group if run.finished == finished} for finished in (True, False)
+        }
+        lost: dict[int, list[float]] = {}
+        for seed, depth in sorted(places[False] - places[True]):
+            lost.setdefault(seed, []).append(depth)
+        depths = sorted({depth for both in places.values() for _, depth in both}) if claim.along else []
+        gone = {seed: tuple(values) for seed, values in lost.items()} if claim.along else {}
+        found.append(Side(by_seed, tuple(lost), group[0], tuple(depths), gone))
     return found
+
+
+def _place(claim: Claim, run: Run) -> tuple[int, float]:
+    """Which number a run is for: its seed, and of a series where it stands (else 0)."""
+    return run.seed, run.settings[claim.along] if claim.along else 0
 
 
 def is_free(claim: Claim, run: Run, key: str) -> bool:
@@ -74,7 +92,7 @@ def _compared(claim: Claim, run: Run) -> dict[str, Any]:
 def _has_no_say(claim: Claim, run: Run, key: str) -> bool:
     if key.startswith("metrics.") and not claim.statistic.measured and not _decides_by_measures(run):
         return True
-    return bool(MAY_DIFFER.match(key) and key != "etf.name")
+    return key in claim.free or bool(MAY_DIFFER.match(key) and key != "etf.name")
 
 
 def _decides_by_measures(run: Run) -> bool:
@@ -145,6 +163,12 @@ class Numbers:
         split = self.claim.statistic.split
         count = images(self.read, split) if split else None
         return rounding_sd(count, self.baseline is not None) if count else None
+
+    @property
+    def flatters(self) -> str:
+        """What would flatter a claim that holds by being left out; '' if there is nothing."""
+        lost = self.treatment.diverged
+        return f"training diverged with seed {seed_list(lost)}" if lost else ""
 
     def note(self) -> list[str]:
         """Seeds that were there and did not count, and what else is to be known of those that did."""

@@ -14,12 +14,11 @@ from nclab.analysis.claims import Judgement, has_diverged
 from nclab.analysis.commands import Profiles, commands
 from nclab.analysis.effects import LEGEND, axis_label, draw_effects, extent
 from nclab.analysis.gallery import Picture, Table, find_pictures, find_tables
-from nclab.analysis.ledger import Claim, condition_text
+from nclab.analysis.ledger import TITLE, Claim, condition_text
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.analysis.verdict import FAILS, HOLDS, KINDS, NOT_ENOUGH, estimate, number
 
 SIGNS = {HOLDS: "✔", FAILS: "✘", NOT_ENOUGH: "?"}  # not by colour alone
-TITLE = "Intermediate neural collapse with simplex ETFs: the ledger of claims"
 
 
 @dataclass(frozen=True)
@@ -62,21 +61,29 @@ class Report:
     pictures: list[Picture]
     tables: list[Table]
     figures: str  # the folder that pictures and tables come from
+    paper: str = ""  # whose claims they are
     legend: str = LEGEND
 
 
 def make_report(
-    judgements: list[Judgement], runs: list[Run], figures: Path | None = None, profiles: Profiles | None = None
+    judgements: list[Judgement],
+    runs: list[Run],
+    figures: Path | None = None,
+    profiles: Profiles | None = None,
+    title: str = TITLE,
+    paper: str = "",
 ) -> Report:
     """The report on `judgements`, which come in the order of the ledger; `runs` are those they were made from,
-    unfinished ones included; `profiles` are the sizes that the commands may name."""
+    unfinished ones included; `profiles` are the sizes that the commands may name; `title` and `paper` are the
+    ledger's."""
     by_claim: dict[str, list[Judgement]] = {}
     for judgement in judgements:
         by_claim.setdefault(judgement.claim.id, []).append(judgement)
     counts = Counter(judgement.verdict for judgement in judgements)
     kinds = dict.fromkeys(judgement.claim.kind for judgement in judgements)
     return Report(
-        title=TITLE,
+        title=title,
+        paper=paper,
         facts=_facts(runs),
         counts={verdict: counts[verdict] for verdict in SIGNS},
         rules=[(KINDS[kind].name, KINDS[kind].rule) for kind in kinds],
@@ -103,7 +110,8 @@ def write_report(report: Report, out: Path) -> list[Path]:
 def effect_text(judgement: Judgement) -> str:
     """'+0.12 [-0.20, +0.43] points', without interval where there is no spread; a dash for what is not known. Of a
     claim about every seed '0.00 to 0.12 points', the least and the greatest."""
-    e, signed, unit = judgement.estimate, judgement.claim.rule.paired, judgement.claim.statistic.unit
+    e, unit = judgement.estimate, judgement.claim.unit
+    signed = judgement.claim.rule.paired or bool(judgement.claim.along)
     if not e:
         return "–"
     low, high = (number(end, signed) for end in extent(judgement))
@@ -118,7 +126,8 @@ def _section(judgements: list[Judgement], profiles: Profiles) -> Section:
     sides = sides or [("runs", claim.treatment)]
     return Section(
         claim=claim,
-        test=claim.rule.written.format(margin=claim.margin, threshold=claim.threshold, unit=claim.statistic.unit),
+        test=(f"slope along {claim.along}, " if claim.along else "")
+        + claim.rule.written.format(margin=claim.margin, threshold=claim.threshold, unit=claim.unit),
         sides=[(name, condition_text(conditions)) for name, conditions in sides],
         rows=[_row(judgement) for judgement in judgements],
         picture=draw_effects(claim, judgements),

@@ -24,6 +24,8 @@ MAY_DIFFER = re.compile(
     r"(seeds?|experiment_name|output_root|data_root|device|threads|deterministic|tf32|compile|overwrite|debug"
     r"|checkpoint_seconds|resume|metrics\.memory_gib|tracker\..+|etf\.name)$"
 )
+# What runs had before there was a choice; written out, so that old and new ones may be mixed.
+WITHOUT_LOSS = {"name": "cross_entropy", "l2": 0.0, "l2_skip": "none"}
 SAFE_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, where PyYAML was built with it
 FLAGS = {"dataset.name": "--dataset", "epochs": "--epochs", "seed": "--seeds"}
 
@@ -278,7 +280,7 @@ def _config(file: Path) -> dict:
     lacking = [key for key in REQUIRED if key not in flatten(config if isinstance(config, dict) else {})]
     if lacking:
         raise AnalysisError(f"{file}: lacks {', '.join(lacking)}; is it a run's configuration?")
-    return config
+    return {"loss": WITHOUT_LOSS} | config
 
 
 def _text(file: Path) -> str:

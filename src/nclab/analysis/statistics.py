@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
+from nclab.analysis.last_layer import at_end, classifier_input
 from nclab.analysis.runs import AnalysisError, Run, flatten
 
 Value = Callable[[Run, Run], float]
@@ -23,7 +24,8 @@ class Statistic:
     """A named number of a run. `unit` is that of differences, margins and thresholds; `margin` is the default one.
 
     `split` is given where the number is an accuracy on that split, hence a count of its images. `measured` says that it
-    comes from the measurements while training, so that `metrics.*` belongs to its setting.
+    comes from the measurements while training, so that `metrics.*` belongs to its setting; `positive`, that it is a
+    positive number, of which there is a logarithm to draw a slope through.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Statistic:
     margin_reason: str = ""
     split: str | None = None
     measured: bool = False
+    positive: bool = False
 
     @property
     def description(self) -> str:
@@ -156,12 +159,62 @@ def early_ncc(run: Run, treated: Run) -> float:
     return _mean(ncc[(ncc.index >= 1) & (ncc.index <= run.config["epochs"] / 4)])
 
 
+@statistic("ratio", measured=True, positive=True)
+def nc1_last(run: Run, treated: Run) -> float:
+    """NC1 of the classifier's input, tr(within-class covariance) / tr(between-class covariance), on the train split
+    after the last epoch.
+
+    The trace ratio, and not the pseudo-inverse form: it has no cut and is finite for every network of rank 1 or more.
+    """
+    return _last(run, "nc1_trace_ratio")
+
+
+@statistic("distance", measured=True, positive=True)
+def nc2_last(run: Run, treated: Run) -> float:
+    """NC2 of the classifier's weights W after the last epoch, their distance to a simplex ETF,
+    || WW^T / ||WW^T|| - (I - 11^T/C) / sqrt(C-1) ||.
+    """
+    return _last(run, "nc2_weight_gram")
+
+
+@statistic("distance", measured=True, positive=True)
+def nc2_orthogonal_last(run: Run, treated: Run) -> float:
+    """NC2 of the classifier's weights W after the last epoch, their distance to an orthogonal frame,
+    || WW^T / ||WW^T|| - I / sqrt(C) ||.
+    """
+    return _last(run, "nc2_weight_orthogonal")
+
+
+@statistic("cosine", measured=True, positive=True)
+def nc3_last(run: Run, treated: Run) -> float:
+    """NC3 of the classifier's input after the last epoch, 1 minus the mean over train samples of the cosine between a
+    feature and its class's row of W.
+    """
+    return _last(run, "nc3_cosine")
+
+
+@statistic("distance", measured=True)
+def nc2_etf_minus_orthogonal(run: Run, treated: Run) -> float:
+    """Distance of the classifier's weights to a simplex ETF minus their distance to an orthogonal frame after the last
+    epoch; negative where the ETF is nearer.
+
+    Both are distances of WW^T / ||WW^T|| (see nc2_last, nc2_orthogonal_last) and hence between 0 and 2. The two targets
+    themselves are sqrt(2 - 2 sqrt((C-1)/C)) apart, 0.32 for 10 classes: that is the range of this number.
+    """
+    return _last(run, "nc2_weight_gram") - _last(run, "nc2_weight_orthogonal")
+
+
 def layers_before_etf(run: Run) -> list[str]:
     """Stages before the first one with a fixed map, input to output; none where nothing was fixed."""
     fixed = {site for site, _ in run.switches}
     stages = [layer for layer in run.layers if layer["stage"] is not None]
     first = next((i for i, layer in enumerate(stages) if fixed & set(layer["stage"])), 0)
     return [layer["layer"] for layer in stages[:first]]
+
+
+def _last(run: Run, metric: str) -> float:
+    """A metric of the classifier's input, train split, last epoch; nan where it was not measured."""
+    return float(at_end(run).get((classifier_input(run), metric), math.nan))
 
 
 def _final_ncc(run: Run) -> np.ndarray:

@@ -68,6 +68,13 @@ KINDS = {
         ("threshold",),
         "holds if the interval lies at or above the threshold, fails if below",
     ),
+    "at_most": Kind(
+        "upper threshold",
+        "at most {threshold:g} {unit}",
+        False,
+        ("threshold",),
+        "holds if the interval lies at or below the threshold, fails if above",
+    ),
     "equals": Kind(
         "stated value",
         "stated value {threshold:g} ± {margin:g} {unit}",
@@ -192,6 +199,9 @@ def decide(kind: str, e: Estimate, margin: float = 0.0, threshold: float = 0.0) 
     elif kind == "at_least":
         holds, fails, distance = low >= threshold, high < threshold, abs(mean - threshold)
         good, bad, edge = f"at or above {number(threshold)}", f"below {number(threshold)}", number(threshold)
+    elif kind == "at_most":
+        holds, fails, distance = high <= threshold, low > threshold, abs(mean - threshold)
+        good, bad, edge = f"at or below {number(threshold)}", f"above {number(threshold)}", number(threshold)
     else:
         first, last = threshold - margin, threshold + margin
         holds, fails = first <= low and high <= last, high < first or low > last

@@ -1,0 +1,38 @@
+"""What was measured when training ended, above all at the layer that the classifier reads."""
+
+from nclab.analysis.curves import NETWORK
+from nclab.analysis.runs import AnalysisError, Run
+
+At = dict[tuple[str, str], float]  # (layer, metric) -> value
+
+
+def classifier_input(run: Run) -> str:
+    """The layer whose output the classifier reads: the one of that role, else the one in front of the classifier
+    (the last block of a network whose blocks end with their norm)."""
+    roles = [layer["role"] for layer in run.layers]
+    if "classifier_input" in roles:
+        return run.layers[roles.index("classifier_input")]["layer"]
+    if "classifier" not in roles[1:]:
+        raise AnalysisError(
+            f"{run.path / 'events.jsonl'}: expected a layer in front of one of role classifier, got the roles "
+            f"{', '.join(dict.fromkeys(roles)) or 'of no layer'}"
+        )
+    return run.layers[roles.index("classifier") - 1]["layer"]
+
+
+def at_end(run: Run, split: str = "train") -> At:
+    """Every layer's metrics on one split after the last epoch; empty where that epoch was not measured."""
+    rows = run.metrics
+    rows = rows[(rows.epoch == run.config["epochs"]) & (rows.split == split)]
+    return dict(zip(zip(rows.layer, rows.metric, strict=True), rows.value, strict=True))
+
+
+def needed(run: Run, at: At, layer: str, metric: str, split: str = "train") -> float:
+    """An entry of `at_end`; nan where it is undefined, AnalysisError where it was not measured."""
+    if (layer, metric) not in at:
+        known = "accuracy" if layer == NETWORK else "these metrics; metrics.every=0 measures none"
+        raise AnalysisError(
+            f"{run.path / 'metrics.csv'}: no {split} {metric} of {layer} at epoch {run.config['epochs']}, the last; "
+            f"expected a run that measures {known}"
+        )
+    return at[layer, metric]
