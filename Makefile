@@ -28,7 +28,7 @@ PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DAT
 	$(if $(TOGETHER),--together $(TOGETHER)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
 .PHONY: help setup demo train test test-slurm chaos lint audit bench paper claims clean \
-	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit depth
+	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit depth claims_depth
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9_ -]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -69,6 +69,10 @@ depth: setup  ## the depth study of arXiv 2505.15239, restartable: PROFILE=smoke
 claims: setup  ## judge the claims of conf/claims.yaml by the runs that are there: a page in OUTPUT/report
 	$(PY) scripts/claims.py $(or $(wildcard $(PAPER)),$(OUTPUT)) $(if $(wildcard $(OUTPUT)/figures),--figures $(OUTPUT)/figures) \
 		--out $(OUTPUT)/report
+
+claims_depth: setup  ## judge the claims of conf/claims_depth.yaml likewise: a page in OUTPUT/report_depth
+	$(PY) scripts/claims.py $(or $(wildcard $(OUTPUT)/depth_*),$(OUTPUT)) --ledger conf/claims_depth.yaml \
+		$(if $(wildcard $(OUTPUT)/figures),--figures $(OUTPUT)/figures) --out $(OUTPUT)/report_depth
 
 bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, beside the machine's limits
 	$(PY) scripts/bench_measure.py

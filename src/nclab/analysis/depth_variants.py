@@ -90,10 +90,12 @@ def colours_and_marks(variants: list[Variant]) -> dict[str, dict]:
 
 
 def about(variants: list[Variant]) -> str:
-    """'mnist, 5,000 epochs', as far as the variants agree, for captions."""
+    """'mnist, 1,000 train samples, 5,000 epochs', as far as the variants agree, for captions."""
     runs = [run for variant in variants for run in variant.runs]
     datasets, epochs = ({get(run) for run in runs} for get in (_dataset, lambda run: run.config["epochs"]))
     parts = [*datasets] if len(datasets) == 1 else []
+    kept = {run.settings.get("dataset.train_size") for run in runs}
+    parts += [f"{size:,} train samples" for size in kept if len(kept) == 1 and size is not None]
     return ", ".join(parts + ([f"{epochs.pop():,} epochs"] if len(epochs) == 1 else []))
 
 
