@@ -163,6 +163,13 @@ def test_wrong_settings_of_the_residual_network_are_refused(settings, message):
         rn(**settings)
 
 
+def test_texts_have_no_patches():
+    with pytest.raises(
+        ValueError, match="model.patch cuts images, and the dataset holds texts; leave out model.patch=2"
+    ):
+        tf(TokenShape(6, 10), patch=2)
+
+
 def test_models_of_images_refuse_texts():
     with pytest.raises(ValueError, match="model=rn reads images, and the dataset holds texts; model=tf reads both"):
         ResNet(TokenShape(6, 10), 5)

@@ -19,6 +19,7 @@ from nclab.models.rn import ResNet
 from nclab.train import train, train_together
 
 LOGITS = torch.randn(7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+NO_DECAY = "optimizer.weight_decay=0"
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0, 1])
 
 
@@ -90,7 +91,7 @@ def test_an_epoch_with_a_penalty_is_one_with_coupled_weight_decay(tiny, optimize
 
 
 def test_a_fixed_map_is_not_penalised(tiny):
-    folder = train(tiny("etf=last_k", "etf.k=2", "loss.l2=0.1", "epochs=1"))
+    folder = train(tiny("etf=last_k", "etf.k=2", "loss.l2=0.1", NO_DECAY, "epochs=1"))
     state = checkpoint.load(folder)["model"]
     learnt = sum(t.double().square().sum() for name, t in state.items() if name.startswith(("fc", "norm"))
                  and "running" not in name and "num_batches" not in name)  # fmt: skip
@@ -100,8 +101,12 @@ def test_a_fixed_map_is_not_penalised(tiny):
 
 def test_a_run_minimises_what_it_was_told_to(tiny):
     """Its penalty ends lower than without one, its loss is the squared error of its own logits."""
-    folder = train(tiny("model=rn", "model.blocks=2", "loss=mse", "loss.l2=0.05", "batch_size=null", "epochs=40"))
-    free = train(tiny("model=rn", "model.blocks=2", "loss=mse", "loss.l2=1e-9", "batch_size=null", "epochs=40"))
+    folder = train(
+        tiny("model=rn", "model.blocks=2", "loss=mse", "loss.l2=0.05", NO_DECAY, "batch_size=null", "epochs=40")
+    )
+    free = train(
+        tiny("model=rn", "model.blocks=2", "loss=mse", "loss.l2=1e-9", NO_DECAY, "batch_size=null", "epochs=40")
+    )
     first, last = ({r[3]: r[4] for r in rows(folder) if r[0] == e and r[1:3] == ("train", "network")} for e in (0, 40))
     assert last["loss"] < 0.8 * first["loss"]
     of_free = next(r[4] for r in rows(free) if r[0] == 40 and r[3] == "l2_penalty") * 0.05 / 1e-9
@@ -121,7 +126,7 @@ def test_full_batch_is_one_step_an_epoch(tiny):
 
 def test_seeds_at_once_minimise_the_penalty_too(tiny, monkeypatch, tmp_path):
     monkeypatch.setattr(together, "LEAST_SEEDS_ON_CPU", 2)
-    keys = ("model=rn", "model.blocks=2", "loss=mse", "loss.l2=0.02", "loss.l2_skip=head_bias", "epochs=4")
+    keys = ("model=rn", "model.blocks=2", "loss=mse", "loss.l2=0.02", NO_DECAY, "loss.l2_skip=head_bias", "epochs=4")
     configs = [tiny(*keys).of_seed(seed) for seed in (0, 1)]
     train_together(configs)
     for config in configs:
@@ -137,7 +142,7 @@ def test_seeds_at_once_minimise_the_penalty_too(tiny, monkeypatch, tmp_path):
 
 def test_the_penalty_falls_with_depth_by_interpolation():
     for blocks in (2, 34):
-        config = composed("model=rn", f"model.blocks={blocks}", "loss.l2='${over:0.005,${model.blocks}}'")
+        config = composed("model=rn", f"model.blocks={blocks}", "loss.l2='${over:0.005,${model.blocks}}'", NO_DECAY)
         assert config.loss.l2 == 0.005 / blocks
     assert composed("experiment=depth_rn2", "model.blocks=13").loss.l2 == 0.005 / 13
     assert composed("experiment=depth_rn2_constant", "model.blocks=13").loss.l2 == 0.0025
@@ -150,6 +155,8 @@ def test_the_penalty_falls_with_depth_by_interpolation():
         ("loss.l2=nan", "loss.l2 must be at least 0"),
         ("loss.l2_skip=all", "unknown loss.l2_skip 'all'; valid: none, head_bias, biases"),
         ("loss.l2='${over:1,0}'", "loss.l2: .*division by zero"),
+        ("loss.l2=0.1", "loss.l2 and optimizer.weight_decay both shrink the weights.*; got 0.1 and 0.0005"),
+        ("loss.l2_skip=biases", "loss.l2_skip=biases needs loss.l2 above 0: without it nothing is penalised"),
         ("batch_size=1", "batch_size must be at least 2"),
     ],
 )
@@ -162,7 +169,7 @@ def test_runs_of_before_there_was_a_choice_are_found_and_resumed(tiny):
     """Their names do not hold the loss, their configuration has none."""
     config = tiny()
     assert "loss" not in config.identity()
-    assert "loss" in tiny("loss.l2=0.1").identity()
+    assert "loss" in tiny("loss.l2=0.1", NO_DECAY).identity()
     folder = train(config)
     file = folder / "config.yaml"
     text = file.read_text()

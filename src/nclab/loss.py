@@ -2,7 +2,7 @@
 
 The objective is mean loss + (lambda / 2) ||theta||^2, theta all learnable parameters but those that `l2_skip` leaves
 out. Unlike AdamW's decoupled `optimizer.weight_decay` the penalty goes through the optimizer as every other gradient
-does. With plain SGD the two are the same; both at once add up.
+does, SGD's own weight decay included: with SGD the two are the same.
 """
 
 from abc import ABC, abstractmethod
@@ -34,6 +34,8 @@ class LossSettings:
         at_least("loss.l2", self.l2, 0)
         if self.l2_skip not in SKIPS:
             raise ValueError(f"unknown loss.l2_skip '{self.l2_skip}'; valid: {', '.join(SKIPS)}")
+        if self.l2_skip != "none" and not self.l2:
+            raise ValueError(f"loss.l2_skip={self.l2_skip} needs loss.l2 above 0: without it nothing is penalised")
 
 
 class Loss(ABC):

@@ -98,6 +98,10 @@ class Transformer(Classifier):
         self.pre, self.two = s.norm == "pre", s.mlp_maps == 2
         self.text = isinstance(shape, TokenShape)
         if self.text:
+            if s.patch != TFSettings.patch:
+                raise ValueError(
+                    f"model.patch cuts images, and the dataset holds texts; leave out model.patch={s.patch}"
+                )
             tokens = shape.length
             self.embed: nn.Module = nn.Embedding(shape.vocabulary, s.width)
         else:
