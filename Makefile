@@ -3,7 +3,8 @@ PY := .venv/bin/python
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export PYTHONUNBUFFERED := 1
 
-# Size of make paper and its parts: smoke (digits, minutes), cpu (Fashion-MNIST, an evening), paper (400 epochs, a GPU)
+# Size of make paper, its parts and make depth: smoke (digits, minutes), cpu (Fashion-MNIST, an evening; depth: MNIST, an
+# hour), paper (400 epochs, depth 5000; a GPU)
 PROFILE ?= cpu
 # Instead of the profile's own: make figure1 DATASET=mnist SEEDS=0,1 EPOCHS=30
 DATASET ?=

@@ -150,7 +150,22 @@ def test_exact_orthogonal_frame_is_the_other_collapse():
 def test_a_feature_without_direction_has_no_cosine():
     h, y = features("ordinary", 32)
     h[0] = 0
-    assert np.isnan(measure(h, y, C, weight=torch.randn(C, 32))["nc3_cosine"])
+    weight = torch.randn(C, 32)
+    assert np.isnan(measure(h, y, C, weight=weight)["nc3_cosine"])
+    h, y = features("ordinary", 32)
+    weight[3] = 0
+    assert np.isnan(measure(h, y, C, weight=weight)["nc3_cosine"])
+
+
+def test_a_weight_that_comes_too_late_has_no_cosine():
+    """Of the samples of pass 2, which are gone, only 'not known' can be said, not 'collapsed'."""
+    h, y = features("ordinary", 32)
+    meter = CollapseMeter(C)
+    meter.add_means(h, y)
+    meter.add_spread(h, y)
+    values = meter.compute(torch.randn(C, 32))
+    assert np.isnan(values["nc3_cosine"])
+    assert values["nc3"] > 0
 
 
 def test_isotropic_noise_around_an_etf_has_the_closed_form_nc1():

@@ -6,6 +6,7 @@ from run_folders import events, rows
 from torch import nn
 from torch.nn import functional
 
+from nclab.config import ConfigError
 from nclab.etf.policy import learnable
 from nclab.models import PROBES
 from nclab.models.mlp import MLPSettings, build_mlp
@@ -126,6 +127,11 @@ def test_every_block_is_a_probe_and_every_map_has_one(model, kind):
     assert [p.layer for p in probes if p.role == "block"] == ["block1", "block2", "block3"]
     assert all(p.feature in {**features, "logits": logits} for p in probes)
     assert {p.site for p in probes if p.site} == set(model.etf_roles())
+    after = {"linear": {"map1", "ffn_in"}, "activation": {"act1", "act"}}[kind]
+    assert {p.layer.rpartition(".")[2] for p in probes if p.site in ("block2.map1", "block2.ffn_in")} <= after
+    if kind == "activation" and getattr(model, "pool", "cls") == "cls":  # the mean over tokens comes after the ReLU
+        for p in (p for p in probes if p.layer.rpartition(".")[2] in after):
+            torch.testing.assert_close(features[p.feature], features[p.site].clamp(min=0))
     assert [site for p in probes for site in p.stage or ()] == list(model.etf_roles())
     assert model.inputs()[model.classifier] == list(features)[-1]
     assert all(f in features for f in model.inputs().values())
@@ -166,6 +172,20 @@ def test_wrong_settings_of_the_residual_network_are_refused(settings, message):
 def test_texts_have_no_patches():
     with pytest.raises(ValueError, match=r"model\.patch cuts images, .* holds texts; leave out model\.patch=2"):
         tf(TokenShape(6, 10), patch=2)
+
+
+def test_words_start_small_and_padding_is_nothing():
+    model = tf(TokenShape(6, 200))
+    assert model.embed.weight[1:].std().item() == pytest.approx(0.02, rel=0.1)
+    assert not model.embed.weight[0].any()
+
+
+def test_a_head_without_bias_cannot_spare_it(tiny):
+    with pytest.raises(
+        ConfigError, match=r"loss\.l2_skip=head_bias needs a head with a bias; got model\.head_bias=false"
+    ):
+        train(tiny("model=rn", "model.head_bias=false", "loss.l2=0.1", "loss.l2_skip=head_bias",
+                   "optimizer.weight_decay=0"))  # fmt: skip
 
 
 def test_models_of_images_refuse_texts():

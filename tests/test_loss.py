@@ -6,13 +6,14 @@ import pytest
 import torch
 from conftest import composed
 from omegaconf import OmegaConf
-from run_folders import assert_same_run, rows
+from run_folders import FROZEN, Killed, assert_same_run, events, rows
 from torch.nn import functional
 
 from nclab import checkpoint, together
 from nclab.config import ConfigError, stored_config, typed
 from nclab.data import load_dataset
 from nclab.epoch import train_epoch
+from nclab.fit import Fit
 from nclab.loss import CROSS_ENTROPY, LOSSES
 from nclab.models.mlp import MLP
 from nclab.models.rn import ResNet
@@ -99,6 +100,39 @@ def test_a_fixed_map_is_not_penalised(tiny):
     assert logged["l2_penalty"] == pytest.approx(0.05 * float(learnt), rel=1e-6)
 
 
+def test_where_all_is_fixed_there_is_no_penalty(tiny):
+    keys = ("model.norm=none", "model.depth=2", "etf=last_k", "etf.k=2", "loss.l2=0.1", "loss.l2_skip=biases", NO_DECAY)
+    folder = train(tiny(*keys, "epochs=1"))
+    assert {r[4] for r in rows(folder) if r[3] == "l2_penalty"} == {0.0}
+
+
+def test_what_a_switch_fixes_leaves_the_penalty_and_a_resume_goes_on_so(tiny, monkeypatch, tmp_path):
+    keys = (*FROZEN, "loss.l2=0.05", NO_DECAY, "metrics.every=1")
+    whole = train(tiny(*keys, root=tmp_path / "whole"))
+    switch = events(whole, "switch")[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "begin_epoch", lambda self: self.progress.epoch == switch["epoch"] + 1 and _kill())
+        with pytest.raises(Killed):
+            train(tiny(*keys))
+    assert_same_run(train(tiny(*keys)), whole)
+    state = checkpoint.load(whole)
+    fixed = {e["site"] for e in events(whole, "switch")}
+    stored = {name.rpartition(".")[0]: t for name, t in state["model"].items() if name.endswith(".weight")}
+    last = [r[4] for r in rows(whole) if r[0] == 6 and r[3] == "l2_penalty"]
+    learnt = [t for name, t in state["model"].items() if _learnt(name, fixed)]
+    assert last == [pytest.approx(0.025 * float(sum(t.double().square().sum() for t in learnt)), rel=1e-6)]
+    assert fixed & {"fc1", "fc2", "fc3", "fc4"}, stored.keys()
+
+
+def _kill():
+    raise Killed()
+
+
+def _learnt(name: str, fixed: set[str]) -> bool:
+    layer, _, kind = name.rpartition(".")
+    return not (kind.startswith(("running", "num_batches")) or (layer in fixed and kind != "bias"))
+
+
 def test_a_run_minimises_what_it_was_told_to(tiny):
     """Its penalty ends lower than without one, its loss is the squared error of its own logits."""
     keys = ("model=rn", "model.blocks=2", "loss=mse", NO_DECAY, "batch_size=null", "epochs=40")
@@ -150,7 +184,7 @@ def test_the_penalty_falls_with_depth_by_interpolation():
         ("loss.l2=-1", "loss.l2 must be at least 0"),
         ("loss.l2=nan", "loss.l2 must be at least 0"),
         ("loss.l2_skip=all", "unknown loss.l2_skip 'all'; valid: none, head_bias, biases"),
-        ("loss.l2='${over:1,0}'", "loss.l2: .*division by zero"),
+        ("loss.l2='${over:1,0}'", "loss.l2: .*divides by 0"),
         ("loss.l2=0.1", "loss.l2 and optimizer.weight_decay both shrink the weights.*, got loss.l2=0.1 opt.*=0.0005"),
         ("loss.l2_skip=biases", "loss.l2_skip=biases needs loss.l2 above 0: without it nothing is penalised"),
         ("batch_size=1", "batch_size must be at least 2"),

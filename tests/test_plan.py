@@ -34,7 +34,8 @@ def test_every_profile_of_every_plan_is_a_set_of_checked_runs(name):
     assert list(plan.profiles) == ["smoke", "cpu", "paper"]
     for profile, size in plan.profiles.items():
         assert set(size["datasets"]) <= set(DATASETS.names())
-        parts = plan.resolve([], profile, seeds=[0], datasets=size["datasets"][:1])
+        del size["datasets"][1:]
+        parts = plan.resolve([], profile, seeds=[0])
         assert [part.name for part in parts] == [name for name, part in plan.parts.items() if part["model"] in size]
         assert all(part.configs and hasattr(analysis, part.draw) for part in parts)
 
@@ -52,7 +53,7 @@ def test_the_papers_runs_are_those_of_the_paper():
 
 def test_a_profile_may_sweep_name_a_dataset_and_leave_parts_out():
     plan = Plan(CONF, "depth")
-    parts = plan.resolve(["depth_rn", "depth_text"], "paper", datasets=["mnist", "cifar10"])
+    parts = plan.resolve(["depth_rn", "depth_text"], "paper")
     assert [(part.name, part.dataset) for part in parts] == [
         ("depth_rn", "mnist"),
         ("depth_text", "imdb"),
@@ -69,8 +70,23 @@ def test_a_profile_may_sweep_name_a_dataset_and_leave_parts_out():
     }
     assert {(c.model.norm, c.optimizer.lr) for c in parts[1].configs} == {("pre", 0.001)}
     assert "depth_text" not in {part.name for part in plan.resolve([], "cpu")}
+    (named,) = plan.resolve(["depth_text"], "paper", datasets=["phrases"])
+    assert named.dataset == "phrases"
+    assert {part.dataset for part in plan.resolve([], "paper", datasets=["digits"])} == {
+        "digits"
+    }  # no images for texts
     with pytest.raises(ConfigError, match="part depth_text has no size in profile cpu: expected an entry text there"):
         plan.resolve(["depth_text"], "cpu")
+
+
+def test_a_size_with_two_datasets_is_refused(tmp_path):
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "two.yaml").write_text(
+        "parts: {text: {model: text, draw: depth, runs: [experiment=depth_t11_text]}}\n"
+        "profiles: {cpu: {datasets: [digits], seeds: [0], text: 'dataset=phrases,imdb'}}\n"
+    )
+    with pytest.raises(ConfigError, match="the size of part text must name one dataset at most, got imdb, phrases"):
+        Plan(tmp_path, "two").resolve([], "cpu")
 
 
 def test_runs_that_several_parts_need_are_trained_once():

@@ -14,6 +14,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from nclab.data import (
+    DATASETS,
     Dataset,
     DatasetSettings,
     ImageDataset,
@@ -27,9 +28,10 @@ from nclab.data import (
 from nclab.data.phrases import PhraseSettings
 from nclab.data.text import tokenized
 from nclab.data.tokenizer import encoded, normalized, word_numbers
-from nclab.shapes import PAD, UNKNOWN, TokenShape
 
 # ---- words
+from nclab.registry import Entry
+from nclab.shapes import PAD, UNKNOWN, TokenShape
 
 
 @pytest.mark.parametrize(
@@ -255,3 +257,9 @@ def test_subsets_of_phrases_keep_their_tokens_and_classes(tmp_path):
     kept = whole.train.samples[:, :5]
     assert torch.equal(shorter.train.samples, torch.where(kept < 20, kept, UNKNOWN))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dataset_of_neither_kind_is_refused(monkeypatch):
+    monkeypatch.setitem(DATASETS._entries, "neither", Entry(DatasetSettings, lambda settings, root: None))
+    with pytest.raises(TypeError, match="dataset 'neither' must be registered with ImageSettings or TextSettings"):
+        load_dataset(DatasetSettings("neither"), ".")

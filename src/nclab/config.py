@@ -61,8 +61,15 @@ MACHINE_KEYS = (
 # Of these, the ones that bits may depend on: a resumed run keeps those it started with.
 KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
 
+
 # For keys that fall with another: loss.l2=${over:0.005,${model.blocks}}.
-OmegaConf.register_new_resolver("over", lambda value, by: value / by, replace=True)
+def _over(value: float, by: float) -> float:
+    if not by:
+        raise ValueError(f"${{over:{value},{by}}} divides by 0")
+    return value / by
+
+
+OmegaConf.register_new_resolver("over", _over, replace=True)
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 LARGEST = 2**31 - 1  # torch counts batches, and analysis/ epochs, in 32 bits

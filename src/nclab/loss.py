@@ -54,6 +54,8 @@ class Loss(ABC):
 
     def penalised(self, model: Classifier) -> list[str]:
         """Names of the parameters in the penalty: the learnable ones, without what `l2_skip` says."""
+        if self.l2_skip == "head_bias" and f"{model.classifier}.bias" not in dict(model.named_parameters()):
+            raise ValueError("loss.l2_skip=head_bias needs a head with a bias; got model.head_bias=false")
         skipped = {"none": (), "head_bias": (f"{model.classifier}.bias",), "biases": _biases(model)}[self.l2_skip]
         return [name for name, p in model.named_parameters() if p.requires_grad and name not in skipped]
 
@@ -61,13 +63,13 @@ class Loss(ABC):
         """(lambda / 2) ||theta||^2, () in float64."""
         chosen = set(self.penalised(model))
         squares = [p.detach().double().square().sum() for name, p in model.named_parameters() if name in chosen]
-        return self.l2 / 2 * torch.stack(squares).sum()
+        return self.l2 / 2 * torch.stack([torch.zeros((), dtype=torch.float64), *(s.cpu() for s in squares)]).sum()
 
     def add_gradient(self, parameters: Iterable[nn.Parameter | Tensor]) -> None:
         """Add that of the penalty, lambda theta, to the gradients of the parameters that are in it: one call for all,
         where the penalty in autograd's graph would cost three operations a parameter."""
-        if self.l2:
-            with_grad = [p for p in parameters if p.grad is not None]
+        with_grad = [p for p in parameters if p.grad is not None]
+        if self.l2 and with_grad:
             torch._foreach_add_([p.grad for p in with_grad], [p.detach() for p in with_grad], alpha=self.l2)
 
 

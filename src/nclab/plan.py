@@ -25,6 +25,8 @@ PLANNED = (
     "resume",
 )
 
+DATASET = "dataset="
+
 
 @dataclass(frozen=True)
 class Part:
@@ -65,9 +67,9 @@ class Plan:
     ) -> list[Part]:
         """The checked runs of the named parts (none: all) on every dataset of the profile.
 
-        datasets and seeds take the place of the profile's; all runs land below `output_root`. `overrides` are further
-        keys of every run, `policy_overrides` of the runs with a policy (etf=none has no keys). A run that several parts
-        need is one object in each of them.
+        datasets and seeds take the place of the profile's, datasets also of one that a named part's size names; all
+        runs land below `output_root`. `overrides` are further keys of every run, `policy_overrides` of the runs with a
+        policy (etf=none has no keys). A run that several parts need is one object in each of them.
         """
         for kind, asked, valid in (("part", parts, self.parts), ("profile", [profile], self.profiles)):
             unknown = [name for name in asked if name not in valid]
@@ -84,9 +86,13 @@ class Plan:
         if not all(0 <= seed < 2**63 for seed in seeds):
             raise ConfigError(f"seeds must be between 0 and 2^63 - 1, got {', '.join(map(str, seeds))}")
         sizes = {name: list(_expand(size[part["model"]])) for name, part in self.parts.items() if part["model"] in size}
-        pairs = list(product(datasets or size["datasets"], parts or sizes))
-        own_datasets = {name: own for name in sizes if (own := _dataset(sizes[name][0]))}
-        pairs = dict.fromkeys((own_datasets.get(name, dataset), name) for dataset, name in pairs)
+        own_datasets = {name: own for name in sizes if (own := _dataset(name, sizes[name]))}
+        if datasets and not parts:  # those with a dataset of their own would have to be named
+            sizes = {name: own for name, own in sizes.items() if name not in own_datasets}
+        pairs = product(datasets or size["datasets"], parts or sizes)
+        pairs = dict.fromkeys(
+            (dataset if datasets else own_datasets.get(name, dataset), name) for dataset, name in pairs
+        )
         known: dict[tuple[str, ...], list[RunConfig]] = {}  # keys of a run -> its configuration with every seed
         found = []
         with initialize_config_dir(version_base="1.3", config_dir=str(self.conf)):
@@ -96,13 +102,8 @@ class Plan:
                 lines = [run for line in part["runs"] for run in _expand(line)]
                 for keys_of_size, run in product(sizes[name], lines):
                     of_policy = [] if "etf=none" in run else policy_overrides or []
-                    keys = (
-                        f"dataset={dataset}",
-                        *(k for k in keys_of_size if _dataset((k,)) is None),
-                        *run,
-                        "threads=1",
-                    )
-                    keys += (*(overrides or []), *of_policy)
+                    size_keys = [key for key in keys_of_size if not key.startswith(DATASET)]
+                    keys = (f"{DATASET}{dataset}", *size_keys, *run, "threads=1", *(overrides or []), *of_policy)
                     if keys not in known:
                         known[keys] = _with_seeds(_composed(list(keys)), seeds, output_root)
                     own += known[keys]
@@ -119,9 +120,12 @@ def _expand(line: str) -> list[tuple[str, ...]]:
     return list(product(*choices))
 
 
-def _dataset(keys: tuple[str, ...]) -> str | None:
-    """The dataset that the keys name, if they do."""
-    return next((key.partition("=")[2] for key in keys if key.startswith("dataset=")), None)
+def _dataset(part: str, sizes: list[tuple[str, ...]]) -> str | None:
+    """The dataset that a part's size names, if it does. Raises ConfigError for several."""
+    named = {key.removeprefix(DATASET) for keys in sizes for key in keys if key.startswith(DATASET)}
+    if len(named) > 1:
+        raise ConfigError(f"the size of part {part} must name one dataset at most, got {', '.join(sorted(named))}")
+    return next(iter(named), None)
 
 
 def _with_seeds(config: RunConfig, seeds: list[int], output_root: str) -> list[RunConfig]:

@@ -140,6 +140,8 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
     if not isinstance(settings, entry.settings):
         expected = entry.settings.__name__
         raise TypeError(f"expected {expected} of dataset '{settings.name}', got {type(settings).__name__}")
+    if type(settings) is DatasetSettings:
+        raise TypeError(f"dataset '{settings.name}' must be registered with ImageSettings or TextSettings")
     try:
         dataset = entry.build(settings, Path(root))
     except MissingDataError:

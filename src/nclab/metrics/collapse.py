@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 EPS = torch.finfo(torch.float64).eps
 NAN = float("nan")
@@ -116,7 +115,7 @@ class Spread:
 
     counts n_c (C,), squares sum |z|^2 a class (C,) with z = h - mu_y, along sum (z V)^2 a direction (rank,),
     ncc_hits samples nearest to their own class mean, mismatches samples whose logits choose another class than the
-    nearest mean (of `decided` samples that came with logits), apart sum (1 - cos(h, w_y)) where W came too.
+    nearest mean (of `decided` samples that came with logits), apart sum (1 - cos(h, w_y)) (nan where no W came).
     """
 
     counts: Tensor
@@ -175,7 +174,10 @@ def spread(
     Limit: float32 features whose common offset is r times the distance between class means, collapsed to sigma =
     1e-3, give NC1 and CDNV to about 2e-9 r^2 relative (r = 10: 2e-7, r = 100: 2e-5); pass float64 beyond that.
     """
-    rows = None if weight is None else functional.normalize(weight.detach().to(features), dim=1)
+    rows = None
+    if weight is not None:
+        rows = weight.detach().to(features)
+        rows = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)  # nan of a row that is 0
     total = None
     for block in _chunks(features, at.coordinates.shape[0]):
         part = _spread(features[block], labels[block], at, None if logits is None else logits[block], rows)
@@ -197,7 +199,7 @@ def _spread(
     num_classes, rank = at.coordinates.shape
     n, d = features.shape
     p, lengths = features.new_empty(rank, n), features.new_empty(n)
-    apart = torch.zeros((), dtype=torch.float64, device=features.device)
+    apart = torch.full((), NAN if unit_weight is None else 0.0, dtype=torch.float64, device=features.device)
     chunks = _chunks(features, d)
     room = torch.empty_like(features[chunks[0]])  # one buffer: fresh memory would cost more than the arithmetic
     for rows in chunks:

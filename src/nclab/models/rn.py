@@ -49,9 +49,9 @@ class ResidualBlock(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=affine)
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The block's output and what its maps made, before any ReLU."""
+        """The block's output, what its maps made, and the ReLU of the first."""
         made = {"map1": self.map1(x)}
-        added = functional.relu(made["map1"])
+        added = made["act1"] = functional.relu(made["map1"])
         if self.maps == 2:
             added = made["map2"] = self.map2(added)
         return self.norm(x + added), made
@@ -60,8 +60,8 @@ class ResidualBlock(nn.Module):
 class ResNet(Classifier):
     """x (B, ch, h, w) -> embed -> LN -> block1 -> ... -> blockL -> head = logits (B, C).
 
-    Features: embed (what block 1 reads), for each block block1.map1 (and block1.map2) before its ReLU and block1, the
-    output after LayerNorm; each (B, width). The last block's output is the classifier's input.
+    Features: embed (what block 1 reads), for each block block1.map1, block1.act1 (its ReLU), of two maps block1.map2,
+    and block1, the output after LayerNorm; each (B, width). The last block's output is the classifier's input.
     """
 
     def __init__(
@@ -104,7 +104,9 @@ class ResNet(Classifier):
         points = [Probe("embed", "embed", "embedding")]
         for block in (f"block{i}" for i in range(1, self.blocks + 1)):
             sites = tuple(f"{block}.map{j}" for j in range(1, self.maps + 1))
-            points += [Probe(site, site, "hidden", site) for site in sites]
+            first = {"linear": "map1", "activation": "act1"}[kind]
+            layers = (f"{block}.{first}", f"{block}.map2")  # nothing but the sum follows the second
+            points += [Probe(layer, layer, "hidden", site) for layer, site in zip(layers, sites, strict=False)]
             points.append(Probe(block, block, "block", stage=sites))
         return [*points, Probe("head", "logits", "classifier", "head", ("head",))]
 
@@ -112,6 +114,8 @@ class ResNet(Classifier):
         read = {}
         for i in range(1, self.blocks + 1):
             read[f"block{i}.map1"] = f"block{i - 1}" if i > 1 else "embed"
+            if self.maps == 2:
+                read[f"block{i}.map2"] = f"block{i}.act1"
         return {**read, "head": f"block{self.blocks}"}
 
 

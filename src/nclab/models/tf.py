@@ -17,6 +17,8 @@ from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, Model
 from nclab.shapes import PAD, Shape, TokenShape, images_only
 
 NORMS, POOLS = ("post", "pre"), ("cls", "mean")
+EMBEDDING_STD = 0.02  # of words, as of positions: from torch's 1.0 a word's place would hardly count at first, and the
+# rows of words, used or not, would be nearly all of a penalty on the parameters
 
 
 @dataclass
@@ -64,7 +66,7 @@ class TransformerBlock(nn.Module):
         x = x[:, :queries] + self.attn(self.norm1(x) if self.pre else x, queries, mask)
         x = x if self.pre else self.norm1(x)
         made = {"ffn_in": self.ffn_in(self.norm2(x) if self.pre else x)}
-        added = functional.relu(made["ffn_in"])
+        added = made["act"] = functional.relu(made["ffn_in"])
         if self.two:
             added = made["ffn_out"] = self.ffn_out(added)
         return (x + added if self.pre else self.norm2(x + added)), made
@@ -74,8 +76,9 @@ class Transformer(Classifier):
     """Images (B, ch, h, w) as patches, or tokens (B, T), with learnt positions -> block1 ... blockL (-> norm, of
     pre-norm) -> head = logits (B, C). Padding is never attended to.
 
-    Features, all of what is classified: for each block block1.ffn_in (and block1.ffn_out) before its ReLU and block1,
-    the block's output; of pre-norm then norm; each (B, width). The last is the classifier's input.
+    Features, all of what is classified: for each block block1.ffn_in, block1.act (its ReLU), of two maps
+    block1.ffn_out, and block1, the block's output; of pre-norm then norm; each (B, width). The last is the classifier's
+    input.
 
     With a class token nothing after the last block reads another one: that block makes its output for it alone.
     """
@@ -103,7 +106,9 @@ class Transformer(Classifier):
                     f"model.patch cuts images, and the dataset holds texts; leave out model.patch={s.patch}"
                 )
             tokens = shape.length
-            self.embed: nn.Module = nn.Embedding(shape.vocabulary, s.width)
+            self.embed: nn.Module = nn.Embedding(shape.vocabulary, s.width, padding_idx=PAD)
+            with torch.no_grad():
+                self.embed.weight *= EMBEDDING_STD
         else:
             channels, *sides = images_only(shape, "tf")
             check_patch(s.patch, sides)
@@ -113,7 +118,7 @@ class Transformer(Classifier):
         self.position = nn.Parameter(torch.empty(1, tokens, s.width))
         for parameter in (self.cls, self.position):
             if parameter is not None:
-                nn.init.trunc_normal_(parameter, std=0.02)
+                nn.init.trunc_normal_(parameter, std=EMBEDDING_STD)
         for i in range(1, s.blocks + 1):
             setattr(self, f"block{i}", TransformerBlock(s))
         self.norm = nn.LayerNorm(s.width, elementwise_affine=s.affine) if self.pre else nn.Identity()
@@ -158,13 +163,17 @@ class Transformer(Classifier):
         roles, points = self.etf_roles(), []
         for block in (f"block{i}" for i in range(1, self.blocks + 1)):
             sites = tuple(site for site in roles if site.startswith(f"{block}."))
-            points += [Probe(site, site, roles[site], site) for site in sites]
+            first = {"linear": "ffn_in", "activation": "act"}[kind]
+            layers = (f"{block}.{first}", f"{block}.ffn_out")  # nothing but the sum follows the second
+            points += [Probe(layer, layer, roles[site], site) for layer, site in zip(layers, sites, strict=False)]
             points.append(Probe(block, block, "block", stage=sites))
         points += [Probe("norm", "norm", "classifier_input")] if self.pre else []
         return [*points, Probe("head", "logits", "classifier", "head", ("head",))]
 
     def inputs(self) -> dict[str, str]:
-        return {"head": self._last}
+        # What the first map reads is not handed out: of post-norm it lies between two sums.
+        second = {f"block{i}.ffn_out": f"block{i}.act" for i in range(1, self.blocks + 1) if self.two}
+        return {**second, "head": self._last}
 
 
 @MODELS.add("tf", TFSettings)
