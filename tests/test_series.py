@@ -1,6 +1,8 @@
 """Claims about series of depths: one slope a seed, seeds and depths that do not count, and the depth study's ledger."""
 
+import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
@@ -10,13 +12,14 @@ from fake_depth_runs import CE, MSE, RN1, RN2, T11, diverge_at, write_depth_run,
 from fake_runs import claim, judged, write_run
 
 from nclab.analysis.claims import judge
-from nclab.analysis.commands import commands
+from nclab.analysis.commands import PlanSizes, commands, load_plan
 from nclab.analysis.effects import axis_label
 from nclab.analysis.ledger import load_ledger
 from nclab.analysis.report import make_report, write_report
 from nclab.analysis.runs import AnalysisError, load_runs
 from nclab.analysis.trend import line
 from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH
+from nclab.plan import Plan
 
 ROOT = Path(__file__).parents[1]
 LEDGER = ROOT / "conf" / "claims_depth.yaml"
@@ -282,6 +285,37 @@ def test_the_report_is_of_the_ledgers_paper(study):
     assert "+0." in pages[1].read_text()  # slopes carry their sign
 
 
+def test_every_command_of_the_report_makes_runs_of_the_setting(study):
+    plan, known = Plan(ROOT / "conf", "depth"), load_plan(ROOT / "conf" / "plan" / "depth.yaml")
+    default = re.search(r"^PROFILE \?= (\w+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    resolved = {}
+    for j in judged(study, *load_ledger(LEDGER)):
+        (command,) = commands(j.claim, j.run, known)
+        make, target, *words = shlex.split(command)
+        assert (make, target) == ("make", "depth")
+        words = dict(word.split("=", 1) for word in words)
+        part, profile, epochs = words.pop("ARGS"), words.pop("PROFILE", default), words.pop("EPOCHS")
+        dataset = words.pop("DATASET", None)
+        assert not words
+        assert known.parts[part] in plan.profiles[profile]
+        key = (part, profile, dataset, epochs)
+        if key not in resolved:
+            datasets = dataset and [dataset]
+            resolved[key] = plan.resolve([part], profile, datasets, overrides=[f"epochs={epochs}"])[0].configs
+        settings = j.run.settings
+        same = [
+            config
+            for config in resolved[key]
+            if config.dataset.name == settings["dataset.name"]
+            and config.model.name == settings["model.name"]
+            and (j.claim.along or config.model.blocks == settings["model.blocks"])
+            and config.loss.name == settings["loss.name"]
+        ]
+        assert same, command
+    assert {part for part, *_ in resolved} == {"depth_rn", "depth_mse", "depth_t11", "depth_text"}
+    assert {dataset for part, _, dataset, _ in resolved if part == "depth_text"} == {None}  # the size says imdb
+
+
 # The command
 
 
@@ -310,7 +344,7 @@ def test_a_profile_is_named_though_the_series_goes_over_its_depths(tmp_path):
     write_series(tmp_path)
     (j,) = judged(tmp_path, falls(commands=("make depth",)))
     profiles = {
-        "cpu": {"rn": {"epochs": 100, "model.width": 64, "model.blocks": 99}},
-        "paper": {"rn": {"model.width": 8}},
+        "cpu": {"rn": {"epochs": [100], "model.width": [64], "model.blocks": [99]}},
+        "paper": {"rn": {"model.width": [8]}},
     }
-    assert commands(j.claim, j.run, profiles) == ["make depth DATASET=mnist EPOCHS=100 PROFILE=cpu"]
+    assert commands(j.claim, j.run, PlanSizes(profiles)) == ["make depth DATASET=mnist EPOCHS=100 PROFILE=cpu"]
