@@ -13,7 +13,7 @@ import pandas as pd
 
 from nclab.analysis.claims import judge
 from nclab.analysis.cli import Parser
-from nclab.analysis.commands import Profiles, load_profiles
+from nclab.analysis.commands import PlanSizes, load_plan
 from nclab.analysis.ledger import load_ledger
 from nclab.analysis.report import effect_text, make_report, write_report
 from nclab.analysis.runs import AnalysisError, load_runs
@@ -21,6 +21,7 @@ from nclab.analysis.tables import text_table
 
 CONF = Path(__file__).parents[1] / "conf"
 LEDGER = CONF / "claims.yaml"
+USUAL = "paper"  # the plan of the commands of a ledger that names none
 FIGURES = Path("outputs/figures")
 
 
@@ -40,7 +41,8 @@ def main() -> None:
         print(f"showing the figures and tables of {FIGURES}", file=sys.stderr)
     try:
         ledger = load_ledger(args.ledger)
-        profiles = _profiles(CONF / "plan" / f"{ledger.plan}.yaml")
+        plan = _plan(CONF / "plan" / f"{ledger.plan or USUAL}.yaml")
+        parts = plan.parts if ledger.plan and plan.parts else None
         runs = load_runs(args.folders, args.dataset, epochs=args.epochs, finished_only=False, skip_broken=True)
         if not any(run.finished for run in runs):
             raise AnalysisError(f"{len(runs)} runs there, none finished")
@@ -49,7 +51,7 @@ def main() -> None:
         if figures and figures.resolve() == args.out.resolve():
             raise AnalysisError(f"--out must not be the folder of the figures, {figures}: the report would show itself")
         judgements = judge(ledger, runs)
-        report = make_report(judgements, runs, figures, profiles, ledger.title, ledger.paper)
+        report = make_report(judgements, runs, figures, plan, ledger.title, ledger.paper, parts)
         paths = write_report(report, args.out)
     except (AnalysisError, OSError) as error:
         parser.error(str(error))
@@ -63,13 +65,13 @@ def main() -> None:
     print("", ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items()), *paths, sep="\n")
 
 
-def _profiles(plan: Path) -> Profiles:
-    """Those of the ledger's plan. Without the file verdicts are the same, only that no command names a profile."""
+def _plan(plan: Path) -> PlanSizes:
+    """The ledger's. Without the file verdicts are the same, only that no command names a profile."""
     if plan.is_file():
-        return load_profiles(plan)
+        return load_plan(plan)
     there = ", ".join(sorted(file.stem for file in plan.parent.glob("*.yaml")))
     print(f"no plan {plan.stem}: the commands name no profile; there are: {there}", file=sys.stderr)
-    return {}
+    return PlanSizes()
 
 
 if __name__ == "__main__":

@@ -30,12 +30,15 @@ def write_depth_run(
     epochs=100,
     done=True,
     lacking=(),
+    change=0.02,
+    measured=(0.5, 0.9),
     **settings,
 ):
     """A run folder. At the classifier's input every metric m of COEFFICIENTS is a_m blocks^slope, times noise.
 
     `end` replaces metrics of the classifier's input, `lacking` names metrics that were not written; loss=None is a
-    folder of before there was a choice of losses.
+    folder of before there was a choice of losses. The objective falls to its last value from 1 + `change` times that,
+    which it has at the shares `measured` of training.
     """
     config = {
         "experiment_name": experiment,
@@ -60,13 +63,16 @@ def write_depth_run(
     (folder / "config.yaml").write_text(text)
     (folder / "events.jsonl").write_text(json.dumps({"event": "start", "epoch": 0, "layers": layers}) + "\n")
     lines = ["epoch,split,layer,metric,value"]
-    for epoch, worse in ((epochs // 2, 3.0), (epochs, 1.0)):
+    for epoch in (*(round(share * epochs) for share in measured), epochs):
+        worse = 1.0 if epoch == epochs else 3.0
         for split in ("train", "test"):
             for layer in layers:
                 values = _at(layer["layer"], blocks, last, worse)
                 lines += [f"{epoch},{split},{layer['layer']},{m},{v!r}" for m, v in values.items() if m not in lacking]
             network = {"accuracy": accuracy - 0.02 * (split == "test"), "loss": 0.1}
-            network |= {"l2_penalty": 0.2 * blocks**0.1} if split == "train" else {}
+            if split == "train":
+                network["l2_penalty"] = 0.2 * blocks**0.1
+                network["loss"] += change * (0.1 + network["l2_penalty"]) * (epoch != epochs)
             lines += [f"{epoch},{split},network,{m},{v!r}" for m, v in network.items() if m not in lacking]
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     if done:

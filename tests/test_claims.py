@@ -210,6 +210,25 @@ def test_the_command_prints_verdicts_and_writes_the_report(tmp_path, monkeypatch
     assert "showing the figures and tables of outputs/figures\n" in capsys.readouterr().err
 
 
+def test_the_figures_are_those_of_the_ledgers_plan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs")
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    for name in ("figure1_digits", "depth_rn_digits", "own"):
+        (figures / f"{name}.md").write_text(f"| a |\n|---|\n| of {name} |\n")
+    text = LEDGER.read_text()
+    (tmp_path / "none.yaml").write_text(text.replace("plan: paper\n", ""))
+    (tmp_path / "absent.yaml").write_text(text.replace("plan: paper\n", "plan: absent\n"))
+    shown = {}
+    for ledger in (LEDGER, LEDGER.with_name("claims_depth.yaml"), "none.yaml", "absent.yaml"):
+        run_script(monkeypatch, "runs", "--figures", figures, "--ledger", ledger, "--out", "report")
+        page = (tmp_path / "report" / "index.html").read_text()
+        shown[Path(ledger).stem] = [name for name in ("figure1", "depth_rn", "own") if f"of {name}" in page]
+    everything = ["figure1", "depth_rn", "own"]
+    assert shown == {"claims": ["figure1"], "claims_depth": ["depth_rn"], "none": everything, "absent": everything}
+
+
 def test_a_broken_run_is_named_and_the_report_is_made(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # a checkout may hold outputs/figures, which the script would show
     pair(tmp_path / "runs", {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (90.0, 90.15), 3: (91.0, 91.1), 4: (88.0, 88.1)})
@@ -238,7 +257,7 @@ def test_a_broken_run_is_named_and_the_report_is_made(tmp_path, monkeypatch, cap
         (["runs", "--ledger", "broken.yaml"], "broken.yaml: expected a list of claims"),
         (["runs", "--figures", "absent"], "no such folder: absent"),
         (["runs", "--figures", "pictures", "--out", "pictures"], "--out must not be the folder of the figures"),
-        (["runs", "--figures", "pictures"], r"a.png: not a PNG picture (0 bytes)"),
+        (["runs", "--figures", "pictures"], r"figure1_a.png: not a PNG picture (0 bytes)"),
         (["runs", "--epochs", "many"], "invalid int value"),
         ([], "required: FOLDER"),
     ],
@@ -248,7 +267,7 @@ def test_a_wrong_command_is_one_line_and_status_2(tmp_path, monkeypatch, capsys,
     write_run(tmp_path / "unfinished", done=False)
     for name in ("empty", "pictures"):
         (tmp_path / name).mkdir()
-    (tmp_path / "pictures" / "a.png").touch()
+    (tmp_path / "pictures" / "figure1_a.png").touch()
     (tmp_path / "broken.yaml").write_text("{}")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:

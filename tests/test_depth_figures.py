@@ -63,11 +63,16 @@ def test_the_table_holds_every_number(three):
         ("train", "accuracy"),
         ("test", "accuracy"),
         ("train", "l2_penalty"),
+        ("train", "objective_change"),
     }
+    change = table[table.metric == "objective_change"]
+    assert change.slope.isna().all()
+    np.testing.assert_allclose(change["mean"], 2)
+    assert set(change.n) == {3}
     assert whole[whole.metric == "accuracy"].slope.isna().all()
     assert {"nc1", "nc2_weight_gram", "nc2_weight_orthogonal", "nc3_cosine"} < set(table.metric)
     assert "3 seeds" in figure.get_suptitle()
-    assert "mnist, 100 epochs" in figure.get_suptitle()
+    assert "mnist, 5,000 train samples, 100 epochs" in figure.get_suptitle()
 
 
 def test_a_power_law_gives_its_exponent_and_the_line_that_is_drawn(tmp_path):
@@ -196,6 +201,29 @@ def test_the_classifiers_input_is_the_norm_or_the_last_block(tmp_path):
     events.write_text('{"event": "start", "layers": []}\n')
     with pytest.raises(AnalysisError, match="expected a layer in front of one of role classifier, got the roles of no"):
         classifier_input(load_runs([events.parent])[0])
+
+
+def test_how_far_training_was_from_rest_is_in_the_caption(tmp_path):
+    write_series(tmp_path, change=-0.031)
+    write_series(tmp_path, model=RN2, experiment="depth_rn2", change=0.21)
+    figure, table = drawn(tmp_path)
+    assert "objective changed by 3.1 to 21 % over the last tenth of training" in figure.get_suptitle()
+    assert list(slopes(table)["objective changed by"]) == ["3.1 %", "21 %"]
+    figure, _ = drawn(write_series(tmp_path / "half", measured=(0.5,), lacking=("l2_penalty",)))
+    assert "over the last 50 % of training" in figure.get_suptitle()
+    write_series(tmp_path / "half", model=RN2, experiment="depth_rn2")
+    assert "over the last 10 to 50 % of training" in drawn(tmp_path / "half")[0].get_suptitle()
+    figure, table = drawn(write_series(tmp_path / "none", measured=()))
+    assert "objective" not in figure.get_suptitle()
+    assert "objective_change" not in set(table.metric)
+    assert list(slopes(table)["objective changed by"]) == ["-"]
+
+
+def test_depths_that_a_variant_lacks_are_named(three, tmp_path):
+    figure, _ = drawn(three)
+    assert "RN2, λ = 0.005/L: no run of 34 blocks; T11, λ = 0.005: no run of 34 blocks" in figure.get_suptitle()
+    assert "RN1, λ = 0.005: no run" not in figure.get_suptitle()
+    assert "no run" not in drawn(write_series(tmp_path / "alone"))[0].get_suptitle()
 
 
 # Along the depth

@@ -146,7 +146,7 @@ def test_a_file_with_a_title(tmp_path):
     assert (plain.title, plain.paper, plain.plan, len(plain)) == (
         "Neural collapse: the ledger of claims",
         "",
-        "paper",
+        "",
         1,
     )
     tree = {"title": "A  title", "paper": "A paper", "plan": "depth", "claims": [ENTRY]}

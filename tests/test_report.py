@@ -250,11 +250,36 @@ def test_what_is_found(folder):
 
 
 def test_pictures_of_the_depth_study_have_captions(folder):
-    for name in ("depth_mnist", "depth_blocks_mnist"):
+    for part in ("depth_rn", "depth_mse", "depth_t11", "depth"):
+        add_picture(folder, f"{part}_mnist", f"{part}_blocks_mnist")
+    add_picture(folder, "depth", "depth_blocks", "depth_text_imdb", "depth_text_blocks_imdb")
+    captions = {picture.path.stem: picture.caption for picture in find_pictures(folder / "figures")}
+    assert len(captions) == 13
+    for name, caption in captions.items():
+        assert ("behind every block" in caption) == ("blocks" in name)
+        assert ("against the number of blocks" in caption) == (name.startswith("depth") and "blocks" not in name)
+
+
+def test_of_a_plan_only_its_own_figures_and_tables_are_shown(folder):
+    add_picture(folder, "depth_rn_mnist", "depth_rn_blocks_mnist", "frames_mlp")
+    (folder / "figures" / "frames_mlp_all.csv").write_text("a\n1\n")
+    pictures = [picture.path.stem for picture in find_pictures(folder / "figures", {"depth_rn": "rn"})]
+    assert pictures == ["depth_rn_blocks_mnist", "depth_rn_mnist"]
+    assert find_tables(folder / "figures", {"depth_rn": "rn"}) == []
+    assert [table.path.stem for table in find_tables(folder / "figures", ["long", "frames"])] == [
+        "frames_mlp_all",
+        "long",
+    ]
+    assert len(find_pictures(folder / "figures")) == 4
+    runs = load_runs([folder / "runs"])
+    report = make_report(judge(claims(), runs), runs, folder / "figures", parts=["figure1"])
+    assert [picture.path.stem for picture in report.pictures] == ["figure1_digits"]
+    assert report.tables == []
+
+
+def add_picture(folder, *names):
+    for name in names:
         (folder / "figures" / f"{name}.png").write_bytes((folder / "figures" / "figure1_digits.png").read_bytes())
-    blocks, depth, _ = find_pictures(folder / "figures")
-    assert "behind every block" in blocks.caption
-    assert "against the number of blocks" in depth.caption
 
 
 @pytest.mark.parametrize(

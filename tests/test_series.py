@@ -1,6 +1,8 @@
 """Claims about series of depths: one slope a seed, seeds and depths that do not count, and the depth study's ledger."""
 
+import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
@@ -10,13 +12,14 @@ from fake_depth_runs import CE, MSE, RN1, RN2, T11, diverge_at, write_depth_run,
 from fake_runs import claim, judged, write_run
 
 from nclab.analysis.claims import judge
-from nclab.analysis.commands import commands
+from nclab.analysis.commands import PlanSizes, commands, load_plan
 from nclab.analysis.effects import axis_label
 from nclab.analysis.ledger import load_ledger
 from nclab.analysis.report import make_report, write_report
 from nclab.analysis.runs import AnalysisError, load_runs
 from nclab.analysis.trend import line
 from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH
+from nclab.plan import Plan
 
 ROOT = Path(__file__).parents[1]
 LEDGER = ROOT / "conf" / "claims_depth.yaml"
@@ -187,7 +190,7 @@ def study(tmp_path):
         ("depth_rn1_mse_bias", RN1, MSE | {"l2_skip": "head_bias"}),
     ):
         write_series(tmp_path, depths, model=model, loss=loss, experiment=name, **how)
-    text = {"name": "imdb", "train_size": None}
+    text = {"name": "imdb", "train_size": None, "length": 256}
     write_series(tmp_path, depths, model=T11 | {"norm": "pre"}, experiment="depth_t11_text", dataset=text, **how)
     write_series(tmp_path, depths, model=RN2, experiment="depth_rn2", over_depth=True, **how)
     constant = CE | {"l2": 0.0025}
@@ -212,7 +215,7 @@ def study(tmp_path):
 def test_every_claim_of_the_depth_study_finds_its_runs(study):
     ledger = load_ledger(LEDGER)
     judgements = judged(study, *ledger)
-    assert len(ledger) == 30
+    assert len(ledger) == 34
     found = {j.claim.id for j in judgements if j.seeds == (0, 1, 2)}
     assert found == {one.id for one in ledger}
     for j in judgements:
@@ -222,19 +225,20 @@ def test_every_claim_of_the_depth_study_finds_its_runs(study):
             assert j.verdict == HOLDS, j.reason
         if j.claim.id.endswith("_classifies") and j.seeds:
             assert j.verdict == HOLDS
+        if j.claim.id.endswith("_is_stationary") and j.seeds:
+            assert (j.verdict, j.claim.threshold) == (HOLDS, 5.0)
 
 
 def test_the_depth_studys_ledger_names_keys_that_its_runs_have(study):
     keys = {key for run in load_runs([study]) for key in run.settings}
     for one in load_ledger(LEDGER):
         assert {*one.named, *one.per, *filter(None, [one.along])} <= keys, one.id
-        assert one.commands == ("make depth",)
 
 
 def test_what_falls_and_what_stays_meet_at_one_bound():
     ledger = {one.id: one for one in load_ledger(LEDGER)}
     for name in ("rn1", "t11", "t11_text", "rn2"):
-        for nc in ("nc1", "nc2", "nc3"):
+        for nc in ("nc1", "nc3") if name == "t11_text" else ("nc1", "nc2", "nc3"):
             one, other = ledger[f"{name}_{nc}_falls"], ledger[f"rn2_constant_{nc}_stays"]
             assert (one.kind, other.kind) == ("at_most", "at_least")
             assert one.threshold == other.threshold == -0.1
@@ -244,6 +248,26 @@ def test_what_falls_and_what_stays_meet_at_one_bound():
     assert pytest.approx(1.26, abs=0.005) == 10**0.1
     assert pytest.approx(1.33, abs=0.005) == 17**0.1
     assert line({2: 1.0, 20: 1 / 10**0.1, 200: 1 / 10**0.2})[0] == pytest.approx(-0.1)
+
+
+def test_every_control_has_the_runs_of_its_claims():
+    ledger = {one.id: one for one in load_ledger(LEDGER)}
+    for name in ("rn1", "t11", "t11_text", "rn2", "rn2_constant", "rn1_mse"):
+        classifies, rests = ledger[f"{name}_classifies"], ledger[f"{name}_is_stationary"]
+        assert classifies.treatment == rests.treatment
+        assert classifies.commands == rests.commands
+    assert not [name for name in ledger if name.startswith("t11_text") and ("nc2" in name or "target" in name)]
+
+
+def test_a_network_that_still_learns_does_not_rest(tmp_path):
+    write_series(tmp_path, change=0.06)
+    one = next(one for one in load_ledger(LEDGER) if one.id == "rn1_is_stationary")
+    assert [j.verdict for j in judged(tmp_path, one)] == [FAILS] * 3
+
+
+def test_the_number_and_the_argument_of_the_bound_stand_once():
+    text = LEDGER.read_text()
+    assert text.count("-0.1 decades") == text.count("by 1.26") == 1
 
 
 def test_the_report_is_of_the_ledgers_paper(study):
@@ -257,8 +281,39 @@ def test_the_report_is_of_the_ledgers_paper(study):
         assert "2412.00884" not in text
         assert "Simplex ETFs</em>" not in text
         assert "slope along model.blocks, at most -0.1 decades per decade" in text
-        assert "make depth DATASET=mnist EPOCHS=100" in text
+        assert "make depth ARGS=depth_rn DATASET=mnist EPOCHS=100" in text.replace("\\_", "_")
     assert "+0." in pages[1].read_text()  # slopes carry their sign
+
+
+def test_every_command_of_the_report_makes_runs_of_the_setting(study):
+    plan, known = Plan(ROOT / "conf", "depth"), load_plan(ROOT / "conf" / "plan" / "depth.yaml")
+    default = re.search(r"^PROFILE \?= (\w+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    resolved = {}
+    for j in judged(study, *load_ledger(LEDGER)):
+        (command,) = commands(j.claim, j.run, known)
+        make, target, *words = shlex.split(command)
+        assert (make, target) == ("make", "depth")
+        words = dict(word.split("=", 1) for word in words)
+        part, profile, epochs = words.pop("ARGS"), words.pop("PROFILE", default), words.pop("EPOCHS")
+        dataset = words.pop("DATASET", None)
+        assert not words
+        assert known.parts[part] in plan.profiles[profile]
+        key = (part, profile, dataset, epochs)
+        if key not in resolved:
+            datasets = dataset and [dataset]
+            resolved[key] = plan.resolve([part], profile, datasets, overrides=[f"epochs={epochs}"])[0].configs
+        settings = j.run.settings
+        same = [
+            config
+            for config in resolved[key]
+            if config.dataset.name == settings["dataset.name"]
+            and config.model.name == settings["model.name"]
+            and (j.claim.along or config.model.blocks == settings["model.blocks"])
+            and config.loss.name == settings["loss.name"]
+        ]
+        assert same, command
+    assert {part for part, *_ in resolved} == {"depth_rn", "depth_mse", "depth_t11", "depth_text"}
+    assert {dataset for part, _, dataset, _ in resolved if part == "depth_text"} == {None}  # the size says imdb
 
 
 # The command
@@ -281,14 +336,15 @@ def test_the_plan_of_the_ledger_names_the_profile_of_the_commands(tmp_path, monk
     printed = capsys.readouterr()
     assert "no plan absent: the commands name no profile; there are: " in printed.err
     assert "rn1_nc1_falls" in printed.out
-    assert "make depth DATASET=mnist EPOCHS=100" in (tmp_path / "report" / "report.md").read_text()
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert "make depth ARGS=depth_rn DATASET=mnist EPOCHS=100" in report.replace("\\_", "_")
 
 
 def test_a_profile_is_named_though_the_series_goes_over_its_depths(tmp_path):
     write_series(tmp_path)
     (j,) = judged(tmp_path, falls(commands=("make depth",)))
     profiles = {
-        "cpu": {"rn": {"epochs": 100, "model.width": 64, "model.blocks": 99}},
-        "paper": {"rn": {"model.width": 8}},
+        "cpu": {"rn": {"epochs": [100], "model.width": [64], "model.blocks": [99]}},
+        "paper": {"rn": {"model.width": [8]}},
     }
-    assert commands(j.claim, j.run, profiles) == ["make depth DATASET=mnist EPOCHS=100 PROFILE=cpu"]
+    assert commands(j.claim, j.run, PlanSizes(profiles)) == ["make depth DATASET=mnist EPOCHS=100 PROFILE=cpu"]

@@ -116,6 +116,29 @@ def test_collapse_of_the_last_layer(tmp_path):
     assert math.isnan(value("nc2_etf_minus_orthogonal", write_depth_run(tmp_path, 2, lacking=("nc2_weight_gram",))))
 
 
+def test_the_objective_is_loss_and_penalty_over_the_last_tenth(tmp_path):
+    for seed, change in enumerate((0.04, -0.08)):
+        folder = write_depth_run(tmp_path, 3, seed, change=change)
+        assert value("objective_change", folder) == pytest.approx(100 * abs(change))
+    lines = ["epoch,split,layer,metric,value"]
+    for epoch, loss, penalty in ((0, 9, 9), (1, 3, 1), (90, 0.8, 0.4), (91, 7, 7), (100, 0.5, 0.5)):
+        lines += [f"{epoch},train,network,loss,{loss}", f"{epoch},train,network,l2_penalty,{penalty}"]
+        lines += [f"{epoch},test,network,loss,70", f"{epoch},train,block3,loss,70"]
+
+    def measured(without=()):
+        kept = [line for line in lines if not any(text in line for text in without)]
+        (folder / "metrics.csv").write_text("\n".join(kept) + "\n")
+        return value("objective_change", folder)
+
+    assert measured() == pytest.approx(20)
+    assert measured(["l2_penalty"]) == pytest.approx(60)  # a run without a penalty has none
+    assert measured(["90,"]) == pytest.approx(300)  # since epoch 1, not since the start
+    assert math.isnan(measured(["90,", "1,train"]))
+    assert math.isnan(measured(["100,"]))
+    assert math.isnan(measured([",loss,"]))
+    assert math.isnan(measured(["train"]))
+
+
 def test_the_two_targets_are_as_far_apart_as_is_said():
     gram, frame = (np.eye(10) - 0.1) / 3, np.eye(10) / math.sqrt(10)
     assert np.linalg.norm(gram) == pytest.approx(1)

@@ -3,14 +3,16 @@
 import ast
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from nclab.analysis.labels import DECIDES_BY_MEASURES
-from nclab.analysis.runs import MAY_DIFFER
+from nclab.analysis.runs import MAY_DIFFER, WITHOUT_LOSS
 from nclab.config import MACHINE_KEYS
 from nclab.etf import POLICIES
+from nclab.loss import LossSettings
 
 SRC = Path(__file__).parents[1] / "src"
 MODULES = {".".join(p.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): p for p in SRC.rglob("*.py")}
@@ -72,6 +74,10 @@ def test_analysis_averages_over_machine_keys():
 def test_analysis_knows_the_policies_that_decide_by_measures():
     settings = {name: POLICIES[name].settings() for name in POLICIES.names()}
     assert {name for name, policy in settings.items() if policy.needs_measures} == DECIDES_BY_MEASURES
+
+
+def test_analysis_knows_the_loss_of_runs_from_before_there_was_a_choice():
+    assert asdict(LossSettings()) == WITHOUT_LOSS
 
 
 def test_requirements_hold_no_address():

@@ -15,8 +15,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.depth_variants import L2, Variant, about, colours_and_marks, depth_variants, seeds_of, spread
 from nclab.analysis.drawing import WIDTH, key, legend, seeds_note, style
-from nclab.analysis.last_layer import at_end, classifier_input, needed
+from nclab.analysis.last_layer import at_end, before_end, classifier_input, needed
 from nclab.analysis.runs import Run
+from nclab.analysis.statistics import objective_change
 from nclab.analysis.trend import trend
 from nclab.analysis.verdict import number
 
@@ -25,7 +26,8 @@ LAST = "last"  # the layer of the table that stands for the classifier's input
 # (split, layer, metric) of the table, and whether a run must have it; the rest is there for readers of the CSV.
 COLLAPSE = [("train", LAST, metric) for metric in (NC1, NC2, NC2_ORTHOGONAL, NC3, "nc1")]
 WHOLE = [("train", NETWORK, "accuracy"), ("test", NETWORK, "accuracy"), ("train", NETWORK, "l2_penalty")]
-NO_SLOPE = "accuracy"
+CHANGE = objective_change.__name__
+NO_SLOPE = ("accuracy", CHANGE)
 LINE = 0.068  # height of a line of a panel's own legend, as a share of the panel
 FEWER = "*"  # marks a slope that some seeds lack; the caption says which
 DAGGER = "†"  # marks a variant whose NC2 is the distance to the orthogonal frame
@@ -46,7 +48,8 @@ def depth(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, p
 
 
 def slopes(table: pd.DataFrame) -> pd.DataFrame:
-    """What `depth` writes into its panels, for a terminal: a row a variant, slopes and the range of train accuracy."""
+    """What `depth` writes into its panels, for a terminal: a row a variant, slopes and the ranges of train
+    accuracy and of the change of the objective."""
     rows = []
     for variant, part in table.groupby("variant", sort=False):
         cells = {"variant": variant, "blocks": "|".join(map(str, sorted(part.blocks.unique())))}
@@ -55,6 +58,7 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
             cells[f"slope of {name}"] = "-" if fitted.empty else _slope(fitted.iloc[0])
         means = part["mean"][(part.metric == "accuracy") & (part.split == "train")]
         cells["train accuracy"] = f"{means.min():.3f} to {means.max():.3f}"
+        cells["objective changed by"] = _change(part) or "-"
         rows.append(cells)
     return pd.DataFrame(rows)
 
@@ -71,9 +75,11 @@ def _rows(variant: Variant) -> pd.DataFrame:
                 if must or (name, metric) in ends[split]:
                     value = needed(run, ends[split], name, metric, split)
                     values.setdefault((split, layer, metric), {}).setdefault(run.seed, {})[blocks] = float(value)
+            if math.isfinite(change := objective_change(run, run)):
+                values.setdefault(("train", NETWORK, CHANGE), {}).setdefault(run.seed, {})[blocks] = change
     rows = []
     for (split, layer, metric), by_seed in values.items():
-        fitted = _fit(by_seed) if metric != NO_SLOPE else {}
+        fitted = _fit(by_seed) if metric not in NO_SLOPE else {}
         for blocks, runs in variant.by_blocks.items():
             here = {seed: points[blocks] for seed, points in by_seed.items() if blocks in points}
             place = {"variant": variant.label, "split": split, "layer": layer, "metric": metric, "blocks": blocks}
@@ -207,6 +213,9 @@ def _slope(line: pd.Series) -> str:
 def _caption(table: pd.DataFrame, variants: list[Variant]) -> str:
     head = ", ".join(filter(None, [about(variants), "classifier's input and weights after the last epoch"]))
     lines = [f"{head}; {seeds_note(seeds_of(variants))}"]
+    if change := _change(table):
+        lines.append(f"objective changed by {change} over the last {_stretch(variants)} of training")
+    lines += textwrap.wrap("; ".join(_lacking(variants)), 130)
     missing: dict[tuple[str, str], list[str]] = {}
     for variant in variants:
         for name, metric in (("NC1", NC1), ("NC2", NC2_ORTHOGONAL if variant.orthogonal else NC2), ("NC3", NC3)):
@@ -216,3 +225,26 @@ def _caption(table: pd.DataFrame, variants: list[Variant]) -> str:
     told = [f"{FEWER} {label}: no slope of {', '.join(names)}: {why}" for (label, why), names in missing.items()]
     told[3:] = [f"and {len(told) - 3} more, see the CSV"] if len(told) > 3 else []
     return "\n".join([*lines, *(line for text in told for line in textwrap.wrap(text, 130))])
+
+
+def _change(table: pd.DataFrame) -> str:
+    """'3 to 21 %', the least and the greatest mean; '' where it was not measured."""
+    means = table["mean"][table.metric == CHANGE].dropna()
+    if means.empty:
+        return ""
+    ends = dict.fromkeys(f"{mean:.2g}" if mean < 100 else f"{mean:.0f}" for mean in (means.min(), means.max()))
+    return f"{' to '.join(ends)} %"
+
+
+def _stretch(variants: list[Variant]) -> str:
+    """'tenth', or '10 to 50 %' where runs were not measured at nine tenths of training."""
+    pairs = {(before_end(run), run.config["epochs"]) for variant in variants for run in variant.runs}
+    shares = sorted({round(100 * (1 - a / end)) for a, end in pairs if a is not None})
+    return "tenth" if shares == [10] else f"{' to '.join(map(str, dict.fromkeys((shares[0], shares[-1]))))} %"
+
+
+def _lacking(variants: list[Variant]) -> list[str]:
+    """'RN1, λ = 0.005: no run of 34 blocks': depths that another variant has."""
+    depths = sorted({blocks for variant in variants for blocks in variant.by_blocks})
+    lacking = {v.label: ", ".join(str(blocks) for blocks in depths if blocks not in v.by_blocks) for v in variants}
+    return [f"{label}: no run of {absent} blocks" for label, absent in lacking.items() if absent]

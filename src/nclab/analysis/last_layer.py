@@ -1,5 +1,7 @@
 """What was measured when training ended, above all at the layer that the classifier reads."""
 
+import pandas as pd
+
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.runs import AnalysisError, Run
 
@@ -25,6 +27,21 @@ def at_end(run: Run, split: str = "train") -> At:
     rows = run.metrics
     rows = rows[(rows.epoch == run.config["epochs"]) & (rows.split == split)]
     return dict(zip(zip(rows.layer, rows.metric, strict=True), rows.value, strict=True))
+
+
+def objective(run: Run) -> pd.Series:
+    """What training minimised, the loss on the train split + the penalty (0 where there is none), by measured epoch."""
+    rows = run.metrics
+    rows = rows[(rows.split == "train") & (rows.layer == NETWORK) & rows.metric.isin(["loss", "l2_penalty"])]
+    table = rows.astype({"metric": str}).pivot(index="epoch", columns="metric", values="value")
+    table = table.reindex(columns=["loss", "l2_penalty"]).fillna({"l2_penalty": 0.0})
+    return table.sum(axis=1, skipna=False)
+
+
+def before_end(run: Run) -> int | None:
+    """The last epoch from 1 to nine tenths of training at which the objective was measured; None without one."""
+    end = run.config["epochs"]
+    return max((int(epoch) for epoch in objective(run).index if epoch >= 1 and 10 * epoch <= 9 * end), default=None)
 
 
 def needed(run: Run, at: At, layer: str, metric: str, split: str = "train") -> float:

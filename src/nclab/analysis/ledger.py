@@ -73,12 +73,12 @@ class Claim:
 @dataclass(frozen=True)
 class Ledger:
     """The claims of a file, over which it iterates; `paper` is what they are of, `plan` names the file in conf/plan
-    whose profiles their commands may name."""
+    whose profiles their commands may name and whose figures a report shows; '' if the file names none."""
 
     claims: tuple[Claim, ...]
     title: str = TITLE
     paper: str = ""
-    plan: str = "paper"
+    plan: str = ""
 
     def __iter__(self) -> Iterator[Claim]:
         return iter(self.claims)

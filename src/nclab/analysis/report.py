@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nclab.analysis.claims import Judgement, has_diverged
-from nclab.analysis.commands import Profiles, commands
+from nclab.analysis.commands import PlanSizes, commands
 from nclab.analysis.effects import LEGEND, axis_label, draw_effects, extent
 from nclab.analysis.gallery import Picture, Table, find_pictures, find_tables
 from nclab.analysis.ledger import TITLE, Claim, condition_text
@@ -69,13 +69,14 @@ def make_report(
     judgements: list[Judgement],
     runs: list[Run],
     figures: Path | None = None,
-    profiles: Profiles | None = None,
+    plan: PlanSizes | None = None,
     title: str = TITLE,
     paper: str = "",
+    parts: Collection[str] | None = None,
 ) -> Report:
     """The report on `judgements`, which come in the order of the ledger; `runs` are those they were made from,
-    unfinished ones included; `profiles` are the sizes that the commands may name; `title` and `paper` are the
-    ledger's."""
+    unfinished ones included; `plan` has the profiles that the commands may name; `title` and `paper` are the
+    ledger's. Of `figures` only those of `parts` are shown, None: all."""
     by_claim: dict[str, list[Judgement]] = {}
     for judgement in judgements:
         by_claim.setdefault(judgement.claim.id, []).append(judgement)
@@ -87,9 +88,9 @@ def make_report(
         facts=_facts(runs),
         counts={verdict: counts[verdict] for verdict in SIGNS},
         rules=[(KINDS[kind].name, KINDS[kind].rule) for kind in kinds],
-        sections=[_section(group, profiles or {}) for group in by_claim.values()],
-        pictures=find_pictures(figures) if figures else [],
-        tables=find_tables(figures) if figures else [],
+        sections=[_section(group, plan or PlanSizes()) for group in by_claim.values()],
+        pictures=find_pictures(figures, parts) if figures else [],
+        tables=find_tables(figures, parts) if figures else [],
         figures=str(figures or ""),
     )
 
@@ -120,7 +121,7 @@ def effect_text(judgement: Judgement) -> str:
     return f"{number(e.mean, signed)}{f' [{low}, {high}]' if e.low < e.high else ''} {unit}"
 
 
-def _section(judgements: list[Judgement], profiles: Profiles) -> Section:
+def _section(judgements: list[Judgement], plan: PlanSizes) -> Section:
     claim = judgements[0].claim
     sides = [("treatment", claim.treatment), ("baseline", claim.baseline)] if claim.baseline else []
     sides = sides or [("runs", claim.treatment)]
@@ -133,7 +134,7 @@ def _section(judgements: list[Judgement], profiles: Profiles) -> Section:
         picture=draw_effects(claim, judgements),
         axis=axis_label(claim),
         shown="mean [95 % interval]" if claim.rule.interval else "least to greatest",
-        commands=list(dict.fromkeys(one for j in judgements for one in commands(claim, j.run, profiles))),
+        commands=list(dict.fromkeys(one for j in judgements for one in commands(claim, j.run, plan))),
     )
 
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from nclab.analysis.last_layer import at_end, classifier_input
+from nclab.analysis.last_layer import at_end, before_end, classifier_input, objective
 from nclab.analysis.runs import AnalysisError, Run, flatten
 
 Value = Callable[[Run, Run], float]
@@ -202,6 +202,20 @@ def nc2_etf_minus_orthogonal(run: Run, treated: Run) -> float:
     themselves are sqrt(2 - 2 sqrt((C-1)/C)) apart, 0.32 for 10 classes: that is the range of this number.
     """
     return _last(run, "nc2_weight_gram") - _last(run, "nc2_weight_orthogonal")
+
+
+@statistic("%", measured=True)
+def objective_change(run: Run, treated: Run) -> float:
+    """Change of the objective J (loss on the train split + L2 penalty) over the last tenth of training, without its
+    sign, 100 |J(a) - J(E)| / J(E), in percent; E is the last epoch, a the last measured one up to 9/10 of E.
+
+    Without its sign: an objective that rises has not come to rest either. Where nothing was measured near 9/10 of E the
+    stretch is longer than a tenth. nan where one of the two was not measured, and where J(E) is 0.
+    """
+    j, a, end = objective(run), before_end(run), run.config["epochs"]
+    if a is None or not j.get(end, math.nan) > 0:
+        return math.nan
+    return float(100.0 * abs(j[a] - j[end]) / j[end])
 
 
 def layers_before_etf(run: Run) -> list[str]:
