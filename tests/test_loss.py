@@ -64,7 +64,7 @@ def test_the_penalty_and_its_gradient_are_those_of_autograd(skip, left_out):
         theta = [p for name, p in named.items() if name != "head.bias"]
     penalty = 0.15 * sum(p.square().sum() for p in theta)
     expected = torch.autograd.grad(objective + penalty, list(named.values()))
-    assert float(chosen.penalty(model)) == pytest.approx(penalty.item(), rel=1e-12)
+    assert chosen.penalty(model) == pytest.approx(penalty.item(), rel=1e-12)
     chosen.mean(model(x)[0], LABELS).backward()
     chosen.add_gradient([named[name] for name in chosen.penalised(model)])
     for p, gradient in zip(named.values(), expected, strict=True):
@@ -104,6 +104,11 @@ def test_where_all_is_fixed_there_is_no_penalty(tiny):
     keys = ("model.norm=none", "model.depth=2", "etf=last_k", "etf.k=2", "loss.l2=0.1", "loss.l2_skip=biases", NO_DECAY)
     folder = train(tiny(*keys, "epochs=1"))
     assert {r[4] for r in rows(folder) if r[3] == "l2_penalty"} == {0.0}
+
+
+def test_a_head_that_is_fixed_with_its_bias_needs_no_sparing(tiny):
+    keys = ("etf=last_k", "etf.k=1", "etf.bias=false", "loss.l2=0.1", "loss.l2_skip=head_bias", NO_DECAY)
+    assert (train(tiny(*keys, "epochs=1")) / "DONE").exists()
 
 
 def test_what_a_switch_fixes_leaves_the_penalty_and_a_resume_goes_on_so(tiny, monkeypatch, tmp_path):

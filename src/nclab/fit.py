@@ -201,7 +201,7 @@ class Fit:
             group["lr"] = self.base_lr * self.schedule(epoch)
 
     def _scalars(self, running_loss: float) -> dict[str, float]:
-        penalty = {"l2_penalty": float(self.loss.penalty(self.model))} if self.loss.l2 else {}
+        penalty = {"l2_penalty": self.loss.penalty(self.model)} if self.loss.l2 else {}
         return {
             "running_loss": running_loss,
             **penalty,

@@ -52,18 +52,21 @@ class Loss(ABC):
         """What these samples add to the mean over a batch of `of` (None: these alone), ()."""
         return self.each(logits, labels).sum() / (len(labels) if of is None else of)
 
-    def penalised(self, model: Classifier) -> list[str]:
-        """Names of the parameters in the penalty: the learnable ones, without what `l2_skip` says."""
+    def check(self, model: Classifier) -> None:
+        """Raise ValueError for settings that mean nothing in this network, untrained and without fixed maps."""
         if self.l2_skip == "head_bias" and f"{model.classifier}.bias" not in dict(model.named_parameters()):
             raise ValueError("loss.l2_skip=head_bias needs a head with a bias; got model.head_bias=false")
+
+    def penalised(self, model: Classifier) -> list[str]:
+        """Names of the parameters in the penalty: the learnable ones, without what `l2_skip` says."""
         skipped = {"none": (), "head_bias": (f"{model.classifier}.bias",), "biases": _biases(model)}[self.l2_skip]
         return [name for name, p in model.named_parameters() if p.requires_grad and name not in skipped]
 
-    def penalty(self, model: Classifier) -> Tensor:
-        """(lambda / 2) ||theta||^2, () in float64."""
+    def penalty(self, model: Classifier) -> float:
+        """(lambda / 2) ||theta||^2, summed in float64."""
         chosen = set(self.penalised(model))
         squares = [p.detach().double().square().sum() for name, p in model.named_parameters() if name in chosen]
-        return self.l2 / 2 * torch.stack([torch.zeros((), dtype=torch.float64), *(s.cpu() for s in squares)]).sum()
+        return self.l2 / 2 * float(torch.stack(squares).sum()) if squares else 0.0
 
     def add_gradient(self, parameters: Iterable[nn.Parameter | Tensor]) -> None:
         """Add that of the penalty, lambda theta, to the gradients of the parameters that are in it: one call for all,

@@ -73,7 +73,7 @@ def built(config: RunConfig, dataset: Dataset) -> tuple[Classifier, ETFPolicy]:
     model = as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.num_classes)
     policy = POLICIES[config.etf.name].build(config.etf)
     as_config_error(policy.check, model)
-    as_config_error(LOSSES[config.loss.name].build(config.loss).penalised, model)
+    as_config_error(LOSSES[config.loss.name].build(config.loss).check, model)
     return model, policy
 
 
