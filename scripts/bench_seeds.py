@@ -15,6 +15,7 @@ from nclab.bench import arguments, images, interleaved, limits, save
 from nclab.checkpoint import Part, Progress
 from nclab.data import Dataset, Split
 from nclab.epoch import train_epoch, training_forward
+from nclab.loss import CROSS_ENTROPY
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
 from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd
@@ -44,7 +45,7 @@ def fits(name: str, seeds: int, device: str) -> list[SimpleNamespace]:
             sgd(SGDSettings(), model.parameters()) if "MLP" in name else adamw(AdamWSettings(), model.parameters())
         )
         generators = {key: torch.Generator().manual_seed(seed) for key in ("order", "augment")}
-        parts = {"model": model, "optimizer": of_model, "generators": generators}
+        parts = {"model": model, "optimizer": of_model, "generators": generators, "loss": CROSS_ENTROPY}
         made.append(SimpleNamespace(dataset=dataset, batch_size=BATCH, stop=StopSignals(), **parts))
     return made
 

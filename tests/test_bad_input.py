@@ -121,7 +121,7 @@ WRONG = {
     "dataset=phrases dataset.test_size=1": "dataset.test_size=1 .*expected texts of every class, got none of class",
     "dataset=imdb data_root=/nowhere": "imdb is not under /nowhere .*fetch it with: .*fetch_data.py imdb",
     # model
-    "model=cnn": "Could not find 'model/cnn'; Available options .*mlp; vit",
+    "model=cnn": "Could not find 'model/cnn'; Available options .*mlp; rn; tf; vit",
     "model.depth=1": "model.depth must be at least 2, got 1",
     "model.depth=100000": "model.depth must be at most 1000, got 100000",
     "model.width=0": "model.width must be at least 1, got 0",
