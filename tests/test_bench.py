@@ -71,15 +71,15 @@ def test_training_is_set_against_its_products(run):
 
 def test_maps_are_weighed(run):
     kinds = ["learnable", "frozen", "hadamard"]
-    rows = run("bench_layers", "--widths", "256", "--kinds", *kinds)["rows"]
+    rows = run("bench_layers", "--widths", "512", "--kinds", *kinds)["rows"]
     learnable, frozen, implicit = rows
     assert [row["kind"] for row in rows] == kinds
     assert frozen["speedup"] == 1
-    weight = 4 * 256 * 256
-    assert learnable["map_bytes"] == frozen["map_bytes"] == weight + 4 * 256
+    weight = 4 * 512 * 512
+    assert learnable["map_bytes"] == frozen["map_bytes"] == weight + 4 * 512
     assert implicit["map_bytes"] < weight / 50
     assert learnable["adam_bytes"] > 2 * weight > frozen["adam_bytes"] == implicit["adam_bytes"]
-    assert learnable["kept_bytes"] == 4 * 512 * 256  # its input, for the gradient of the weight
+    assert learnable["kept_bytes"] == 4 * 512 * 512  # its input, for the gradient of the weight
     assert frozen["kept_bytes"] == implicit["kept_bytes"] == 0
     assert learnable["peak_bytes"] > implicit["peak_bytes"] + 8 * 2 * weight  # eight maps, two moments
 
