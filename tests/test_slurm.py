@@ -122,6 +122,16 @@ def end(launcher: subprocess.Popen, code: int = 0, seconds: float = 400) -> tupl
     return out, err
 
 
+@pytest.fixture(scope="module")
+def epoch_seconds(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """What an epoch of these runs takes here: they must outlast what befalls them, on a fast machine too."""
+    folder = tmp_path_factory.mktemp("timed")
+    command = [sys.executable, "-m", "nclab.train", *TINY, "epochs=300", "metrics.every=10"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    spent = [e["train_seconds"] + e["measure_seconds"] for e in events(*runs(folder / "outputs"), "epoch")]
+    return sum(spent[100:]) / len(spent[100:])
+
+
 def whole(cluster: Cluster, tmp_path: Path, *overrides: str) -> list[Path]:
     """The runs of the same sweep with nothing in its way."""
     (tmp_path / "whole").mkdir()
@@ -148,8 +158,8 @@ def assert_nothing_lost_or_doubled(folders: list[Path], references: list[Path]) 
     count("bit-identical", len(folders))
 
 
-def test_a_sweep_survives_what_a_cluster_does_to_it(cluster, tmp_path):
-    sweep = (*TINY, "epochs=900", "metrics.every=10", "etf=none,last_k,adaptive", "seed=0,1")
+def test_a_sweep_survives_what_a_cluster_does_to_it(cluster, tmp_path, epoch_seconds):
+    sweep = (*TINY, f"epochs={round(20 / epoch_seconds)}", "metrics.every=10", "etf=none,last_k,adaptive", "seed=0,1")
     references = whole(cluster, tmp_path, *sweep)
     conf, root = tmp_path / "conf", tmp_path / "outputs"
     shutil.copytree(CONF, conf)
@@ -224,9 +234,9 @@ def test_a_sweep_survives_what_a_cluster_does_to_it(cluster, tmp_path):
     assert_nothing_lost_or_doubled(runs(root), references)
 
 
-def test_a_run_longer_than_its_time_limit_goes_on_in_the_next_job(cluster, tmp_path):
-    """Slurm warns up to a minute early and looks at limits once in a while: a job of one minute trains for seconds."""
-    sweep = (*TINY, "epochs=1500", "metrics.every=50", "checkpoint_seconds=1000")
+def test_a_run_longer_than_its_time_limit_goes_on_in_the_next_job(cluster, tmp_path, epoch_seconds):
+    """Slurm warns up to a minute early and looks at limits once in a while: a job of a minute trains for 2 to 40 s."""
+    sweep = (*TINY, f"epochs={round(60 / epoch_seconds)}", "metrics.every=50", "checkpoint_seconds=1000")
     references = whole(cluster, tmp_path, *sweep)
     short = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20")
     end(cluster.train(*LAUNCHER, *short, *sweep, cwd=tmp_path))
@@ -238,8 +248,8 @@ def test_a_run_longer_than_its_time_limit_goes_on_in_the_next_job(cluster, tmp_p
     assert_nothing_lost_or_doubled([folder], references)
 
 
-def test_a_job_of_several_runs_on_one_gpu_is_preempted_as_one(cluster, tmp_path):
-    sweep = (*TINY, "epochs=300", "metrics.every=10", "seed=0,1,2,3")
+def test_a_job_of_several_runs_on_one_gpu_is_preempted_as_one(cluster, tmp_path, epoch_seconds):
+    sweep = (*TINY, f"epochs={round(10 / epoch_seconds)}", "metrics.every=10", "seed=0,1,2,3")
     references = whole(cluster, tmp_path, *sweep)
     packed = ("hydra.launcher.runs_per_job=2", "hydra.launcher.gpus_per_node=1")
     launcher = cluster.train(*LAUNCHER, *packed, *sweep, cwd=tmp_path)
