@@ -83,13 +83,13 @@ bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, 
 	$(PY) scripts/bench_growth.py
 	$(PY) scripts/bench_table.py
 
-chaos: setup  ## kill runs at 100 random moments, resume and compare them bit for bit: ten minutes on two cores
+chaos: setup  ## kill runs at 100 random moments, resume and compare them bit for bit: five minutes on two cores
 	$(PY) scripts/chaos.py $(ARGS)
 
 test: setup  ## run the tests
 	$(PY) -m pytest -n 2 $(ARGS)
 
-test-slurm: setup  ## sweeps on a real Slurm on this machine, which preempts, cancels and loses them: five minutes, root
+test-slurm: setup  ## sweeps on a real Slurm on this machine, which preempts, cancels and loses them: ten minutes, root
 	$(PY) -m pytest -n 0 -m slurm -rs -s tests/test_slurm.py $(ARGS)
 
 lint: setup  ## check lint and format

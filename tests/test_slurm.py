@@ -1,6 +1,6 @@
 """A real Slurm on this machine (tests/slurm/start.sh), and sweeps that it preempts, times out, cancels and loses.
 
-make test-slurm      about five minutes; root, and Debian's packages slurm-wlm and munge
+make test-slurm      about ten minutes; root, and Debian's packages slurm-wlm and munge
 """
 
 import json
@@ -236,7 +236,7 @@ def test_a_sweep_survives_what_a_cluster_does_to_it(cluster, tmp_path, epoch_sec
 
 def test_a_run_longer_than_its_time_limit_goes_on_in_the_next_job(cluster, tmp_path, epoch_seconds):
     """Slurm warns up to a minute early and looks at limits once in a while: a job of a minute trains for 2 to 40 s."""
-    sweep = (*TINY, f"epochs={round(60 / epoch_seconds)}", "metrics.every=50", "checkpoint_seconds=1000")
+    sweep = (*TINY, f"epochs={round(45 / epoch_seconds)}", "metrics.every=50", "checkpoint_seconds=1000")
     references = whole(cluster, tmp_path, *sweep)
     short = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20")
     end(cluster.train(*LAUNCHER, *short, *sweep, cwd=tmp_path))
@@ -249,7 +249,7 @@ def test_a_run_longer_than_its_time_limit_goes_on_in_the_next_job(cluster, tmp_p
 
 
 def test_a_job_of_several_runs_on_one_gpu_is_preempted_as_one(cluster, tmp_path, epoch_seconds):
-    sweep = (*TINY, f"epochs={round(10 / epoch_seconds)}", "metrics.every=10", "seed=0,1,2,3")
+    sweep = (*TINY, f"epochs={round(8 / epoch_seconds)}", "metrics.every=10", "seed=0,1,2,3")
     references = whole(cluster, tmp_path, *sweep)
     packed = ("hydra.launcher.runs_per_job=2", "hydra.launcher.gpus_per_node=1")
     launcher = cluster.train(*LAUNCHER, *packed, *sweep, cwd=tmp_path)
