@@ -220,7 +220,7 @@ def test_a_sweep_survives_what_a_cluster_does_to_it(cluster, tmp_path, epoch_sec
     cluster.ask("scancel", json.loads((cancelled / "slurm.json").read_text())["job"])
     count("jobs cancelled")
     out, err = end(again, code=1)
-    # A controller that is killed before it has noted a requeue forgets that job; the same command then submits it again.
+    # A controller killed before it has noted a requeue forgets that job; the same command then submits it again.
     assert re.match(r"6 runs: \d finished before, [1-6] in the queue, [01] to submit\n", out)
     assert f"error: {cancelled.relative_to(tmp_path)}: job" in err
     assert "was cancelled, or its time was up; the same command resumes" in err
