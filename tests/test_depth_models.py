@@ -5,6 +5,7 @@ import torch
 from run_folders import events, rows
 from torch import nn
 from torch.nn import functional
+from torch_blocks import as_torch_block
 
 from nclab.config import ConfigError
 from nclab.etf.policy import learnable
@@ -70,21 +71,10 @@ def test_t22_equals_torchs_own_encoder(norm, pool):
         tokens = torch.cat([model.cls.expand(4, 1, 16), tokens], 1)
     logits, features = model(IMAGES)
     for i in (1, 2, 3):
-        tokens = as_torch_block(getattr(model, f"block{i}"), norm == "pre")(tokens)
+        tokens = as_torch_block(getattr(model, f"block{i}"), 16, 2, functional.relu, norm == "pre")(tokens)
         torch.testing.assert_close(features[f"block{i}"], tokens[:, 0] if pool == "cls" else tokens.mean(1))
     tokens = model.norm(tokens)
     torch.testing.assert_close(logits, model.head(tokens[:, 0] if pool == "cls" else tokens.mean(1)))
-
-
-def as_torch_block(block: nn.Module, pre: bool) -> nn.TransformerEncoderLayer:
-    other = nn.TransformerEncoderLayer(16, 2, 16, 0.0, functional.relu, batch_first=True, norm_first=pre)
-    other.norm1, other.norm2, other.linear1, other.linear2 = block.norm1, block.norm2, block.ffn_in, block.ffn_out
-    attn = block.attn
-    with torch.no_grad():
-        other.self_attn.in_proj_weight.copy_(torch.cat([attn.q.weight, attn.kv.weight]))
-        other.self_attn.in_proj_bias.copy_(torch.cat([attn.q.bias, attn.kv.bias]))
-    other.self_attn.out_proj = attn.out
-    return other.double()
 
 
 def test_t11_by_hand():

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
+from torch_blocks import as_torch_block
 
 from nclab.data import Dataset, Split
 from nclab.etf import POLICIES, ETFLinear, FixedLinear, FrozenLinear, Measures
@@ -27,20 +27,6 @@ def fixed(model: ViT) -> list[str]:
     return [site for site, layer in model.etf_sites().items() if isinstance(layer, FixedLinear)]
 
 
-def as_torch_block(block: nn.Module, width: int, heads: int) -> nn.TransformerEncoderLayer:
-    """The same block as torch's own pre-norm layer."""
-    other = nn.TransformerEncoderLayer(
-        width, heads, block.ffn_in.out_features, 0.0, functional.gelu, batch_first=True, norm_first=True
-    )
-    other.norm1, other.norm2, other.linear1, other.linear2 = block.norm1, block.norm2, block.ffn_in, block.ffn_out
-    attn = block.attn
-    with torch.no_grad():
-        other.self_attn.in_proj_weight.copy_(torch.cat([attn.q.weight, attn.kv.weight]))
-        other.self_attn.in_proj_bias.copy_(torch.cat([attn.q.bias, attn.kv.bias]))
-    other.self_attn.out_proj = attn.out
-    return other
-
-
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_forward_equals_torchs_own_encoder(pool):
     """Also the last block, which makes its outputs for the classified token alone."""
@@ -53,7 +39,7 @@ def test_forward_equals_torchs_own_encoder(pool):
         tokens = torch.cat([model.cls.expand(4, 1, 16), tokens], 1)
     logits, features = model(x)
     for i in (1, 2, 3):
-        tokens = as_torch_block(getattr(model, f"block{i}"), 16, 2).double()(tokens)
+        tokens = as_torch_block(getattr(model, f"block{i}"), 16, 2, functional.gelu)(tokens)
         seen = tokens[:, 0] if pool == "cls" else tokens.mean(1)
         torch.testing.assert_close(features[f"block{i}"], seen)
     h = model.norm(tokens)

@@ -58,7 +58,10 @@ class Loss(ABC):
             raise ValueError("loss.l2_skip=head_bias needs a head with a bias; got model.head_bias=false")
 
     def penalised(self, model: Classifier) -> list[str]:
-        """Names of the parameters in the penalty: the learnable ones, without what `l2_skip` says."""
+        """Names of the parameters in the penalty: the learnable ones, without what `l2_skip` says; none where lambda is
+        0, so that nothing is gathered for it."""
+        if not self.l2:
+            return []
         skipped = {"none": (), "head_bias": (f"{model.classifier}.bias",), "biases": _biases(model)}[self.l2_skip]
         return [name for name, p in model.named_parameters() if p.requires_grad and name not in skipped]
 
@@ -72,7 +75,7 @@ class Loss(ABC):
         """Add that of the penalty, lambda theta, to the gradients of the parameters that are in it: one call for all,
         where the penalty in autograd's graph would cost three operations a parameter."""
         with_grad = [p for p in parameters if p.grad is not None]
-        if self.l2 and with_grad:
+        if with_grad:
             torch._foreach_add_([p.grad for p in with_grad], [p.detach() for p in with_grad], alpha=self.l2)
 
 

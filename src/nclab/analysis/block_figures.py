@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nclab.analysis.depth_variants import Variant, about, depth_variants, seeds_of, spread
 from nclab.analysis.drawing import WIDTH, depth_colours, key, legend, seeds_note, style
+from nclab.analysis.labels import count_of_blocks
 from nclab.analysis.last_layer import at_end, needed
 from nclab.analysis.runs import AnalysisError, Run
 
@@ -101,7 +102,9 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
             grid[2 * (j // columns) + k, j % columns].remove()
     caption = ", ".join(filter(None, [about(variants), "train split after the last epoch"]))
     figure.suptitle(f"{caption}; {seeds_note(seeds_of(variants))}", fontsize=7.5, color="0.35")
-    legend(figure, [key(_count(blocks), color=colour, marker="o", ms=2.5) for blocks, colour in colours.items()])
+    legend(
+        figure, [key(count_of_blocks(blocks), color=colour, marker="o", ms=2.5) for blocks, colour in colours.items()]
+    )
     return figure
 
 
@@ -111,7 +114,3 @@ def _curve(axes: Axes, rows: pd.DataFrame, mean: str, std: str, colour, limit: f
     low, high = rows[mean] - rows[std].fillna(0), (rows[mean] + rows[std].fillna(0)).clip(upper=limit)
     if rows[std].notna().any():
         axes.fill_between(rows.position, low, high, color=colour, alpha=0.18, lw=0, zorder=2)
-
-
-def _count(blocks: int) -> str:
-    return "1 block" if blocks == 1 else f"{blocks} blocks"

@@ -45,6 +45,11 @@ def said_by_label(label: str) -> set[str]:
     return {"model.ratio", "model.ffn_norm"} if label == NO_FFN else set()
 
 
+def count_of_blocks(blocks: int) -> str:
+    """'1 block', '2 blocks'."""
+    return "1 block" if blocks == 1 else f"{blocks} blocks"
+
+
 def _without_ffn(config: dict) -> bool:
     return config["model"]["name"] == "vit" and config["model"].get("ratio") == 0
 

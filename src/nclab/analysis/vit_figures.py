@@ -18,7 +18,7 @@ from nclab.analysis.drawing import (
     seeds_note,
     style,
 )
-from nclab.analysis.labels import BASELINE, NO_FFN
+from nclab.analysis.labels import BASELINE, NO_FFN, count_of_blocks
 from nclab.analysis.runs import AnalysisError, Run, choose, refuse_mixture, usual_policies
 
 BLOCKS = "model.blocks"
@@ -110,7 +110,7 @@ def _places(run: Run) -> dict[str, tuple[int, str]]:
 
 def _draw_accuracy(table: pd.DataFrame, policies: list[str], caption: str) -> Figure:
     blocks, looks = table.blocks.unique(), _looks(policies)
-    figure, grid = panels(2, [_count(number) for number in blocks], caption)
+    figure, grid = panels(2, [count_of_blocks(number) for number in blocks], caption)
     for row, split in zip(grid, ("train", "test"), strict=True):
         row[0].set_ylabel(f"{split} accuracy")
         for axes, number in zip(row, blocks, strict=True):
@@ -138,7 +138,7 @@ def _draw_layers(table: pd.DataFrame, policies: list[str], caption: str) -> Figu
     blocks = table.blocks.unique()
     colours = depth_colours(range(1, table.block.max() + 1))
     rows = [(policy, split) for policy in policies for split in ("train", "test")]
-    figure, grid = panels(len(rows), [_count(number) for number in blocks], caption)
+    figure, grid = panels(len(rows), [count_of_blocks(number) for number in blocks], caption)
     for row, (policy, split) in zip(grid, rows, strict=True):
         row[0].set_ylabel(f"{policy}\n{split} NCC accuracy")
         for axes, number in zip(row, blocks, strict=True):
@@ -165,10 +165,6 @@ def _looks(policies: list[str]) -> dict[str, dict]:
 
 def _front(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return table[[column, *(name for name in table if name != column)]]
-
-
-def _count(blocks: int) -> str:
-    return "1 block" if blocks == 1 else f"{blocks} blocks"
 
 
 def _caption(runs: list[Run], shown: str) -> str:

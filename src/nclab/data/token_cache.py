@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nclab.data.checksum import md5_of
+
 Arrays = dict[str, np.ndarray]
 DIGEST = 16  # bytes at the head of a file: the md5 of its key and of all that follows, a .npz archive
 
@@ -24,7 +26,7 @@ def cached(folder: Path, key: str, make: Callable[[], Arrays]) -> Arrays:
     key: everything that the arrays depend on. A stored file is checked before anything in it is read, and one that is
     damaged, or of another key, is made again. A folder that cannot be read or written only means that nothing is kept.
     """
-    path = folder / f"{hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()}.tokens"
+    path = folder / f"{md5_of(key.encode())}.tokens"
     try:
         data = path.read_bytes()
     except OSError:
