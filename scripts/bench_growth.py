@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from nclab.analysis.drawing import WIDTH, save_figure, style
-from nclab.bench import Call, arguments, images, interleaved, limits, save
+from nclab.bench.harness import Call, arguments, images, interleaved, limits, save
 from nclab.data import Dataset, Split
-from nclab.epoch import train_epoch, training_forward
-from nclab.evaluate import MetricsSettings, evaluate
 from nclab.metrics import measure
 from nclab.models.mlp import MLP
-from nclab.optim import SGDSettings, sgd
+from nclab.training.evaluate import MetricsSettings, evaluate
+from nclab.training.optim import SGDSettings, sgd
+from nclab.training.step import train_epoch, training_forward
 
 N, D, C = 30_000, 512, 10  # of the curves that vary something else
 SIZES = {

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nclab.bench import Call, arguments, interleaved, limits, save
+from nclab.bench.harness import Call, arguments, interleaved, limits, save
 from nclab.etf.layer import FixedLinear, Recipe, fix, pack
-from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd
+from nclab.training.optim import AdamWSettings, SGDSettings, adamw, sgd
 
 FRAMES = ("canonical", "block", "signed_permutation", "hadamard")
 KINDS = ("learnable", "frozen", "random", *FRAMES)

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nclab.bench import arguments, at_limit, interleaved, limits, save
+from nclab.bench.harness import arguments, at_limit, interleaved, limits, save
 from nclab.metrics import measure
 
 CLASSES = 10

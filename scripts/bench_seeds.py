@@ -2,7 +2,7 @@
 
     python scripts/bench_seeds.py --threads 1           writes outputs/bench/seeds.json
 
-On a CPU `seeds=[...]` batches the small ones of these settings only (`nclab.together.least_to_pay`); here all are.
+On a CPU `seeds=[...]` batches the small ones of these settings only (`seeds.least_to_pay`); here all are.
 """
 
 import sys
@@ -11,16 +11,16 @@ from types import SimpleNamespace
 
 import torch
 
-from nclab.bench import arguments, images, interleaved, limits, save
-from nclab.checkpoint import Part, Progress
+from nclab.bench.harness import arguments, images, interleaved, limits, save
 from nclab.data import Dataset, Split
-from nclab.epoch import train_epoch, training_forward
-from nclab.loss import CROSS_ENTROPY
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
-from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd
-from nclab.stop import StopSignals
-from nclab.together import batched_forward, least_to_pay, train_epoch_together
+from nclab.runfolder.checkpoint import Part, Progress
+from nclab.system.signals import StopSignals
+from nclab.training.objective import CROSS_ENTROPY
+from nclab.training.optim import AdamWSettings, SGDSettings, adamw, sgd
+from nclab.training.seeds import batched_forward, least_to_pay, train_epoch_together
+from nclab.training.step import train_epoch, training_forward
 
 CLASSES, BATCH = 10, 128
 SETTINGS = {  # name -> side of an image, images, model

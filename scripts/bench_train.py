@@ -18,12 +18,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision.transforms import ToTensor
 
-from nclab.bench import arguments, images, interleaved, limits, save
+from nclab.bench.harness import arguments, images, interleaved, limits, save
 from nclab.data import Dataset, Split
-from nclab.epoch import train_epoch, training_forward
-from nclab.evaluate import MetricsSettings, evaluate
 from nclab.models.mlp import MLP
-from nclab.optim import SGDSettings, sgd
+from nclab.training.evaluate import MetricsSettings, evaluate
+from nclab.training.optim import SGDSettings, sgd
+from nclab.training.step import train_epoch, training_forward
 
 CLASSES, SHAPE, DEPTH, WIDTH, BATCH = 10, (1, 28, 28), 5, 400, 128
 

@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import count
 from pathlib import Path
 
-from nclab.chaos import KILLS_A_RUN, KINDS, Report, run_killed
+from nclab.bench.chaos import KILLS_A_RUN, KINDS, Report, run_killed
 
 COLUMNS = {  # of the table: head -> count
     "runs": "runs",

@@ -17,7 +17,7 @@ from pathlib import Path
 from nclab.data import DATASETS, data_root
 from nclab.data.fetching import FetchError, fetch
 from nclab.data.fetching.fetch import WAYS
-from nclab.redact import masked_terminal
+from nclab.system.redact import masked_terminal
 
 
 class Parser(argparse.ArgumentParser):

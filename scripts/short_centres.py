@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nclab.evaluate import Pass
-from nclab.record import RecordError
-from nclab.trained import load_trained
+from nclab.run.trained import load_trained
+from nclab.runfolder.folder import RecordError
+from nclab.training.evaluate import Pass
 
 
 def ncc_accuracy(features: Tensor, labels: Tensor, centres: Tensor) -> float:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from nclab.config import RunConfig, typed
+from nclab.config.schema import RunConfig, typed
 from nclab.train import CONF
 
 torch.set_num_threads(1)

@@ -5,7 +5,7 @@ import json
 
 import torch
 
-from nclab import checkpoint
+from nclab.runfolder import checkpoint
 
 ADAPTIVE = ("etf=adaptive", "etf.start=2", "etf.patience=1", "etf.threshold=0.5")
 FROZEN = (*ADAPTIVE, "etf.kind=frozen")

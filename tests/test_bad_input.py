@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from nclab import fit, train
+from nclab import train
 from nclab.data import cifar, mnist
+from nclab.training import fit
 
 # Command line -> what its line must say: what was expected, and what came.
 WRONG = {

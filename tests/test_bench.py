@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nclab import bench
+from nclab.bench.harness import harness as bench
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 

@@ -7,8 +7,9 @@ import shutil
 import pytest
 import torch
 
-from nclab import chaos, checkpoint
-from nclab.chaos import Report, run_killed
+from nclab.bench.chaos import Report, run_killed
+from nclab.bench.harness import chaos
+from nclab.runfolder import checkpoint
 from nclab.train import train
 
 

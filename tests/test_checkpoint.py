@@ -8,11 +8,12 @@ import pytest
 import torch
 from run_folders import ADAPTIVE, Killed, assert_same_run, events, flat, rows
 
-from nclab import checkpoint, fit
-from nclab.checkpoint import NAME, PREVIOUS
-from nclab.record import RecordError
+from nclab.run.trained import load_trained
+from nclab.runfolder import checkpoint
+from nclab.runfolder.checkpoint import NAME, PREVIOUS
+from nclab.runfolder.folder import RecordError
 from nclab.train import train
-from nclab.trained import load_trained
+from nclab.training import fit
 
 
 def run_up_to(config, epoch, monkeypatch):

@@ -10,8 +10,8 @@ from nclab.analysis.commands import PlanSizes, commands, load_plan
 from nclab.analysis.ledger import load_ledger
 from nclab.analysis.report import make_report
 from nclab.analysis.runs import AnalysisError, load_runs
-from nclab.config import to_yaml
-from nclab.plan import Plan
+from nclab.config.plan import Plan
+from nclab.config.schema import to_yaml
 
 ROOT = Path(__file__).parents[1]
 LEDGER = ROOT / "conf" / "claims.yaml"

@@ -5,13 +5,13 @@ import torch
 from conftest import composed
 from omegaconf import OmegaConf
 
-from nclab.config import ConfigError, resolve_machine, to_yaml, typed
+from nclab.config.schema import ConfigError, resolve_machine, to_yaml, typed
 from nclab.data import DATASETS
-from nclab.machine import free_cores, memory_bytes
 from nclab.models import MODELS
-from nclab.optim import OPTIMIZERS, SCHEDULES
-from nclab.trackers import TRACKERS
+from nclab.runfolder.trackers import TRACKERS
+from nclab.system.machine import free_cores, memory_bytes
 from nclab.train import CONF, train
+from nclab.training.optim import OPTIMIZERS, SCHEDULES
 
 GROUPS = ("dataset", "model", "etf", "optimizer", "schedule", "tracker", "experiment")
 OPTIONS = [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
@@ -205,7 +205,7 @@ def test_free_cores_respect_the_share_of_a_container(monkeypatch, tmp_path):
     everything = free_cores()
     for text, cores in (("max 100000", everything), ("100000 100000", 1), ("50000 100000", 1), ("9900000 100000", 99)):
         (tmp_path / "cpu.max").write_text(text)
-        monkeypatch.setattr("nclab.machine.CPU_SHARE", tmp_path / "cpu.max")
+        monkeypatch.setattr("nclab.system.machine.CPU_SHARE", tmp_path / "cpu.max")
         assert free_cores() == min(everything, cores)
 
 
@@ -213,7 +213,7 @@ def test_memory_is_the_share_of_a_container(monkeypatch, tmp_path):
     everything = memory_bytes()
     for text, share in (("max\n", everything), ("1048576\n", 2**20), (f"{2**60}\n", everything)):
         (tmp_path / "memory.max").write_text(text)
-        monkeypatch.setattr("nclab.machine.MEMORY_SHARE", tmp_path / "memory.max")
+        monkeypatch.setattr("nclab.system.machine.MEMORY_SHARE", tmp_path / "memory.max")
         assert memory_bytes() == min(everything, share)
 
 

@@ -15,7 +15,7 @@ from run_folders import Killed
 import nclab.train
 from nclab.data import DatasetSettings, MissingDataError, checksum, load_dataset, mnist
 from nclab.data.checksum import ChecksumError, md5_of, unpacked
-from nclab.fit import Fit
+from nclab.training.fit import Fit
 
 
 def flip(path, place):

@@ -7,13 +7,13 @@ from torch import nn
 from torch.nn import functional
 from torch_blocks import as_torch_block
 
-from nclab.config import ConfigError
+from nclab.config.schema import ConfigError
 from nclab.etf.policy import learnable
+from nclab.interfaces.shapes import TokenShape
 from nclab.models import PROBES
 from nclab.models.mlp import MLPSettings, build_mlp
 from nclab.models.rn import ResNet
 from nclab.models.tf import TFSettings, Transformer
-from nclab.shapes import TokenShape
 from nclab.train import train
 
 IMAGES = torch.rand(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from nclab.display import Display, SeedsDisplay
-from nclab.evaluate import Evaluation
+from nclab.runfolder.display import Display, SeedsDisplay
+from nclab.training.evaluate import Evaluation
 
 LAST = Evaluation(
     values={

@@ -1,6 +1,6 @@
 """Several processes on one run: the numbers of one process, agreed ends, and a resume from whatever happens.
 
-`tests/team.py` is what the processes of a team do; they start once for many checks."""
+`tests/processes.py` is what the processes do; they start once for many checks."""
 
 import json
 import math
@@ -16,18 +16,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import COMMAND, CURVES, REFUSED, config, measured
 from run_folders import assert_same_run, events, rows
-from team import COMMAND, CURVES, REFUSED, config, measured
 from torch import nn
 
-from nclab.config import ConfigError
+from nclab.cluster.workers import run_all
+from nclab.config.schema import ConfigError
 from nclab.data.augment import crop_flip
-from nclab.distributed import SOLO, PeerLost, Team, world_size
-from nclab.follower import Follower
-from nclab.global_norm import GlobalBatchNorm
 from nclab.metrics import CollapseMeter
-from nclab.record import RunFolder
-from nclab.sweep import run_all
+from nclab.parallel.global_norm import GlobalBatchNorm
+from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, world_size
+from nclab.runfolder.folder import RunFolder
+from nclab.runfolder.follower import Follower
 from nclab.train import train, train_together
 
 HERE = Path(__file__).parent
@@ -62,12 +62,12 @@ def broken(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def teams(tmp_path_factory, broken):
-    """teams(size): what every process of a team found, and the folder of its runs."""
+    """teams(size): what every process found, and the folder of its runs."""
 
     @cache
     def started(size):
-        out = tmp_path_factory.mktemp(f"team{size}")
-        workers = start(size, [str(HERE / "team.py"), str(out), str(broken)])
+        out = tmp_path_factory.mktemp(f"world{size}")
+        workers = start(size, [str(HERE / "processes.py"), str(out), str(broken)])
         for worker in workers:
             _, err = worker.communicate(timeout=SECONDS)
             died = size == 3 and worker is workers[2]
@@ -83,11 +83,11 @@ def alone(tmp_path_factory):
     out = tmp_path_factory.mktemp("alone")
     for name, overrides in CURVES.items():
         train(config(out / name, *overrides))
-    return measured(SOLO), out
+    return measured(SINGLE), out
 
 
 def start(size, command, **more):
-    """The processes of a team, without torchrun, which would end the others itself when one dies."""
+    """The processes of a world, without torchrun, which would end the others itself when one dies."""
     with socket.socket() as any_port:
         any_port.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(any_port.getsockname()[1])}
@@ -240,23 +240,23 @@ def test_wrong_uses_are_refused_in_one_line(monkeypatch, tmp_path, capsys):
 
 
 def test_more_processes_than_samples_or_batch(tmp_path):
-    from nclab.run import fit_for_several, prepared
+    from nclab.run.build import fit_for_several, prepared
 
     with pytest.raises(ConfigError, match="batch_size must be at least 64, one sample a process; got 50"):
-        fit_for_several(config(tmp_path), Team(0, 64))
+        fit_for_several(config(tmp_path), ProcessGroup(0, 64))
     c = config(tmp_path, "dataset.test_size=20")
     c.device, c.data_root = "cpu", "."
     with pytest.raises(ConfigError, match="at most 20 processes, one a sample of the smaller split; got 21"):
-        prepared(c, Team(0, 21))
+        prepared(c, ProcessGroup(0, 21))
 
 
 def test_shares_are_contiguous_and_even():
     for number in (0, 1, 2, 7, 100):
         for size in (1, 2, 3, 8):
-            shares = [range(number)[Team(rank, size).share(number)] for rank in range(size)]
+            shares = [range(number)[ProcessGroup(rank, size).share(number)] for rank in range(size)]
             assert [i for share in shares for i in share] == list(range(number))
             assert max(map(len, shares)) - min(map(len, shares)) <= 1
-            assert max(map(len, shares)) == Team(0, size).largest_share(number)
+            assert max(map(len, shares)) == ProcessGroup(0, size).largest_share(number)
 
 
 def test_rows_of_a_batch_change_as_in_the_batch():
@@ -285,7 +285,7 @@ def test_batch_norm_equals_torch(momentum, shape):
     ours = nn.BatchNorm1d(5, momentum=momentum).double()
     nn.init.normal_(ours.weight)
     reference = deepcopy(ours)
-    ours = GlobalBatchNorm(ours, Team())
+    ours = GlobalBatchNorm(ours, ProcessGroup())
     assert list(ours.state_dict()) == list(reference.state_dict())
     for _ in range(3):
         x = torch.randn(shape, dtype=torch.float64)
@@ -303,7 +303,7 @@ def test_batch_norm_equals_torch(momentum, shape):
 
 
 def test_a_follower_speaks_only_for_a_first_process_that_cannot(tmp_path, monkeypatch):
-    monkeypatch.setattr("nclab.follower.SECONDS_FOR_THE_FIRST", 0.2)
+    monkeypatch.setattr("nclab.runfolder.follower.SECONDS_FOR_THE_FIRST", 0.2)
     follower = Follower(tmp_path / "run")
     assert follower.speak_for_the_first("gone")  # no folder to be seen
     with RunFolder(tmp_path / "run") as first:

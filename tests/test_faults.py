@@ -13,10 +13,11 @@ import pytest
 from conftest import TINY, TINY_MODELS
 from run_folders import assert_same_run, events
 
-from nclab import checkpoint, record
-from nclab import run as run_module
-from nclab.config import ConfigError
-from nclab.record import RunFolder, RunLocked
+from nclab.config.schema import ConfigError
+from nclab.run.build import build as run_module
+from nclab.runfolder import checkpoint
+from nclab.runfolder import folder as record
+from nclab.runfolder.folder import RunFolder, RunLocked
 from nclab.train import train
 
 PAGE = 4096  # in which tmpfs hands out room

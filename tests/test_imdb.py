@@ -15,7 +15,7 @@ from nclab.data import MissingDataError, TextSettings, imdb, load_dataset, token
 from nclab.data.checksum import ChecksumError
 from nclab.data.fetching import FetchError, fetch
 from nclab.data.fetching.place import unpack_tar
-from nclab.shapes import UNKNOWN
+from nclab.interfaces.shapes import UNKNOWN
 
 FEW = 6  # reviews of a class in a split, instead of 12,500
 OPINION = {"neg": "a <b>waste</b> of time", "pos": "it's a joy!"}

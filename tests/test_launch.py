@@ -12,13 +12,13 @@ import pytest
 import yaml
 from run_folders import events
 
-from nclab import launch, slurm
-from nclab.config import ConfigError
-from nclab.launch import SweepFailed, on_slurm, on_this_machine, train_folders
-from nclab.machine import default_threads
-from nclab.record import RunFolder, RunLocked
-from nclab.slurm import SlurmError, SlurmSettings, Work, fate_of, job_of, submit
-from nclab.sweep import shared_gpus
+from nclab.cluster import launch, slurm
+from nclab.cluster.launch import SweepFailed, on_slurm, on_this_machine, train_folders
+from nclab.cluster.slurm import SlurmError, SlurmSettings, Work, fate_of, job_of, submit
+from nclab.cluster.workers import shared_gpus
+from nclab.config.schema import ConfigError
+from nclab.runfolder.folder import RunFolder, RunLocked
+from nclab.system.machine import default_threads
 from nclab.train import train
 
 
@@ -340,7 +340,7 @@ def test_a_run_that_another_job_took_up_is_left_to_it(tiny, cluster, monkeypatch
 def test_a_signal_while_a_run_is_closed_ends_the_sweep(tmp_path, launcher):
     """That run is finished; none that follows is begun."""
     code = (
-        "import os, signal, sys; from nclab.record import RunFolder; from nclab.train import main\n"
+        "import os, signal, sys; from nclab.runfolder.folder import RunFolder; from nclab.train import main\n"
         "finish = RunFolder.finish\n"
         "def signalled(self, summary): os.kill(os.getpid(), signal.SIGTERM); finish(self, summary)\n"
         "RunFolder.finish = signalled\n"

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from nclab import lock
-from nclab.lock import RunLocked, acquire, is_held, owner_host
-from nclab.record import RunFolder
+from nclab.runfolder.folder import RunFolder
+from nclab.system import lock
+from nclab.system.lock import RunLocked, acquire, is_held, owner_host
 
 
 @contextlib.contextmanager

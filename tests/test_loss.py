@@ -9,15 +9,16 @@ from omegaconf import OmegaConf
 from run_folders import FROZEN, Killed, assert_same_run, events, rows
 from torch.nn import functional
 
-from nclab import checkpoint, together
-from nclab.config import ConfigError, stored_config, typed
+from nclab.config.schema import ConfigError, stored_config, typed
 from nclab.data import load_dataset
-from nclab.epoch import train_epoch
-from nclab.fit import Fit
-from nclab.loss import CROSS_ENTROPY, LOSSES
 from nclab.models.mlp import MLP
 from nclab.models.rn import ResNet
+from nclab.runfolder import checkpoint
 from nclab.train import train, train_together
+from nclab.training import seeds as together
+from nclab.training.fit import Fit
+from nclab.training.objective import CROSS_ENTROPY, LOSSES
+from nclab.training.step import train_epoch
 
 LOGITS = torch.randn(7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 NO_DECAY = "optimizer.weight_decay=0"

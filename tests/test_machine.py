@@ -4,12 +4,12 @@ import sys
 
 import pytest
 
-from nclab import machine
+from nclab.system import machine
 
 FAULTS = """
 import resource
 import torch
-from nclab.machine import keep_freed_memory
+from nclab.system.machine import keep_freed_memory
 kept = {kept} and keep_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

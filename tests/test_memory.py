@@ -7,10 +7,11 @@ import pytest
 import torch
 from run_folders import Killed, assert_same_run, events
 
-from nclab import fit, together
-from nclab import run as run_module
-from nclab.machine import OutOfMemory, needs_memory
+from nclab.run.build import build as run_module
+from nclab.system.machine import OutOfMemory, needs_memory
 from nclab.train import train, train_together
+from nclab.training import fit
+from nclab.training import seeds as together
 
 ON_A_GPU = torch.OutOfMemoryError(
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.19 GiB of which 1.2 GiB is free."

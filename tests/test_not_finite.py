@@ -7,13 +7,14 @@ import torch
 from run_folders import assert_same_run, events
 from torch.nn import functional
 
-from nclab import checkpoint, together
-from nclab.checkpoint import Part
-from nclab.finite import first_not_finite, is_finite
-from nclab.fit import Diverged, Fit
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
+from nclab.runfolder import checkpoint
+from nclab.runfolder.checkpoint import Part
 from nclab.train import train, train_together
+from nclab.training import seeds as together
+from nclab.training.finite import first_not_finite, is_finite
+from nclab.training.fit import Diverged, Fit
 
 SHAPE = (1, 8, 8)
 NAN, HUGE = float("nan"), 3e38

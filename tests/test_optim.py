@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nclab.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
+from nclab.training.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
 
 
 def schedule(name: str, epochs: int, **settings):

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from nclab import analysis
-from nclab.config import ConfigError
+from nclab.cluster.workers import _run, run_all
+from nclab.config.plan import Plan
+from nclab.config.schema import ConfigError
 from nclab.data import DATASETS
-from nclab.plan import Plan
-from nclab.record import RunFolder
-from nclab.sweep import _run, run_all
+from nclab.runfolder.folder import RunFolder
 from nclab.train import CONF
 
 REPOSITORY = Path(__file__).parents[1]
@@ -167,12 +167,12 @@ def test_a_sweep_survives_a_killed_worker_and_a_failure_that_nobody_foresaw(tmp_
     (part,) = resolve("figure1", seeds=[0], overrides=[*SMALL, "epochs=2"], output_root=str(tmp_path))
     (tmp_path / "once").touch()
     monkeypatch.setenv("NCLAB_TEST_ONCE", str(tmp_path / "once"))
-    monkeypatch.setattr("nclab.sweep._run", killed_once)
+    monkeypatch.setattr("nclab.cluster.workers._run", killed_once)
     outcomes = run_all(part.configs[:2], jobs=1)
     assert [o.error for o in outcomes] == [None, None]
     assert "a worker was killed" in capfd.readouterr().out
     monkeypatch.setenv("NCLAB_TEST_ALWAYS", part.configs[2].run_name)
-    monkeypatch.setattr("nclab.sweep._run", killed_always)
+    monkeypatch.setattr("nclab.cluster.workers._run", killed_always)
     again = replace(part.configs[3], seed=1)
     outcomes = run_all([part.configs[2], again], jobs=1)
     assert [o.error for o in outcomes] == ["its worker was killed, again (out of memory?)", None]

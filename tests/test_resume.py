@@ -12,11 +12,13 @@ import pytest
 import torch
 from run_folders import ADAPTIVE, FROZEN, Killed, assert_same_run, events, rows
 
-import nclab.run
-from nclab import checkpoint, fit, record
-from nclab.record import RecordError, RunFolder, RunLocked
+import nclab.run.build
+from nclab.run.trained import load_trained
+from nclab.runfolder import checkpoint
+from nclab.runfolder import folder as record
+from nclab.runfolder.folder import RecordError, RunFolder, RunLocked
 from nclab.train import train
-from nclab.trained import load_trained
+from nclab.training import fit
 
 
 class Cutter:
@@ -35,7 +37,7 @@ class Cutter:
             atomic(path, data, **kept)
 
         monkeypatch.setattr(RunFolder, "_append", half_append)
-        for module in (record, checkpoint, nclab.run):
+        for module in (record, checkpoint, nclab.run.build):
             monkeypatch.setattr(module, "write_atomic", half_atomic)
 
     def _cut(self, halve):

@@ -17,19 +17,19 @@ import torchvision
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
-from nclab import checkpoint
 from nclab.analysis import AnalysisError, load_runs
-from nclab.config import ConfigError, stored_config, to_yaml
+from nclab.config.schema import ConfigError, stored_config, to_yaml
 from nclab.data import DatasetSettings, checksum, cifar, load_dataset
 from nclab.data.fetching import FetchError
 from nclab.data.fetching import place as placing
 from nclab.data.fetching.place import place_gunzipped, unpack_tar
 from nclab.data.pickled import unpickle_arrays
-from nclab.record import RecordError, RunFolder
-from nclab.redact import MASK, redact, redacted
-from nclab.trackers import Guarded, Tracker
+from nclab.run.trained import load_trained
+from nclab.runfolder import checkpoint
+from nclab.runfolder.folder import RecordError, RunFolder
+from nclab.runfolder.trackers import Guarded, Tracker
+from nclab.system.redact import MASK, redact, redacted
 from nclab.train import main, train
-from nclab.trained import load_trained
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])

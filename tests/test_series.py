@@ -19,7 +19,7 @@ from nclab.analysis.report import make_report, write_report
 from nclab.analysis.runs import AnalysisError, load_runs
 from nclab.analysis.trend import line
 from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH
-from nclab.plan import Plan
+from nclab.config.plan import Plan
 
 ROOT = Path(__file__).parents[1]
 LEDGER = ROOT / "conf" / "claims_depth.yaml"

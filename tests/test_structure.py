@@ -10,9 +10,9 @@ import pytest
 
 from nclab.analysis.labels import DECIDES_BY_MEASURES
 from nclab.analysis.runs import MAY_DIFFER, WITHOUT_LOSS
-from nclab.config import MACHINE_KEYS
+from nclab.config.schema import MACHINE_KEYS
 from nclab.etf import POLICIES
-from nclab.loss import LossSettings
+from nclab.training.objective import LossSettings
 
 SRC = Path(__file__).parents[1] / "src"
 MODULES = {".".join(p.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): p for p in SRC.rglob("*.py")}
@@ -52,12 +52,15 @@ def test_no_import_cycle():
 @pytest.mark.parametrize(
     ("package", "absent"),
     [
-        ("nclab.metrics", ("hydra", "omegaconf", "wandb", "nclab.config", "nclab.record")),
-        ("nclab.etf", ("hydra", "omegaconf", "wandb", "nclab.config", "nclab.record")),
-        ("nclab.models", ("hydra", "omegaconf", "wandb", "nclab.config", "nclab.record")),
+        ("nclab.metrics", ("hydra", "omegaconf", "wandb", "nclab.config.schema", "nclab.runfolder.folder")),
+        ("nclab.etf", ("hydra", "omegaconf", "wandb", "nclab.config.schema", "nclab.runfolder.folder")),
+        ("nclab.models", ("hydra", "omegaconf", "wandb", "nclab.config.schema", "nclab.runfolder.folder")),
         ("nclab.analysis", ("hydra", "omegaconf", "wandb", "torch")),
-        ("nclab.config", ("wandb",)),
-        ("nclab.runs", ("torch", "hydra", "omegaconf", "wandb", "pandas", "matplotlib", "yaml", "nclab.record")),
+        ("nclab.config.schema", ("wandb",)),
+        (
+            "nclab.runs",
+            ("torch", "hydra", "omegaconf", "wandb", "pandas", "matplotlib", "yaml", "nclab.runfolder.folder"),
+        ),
     ],
 )
 def test_parts_can_be_imported_alone(package, absent):

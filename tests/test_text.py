@@ -30,8 +30,8 @@ from nclab.data.text import tokenized
 from nclab.data.tokenizer import encoded, normalized, word_numbers
 
 # ---- words
-from nclab.registry import Entry
-from nclab.shapes import PAD, UNKNOWN, TokenShape
+from nclab.interfaces.registry import Entry
+from nclab.interfaces.shapes import PAD, UNKNOWN, TokenShape
 
 
 @pytest.mark.parametrize(

@@ -7,21 +7,23 @@ import pytest
 import torch
 from run_folders import ADAPTIVE, Killed, events, rows
 
-from nclab import checkpoint, fit, together
-from nclab.checkpoint import Part, Progress
-from nclab.config import RunConfig
+from nclab.cluster.workers import run_all
+from nclab.config.schema import RunConfig
 from nclab.data import load_dataset
-from nclab.epoch import train_epoch
-from nclab.fit import Diverged
-from nclab.loss import CROSS_ENTROPY
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
-from nclab.optim import AdamWSettings, SGDSettings, adamw, sgd
-from nclab.record import RunFolder, RunLocked
-from nclab.stop import StopSignals
-from nclab.sweep import run_all
-from nclab.together import _groups, _structure, stacked_logits, train_epoch_together
+from nclab.runfolder import checkpoint
+from nclab.runfolder.checkpoint import Part, Progress
+from nclab.runfolder.folder import RunFolder, RunLocked
+from nclab.system.signals import StopSignals
 from nclab.train import train, train_together
+from nclab.training import fit
+from nclab.training import seeds as together
+from nclab.training.fit import Diverged
+from nclab.training.objective import CROSS_ENTROPY
+from nclab.training.optim import AdamWSettings, SGDSettings, adamw, sgd
+from nclab.training.seeds import _groups, _structure, stacked_logits, train_epoch_together
+from nclab.training.step import train_epoch
 
 # Three seeds that switch in different epochs, and two of them end with the same maps fixed.
 APART = (*ADAPTIVE[:-1], "etf.threshold=0.7", "etf.relative=false", "epochs=8")

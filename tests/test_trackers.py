@@ -6,10 +6,10 @@ import sys
 import pytest
 from run_folders import Killed
 
-import nclab.trackers
-from nclab import fit
-from nclab.trackers import TRACKERS, Tracker, TrackerSettings
+import nclab.runfolder.trackers
+from nclab.runfolder.trackers import TRACKERS, Tracker, TrackerSettings
 from nclab.train import train
+from nclab.training import fit
 
 
 class Recorder(Tracker):
@@ -38,7 +38,7 @@ class Recorder(Tracker):
 
 @pytest.fixture
 def recorder(monkeypatch):
-    entry = nclab.trackers.Registry.__getitem__(TRACKERS, "none")
+    entry = nclab.runfolder.trackers.Registry.__getitem__(TRACKERS, "none")
     monkeypatch.setitem(TRACKERS._entries, "none", type(entry)(TrackerSettings, Recorder))
     Recorder.calls, Recorder.fails_at = [], None
     return Recorder
@@ -85,10 +85,10 @@ def test_wandb_without_a_key_never_asks(tiny, monkeypatch, tmp_path, capsys):
     folder = train(tiny("tracker=wandb"))
     assert (folder / "DONE").exists()
     assert "no wandb API key" in capsys.readouterr().err
-    assert not nclab.trackers._has_key()
+    assert not nclab.runfolder.trackers._has_key()
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret")
     (tmp_path / "netrc").chmod(0o600)
-    assert nclab.trackers._has_key()
+    assert nclab.runfolder.trackers._has_key()
 
 
 def test_wandb_offline_mirrors_and_a_resumed_run_continues_it(tiny, monkeypatch):

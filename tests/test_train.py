@@ -9,10 +9,10 @@ import torch
 from run_folders import ADAPTIVE, FROZEN, assert_same_run, events, flat, rows
 
 from nclab.data import load_dataset
-from nclab.evaluate import Pass, refreshed
 from nclab.models.mlp import MLP
+from nclab.run.trained import load_trained
 from nclab.train import train
-from nclab.trained import load_trained
+from nclab.training.evaluate import Pass, refreshed
 
 
 def test_a_run_folder_holds_what_it_promises(tiny):

@@ -8,9 +8,9 @@ from torch_blocks import as_torch_block
 from nclab.data import Dataset, Split
 from nclab.etf import POLICIES, ETFLinear, FixedLinear, FrozenLinear, Measures
 from nclab.etf.layer import Recipe, etf_weight, unit_scale
-from nclab.evaluate import Pass, _means_pass, _Tally
-from nclab.loss import CROSS_ENTROPY
 from nclab.models.vit import ViT
+from nclab.training.evaluate import Pass, _means_pass, _Tally
+from nclab.training.objective import CROSS_ENTROPY
 
 
 def vit(shape=(1, 8, 8), **settings) -> ViT:

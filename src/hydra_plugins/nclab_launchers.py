@@ -1,5 +1,5 @@
 """The launchers of conf/hydra/launcher, where Hydra looks for them. Thin: Hydra imports this at every start, and
-`nclab.launch` does the work."""
+`nclab.cluster.launch` does the work."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -23,8 +23,8 @@ class _SweepLauncher(Launcher):
         self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from nclab.launch import SweepFailed, composed
-        from nclab.slurm import SlurmError
+        from nclab.cluster.launch import SweepFailed, composed
+        from nclab.cluster.slurm import SlurmError
         from nclab.train import FAILED, complain
 
         start = self.prepared()
@@ -44,9 +44,9 @@ class LocalLauncher(_SweepLauncher):
     """hydra/launcher=local: several processes on this machine."""
 
     def prepared(self) -> Callable[[list], None]:
-        from nclab.config import checked
-        from nclab.launch import on_this_machine
-        from nclab.sweep import SweepSettings
+        from nclab.cluster.launch import on_this_machine
+        from nclab.cluster.workers import SweepSettings
+        from nclab.config.schema import checked
 
         s = checked("hydra.launcher", SweepSettings, self.settings)
         return lambda configs: on_this_machine(configs, s.jobs, s.together)
@@ -58,9 +58,9 @@ class SlurmLauncher(_SweepLauncher):
     here = False
 
     def prepared(self) -> Callable[[list], None]:
-        from nclab.config import checked
-        from nclab.launch import on_slurm
-        from nclab.slurm import SlurmSettings
+        from nclab.cluster.launch import on_slurm
+        from nclab.cluster.slurm import SlurmSettings
+        from nclab.config.schema import checked
 
         s = checked("hydra.launcher", SlurmSettings, self.settings)
         return lambda configs: on_slurm(configs, s)

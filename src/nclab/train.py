@@ -26,19 +26,19 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nclab import checkpoint
-from nclab.command import PLANNED, arguments, sweep
-from nclab.config import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, stored_config, typed
+from nclab.config.command import PLANNED, arguments, sweep
+from nclab.config.schema import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, stored_config, typed
 from nclab.data import Dataset, MissingDataError, data_root, load_dataset
-from nclab.display import Display, SeedsDisplay
-from nclab.distributed import PeerLost, is_first, joined, refuse_several, world_size
-from nclab.fit import FAILURES
-from nclab.machine import OutOfMemory
-from nclab.record import provenance
-from nclab.redact import masked_terminal
-from nclab.run import as_config_error, built, finish, fit_for_several, opened, prepared
-from nclab.stop import Stopped, StopSignals
-from nclab.together import Member, batched_forward, train_all
+from nclab.parallel.group import PeerLost, is_first, joined, refuse_several, world_size
+from nclab.run.build import as_config_error, built, finish, fit_for_several, opened, prepared
+from nclab.runfolder import checkpoint
+from nclab.runfolder.display import Display, SeedsDisplay
+from nclab.runfolder.folder import provenance
+from nclab.system.machine import OutOfMemory
+from nclab.system.redact import masked_terminal
+from nclab.system.signals import Stopped, StopSignals
+from nclab.training.fit import FAILURES
+from nclab.training.seeds import Member, batched_forward, train_all
 
 HERE = Path(__file__).resolve().parent
 CONF = next(p for p in (HERE.parents[1] / "conf", HERE / "conf") if (p / "train.yaml").exists())
@@ -53,21 +53,21 @@ def train(config: RunConfig) -> Path:
     Stopped (by a signal, and saved).
     """
     as_config_error(world_size)
-    with joined() as team:
-        begun = team.told(partial(as_started, config))
-        if team.told(partial(_skipped, begun)):
+    with joined() as world:
+        begun = world.broadcast_call(partial(as_started, config))
+        if world.broadcast_call(partial(_skipped, begun)):
             return begun.folder
-        with team.agreed():
-            fit_for_several(begun, team)
-            dataset = prepared(resolve_machine(begun), team)
+        with world.raise_everywhere():
+            fit_for_several(begun, world)
+            dataset = prepared(resolve_machine(begun), world)
         # Now: the source tree may change while the run trains.
-        origin = provenance(begun.device, begun.threads) if team.first else {}
+        origin = provenance(begun.device, begun.threads) if world.first else {}
         display = Display(begun.folder.name, begun.epochs)
-        with StopSignals() as stop, opened(begun, dataset, display, stop, team) as fit:
+        with StopSignals() as stop, opened(begun, dataset, display, stop, world) as fit:
             if fit is not None:
                 with display:
                     result = fit.run()
-                with team.agreed():
+                with world.raise_everywhere():
                     finish(begun, fit, result, origin)
         return begun.folder
 
@@ -227,7 +227,7 @@ def main() -> None:
         _main()
     except SystemExit as end:
         if end.code and os.environ.get("WORLD_SIZE") not in (None, "1"):
-            # At once: with a process of the team gone, libraries that tidy up would wait for it.
+            # At once: with another process gone, libraries that tidy up would wait for it.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(end.code if isinstance(end.code, int) else FAILED)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from nclab.data.split import Split
-from nclab.registry import Registry
-from nclab.shapes import ImageShape, Shape
+from nclab.interfaces.registry import Registry
+from nclab.interfaces.shapes import ImageShape, Shape
 
 DATASETS = Registry("dataset", "nclab.data")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from nclab.data.augment import AUGMENTATIONS
 from nclab.data.dataset import Dataset, DatasetSettings
 from nclab.data.split import Split
-from nclab.shapes import ImageShape
+from nclab.interfaces.shapes import ImageShape
 
 PIXELS = ("unit", "standardize")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from nclab.data.dataset import Dataset, DatasetSettings
 from nclab.data.split import Split
 from nclab.data.tokenizer import SPECIAL, encoded, word_numbers
-from nclab.shapes import PAD, TokenShape
+from nclab.interfaces.shapes import PAD, TokenShape
 
 MOST_LENGTH = 2**12  # tokens; the longest review of IMDB has 2,473
 MOST_VOCABULARY = 2**20  # tokens; the train reviews of IMDB have 81,375 words

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nclab.shapes import PAD, UNKNOWN
+from nclab.interfaces.shapes import PAD, UNKNOWN
 
 VERSION = 1  # raise it with every change of what a text becomes: stored tokens are told apart by it
 SPECIAL = 2  # PAD and UNKNOWN; the most frequent word is number 2

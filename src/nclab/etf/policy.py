@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from nclab.etf.frame import FRAMES
 from nclab.etf.layer import KINDS, RANKS, ROWS, Recipe, fix, replace, require_fit
-from nclab.registry import Registry
+from nclab.interfaces.registry import Registry
 
 POLICIES = Registry("etf", "nclab.etf.policies")
 LARGEST_SCALE = 1e30  # of a map, and its inverse the smallest: weights are float32

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nclab.registry import Registry
+from nclab.interfaces.registry import Registry
 
 MODELS = Registry("model", "nclab.models")
 PROBES = ("linear", "activation")  # what is measured behind a hidden map: its own output, or what follows
@@ -66,7 +66,7 @@ class Classifier(nn.Module, ABC):
     forward(x) -> (logits (B, C), features), x images (B, ch, h, w) or tokens (B, T): features maps names to tensors
     (B, d), from input to output, each named like the layer that made it; the last is the classifier's input.
 
-    A builder registered in `MODELS` is called as build(settings, shape, num_classes), shape one of `nclab.shapes`.
+    A builder registered in `MODELS` is called as build(settings, shape, num_classes), shape of `nclab.interfaces`.
     """
 
     num_classes: int

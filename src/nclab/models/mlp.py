@@ -5,8 +5,8 @@ from math import prod
 
 from torch import Tensor, nn
 
+from nclab.interfaces.shapes import Shape, images_only
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
-from nclab.shapes import Shape, images_only
 
 NORMS = {"batch": nn.BatchNorm1d, "none": nn.Identity}
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}

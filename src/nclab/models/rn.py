@@ -11,8 +11,8 @@ from math import prod
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nclab.interfaces.shapes import Shape, images_only
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
-from nclab.shapes import Shape, images_only
 
 
 @dataclass

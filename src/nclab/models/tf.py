@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nclab.interfaces.shapes import PAD, Shape, TokenShape, images_only
 from nclab.models.attention import Attention, check_heads, check_patch, patches_of
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
-from nclab.shapes import PAD, Shape, TokenShape, images_only
 
 NORMS, POOLS = ("post", "pre"), ("cls", "mean")
 EMBEDDING_STD = 0.02  # of words, as of positions: from torch's 1.0 a word's place would hardly count at first, and the

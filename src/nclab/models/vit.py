@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nclab.interfaces.shapes import Shape, images_only
 from nclab.models.attention import Attention, check_heads, check_patch, patches_of
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
-from nclab.shapes import Shape, images_only
 
 POOLS = ("cls", "mean")
 FFN_NORMS = {"none": lambda width: nn.Identity(), "layer": nn.LayerNorm}

@@ -5,9 +5,9 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from nclab import lock
 from nclab.runs.queue import Queue
 from nclab.runs.state import RunState, inspect, rough
+from nclab.system import lock
 
 REMOVABLE = ("failed", "interrupted", "done")
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt", "checkpoint.pt.part", "checkpoint.previous.pt.part")

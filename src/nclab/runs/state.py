@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nclab import lock
 from nclab.runs.queue import OVER, Queue
+from nclab.system import lock
 
 # queued: Slurm has the job, pending or about to begin. submitted: it had it, and cannot be asked.
 STATES = ("done", "running", "queued", "submitted", "interrupted", "failed", "unreadable")

@@ -1,0 +1,1 @@
+"""Benchmarks and chaos: development tools that no training imports."""

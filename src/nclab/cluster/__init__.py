@@ -1,0 +1,1 @@
+"""Many runs: launchers, workers of one machine, Slurm."""

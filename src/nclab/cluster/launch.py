@@ -1,0 +1,273 @@
+"""Sweeps by the launchers of conf/hydra/launcher: all runs are composed and checked before the first begins, finished
+ones are skipped, and what a run is does not change any more, whatever happens to the YAML files meanwhile.
+
+A sweep keeps no state of its own: the same command later looks at the run folders, takes up jobs that still wait or
+run, and begins again what ended without being finished.
+"""
+
+import fcntl
+import math
+import secrets
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig, OmegaConf
+
+from nclab.cluster.slurm import SlurmError, SlurmSettings, about, job_of, jobs_in_queue, submit
+from nclab.cluster.workers import SECONDS_BETWEEN_TRIES, Outcome, default_jobs, line, run_all
+from nclab.config.command import PLANNED
+from nclab.config.schema import ConfigError, RunConfig, to_yaml, typed
+from nclab.runfolder import checkpoint
+from nclab.runfolder.folder import RunFolder, RunLocked, note, slurm_job, write_atomic
+from nclab.runs.queue import Queue
+from nclab.runs.state import inspect, submission
+from nclab.system.lock import is_held
+from nclab.system.machine import default_threads
+from nclab.system.signals import StopSignals
+from nclab.train import BAD, FAILED, as_started, check, complain, requested, same_command, train
+from nclab.training.fit import FAILURES
+
+LOOKS = 2  # how often a job must be missed in the queue before its run counts as ended: a file may take a moment
+
+
+class SweepFailed(RuntimeError):
+    """Some runs of a sweep failed."""
+
+
+def composed(
+    base: DictConfig, loader: ConfigLoader, job_overrides: Sequence[Sequence[str]], here: bool
+) -> list[RunConfig]:
+    """The runs of a sweep, each once, in order. here: they will be trained on this machine.
+
+    Raises ConfigError and MissingDataError for the first wrong one.
+    """
+    configs: dict[Path, RunConfig] = {}
+    new = []  # not checked yet
+    for overrides in job_overrides:
+        config = PLANNED.get(tuple(overrides))
+        known = config is not None
+        if config is None:
+            whole = loader.load_sweep_config(base, list(overrides))
+            config = typed(OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"]))
+        for run in requested(config, overrides):
+            run = as_started(run)
+            if run.folder not in configs and not known and (run.overwrite or not _done(run.folder)):
+                new.append(run)
+            configs.setdefault(run.folder, run)
+    check(new, here)
+    return list(configs.values())
+
+
+def _clear(configs: list[RunConfig], queue: dict[str, str]) -> None:
+    """Clear the folders of the runs that are to begin again: all of them or, where one cannot be had, none."""
+    again = [run for run in configs if run.overwrite]
+    for run in again:
+        if job_of(run.folder) in queue:
+            raise ConfigError(f"overwrite=true: {run.folder} is in job {job_of(run.folder)}; scancel that first")
+    with ExitStack() as stack:
+        for out in [stack.enter_context(RunFolder(run.folder)) for run in again]:
+            out.clear()
+    for run in again:
+        run.overwrite = False
+
+
+def on_this_machine(configs: list[RunConfig], jobs: int | None, together: int) -> None:
+    """Train side by side in `jobs` processes, which share out CPU threads and GPUs. Raises SweepFailed, Stopped."""
+    jobs = default_jobs() if jobs is None else jobs
+    submitted = any(job_of(config.folder) for config in configs if config.overwrite)
+    _clear(configs, _queue() if submitted else {})
+    left = sum(not _done(config.folder) for config in configs)
+    for config in configs:
+        if config.threads is None:
+            config.threads = default_threads(side_by_side=max(1, min(jobs, left)))
+    failed = [outcome for outcome in run_all(configs, jobs, together) if outcome.error is not None]
+    _end(len(configs), [f"{outcome.folder}: {outcome.error}" for outcome in failed])
+
+
+def on_slurm(configs: list[RunConfig], settings: SlurmSettings) -> None:
+    """Submit what is neither finished nor in the queue, and follow the jobs until they have ended.
+
+    Raises ConfigError where Slurm or submitit is not installed, SlurmError where Slurm refuses, SweepFailed.
+    """
+    if shutil.which("sbatch") is None:
+        raise ConfigError("hydra/launcher=slurm needs sbatch, which is not on the PATH here; hydra/launcher=local "
+                          "trains on this machine")  # fmt: skip
+    if find_spec("submitit") is None:
+        raise ConfigError("hydra/launcher=slurm needs submitit: pip install 'nclab[cluster]'")
+    with _one_at_a_time(Path(configs[0].output_root) / ".slurm"), StopSignals():
+        jobs = _in_queue(configs, settings)
+    if settings.wait:
+        _end(len(configs), _follow(jobs, settings.poll_seconds))
+
+
+def _in_queue(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, str]:
+    """The job of every run that is not finished, after those without one were submitted."""
+    queue = _queue()
+    _clear(configs, queue)
+    todo = [config for config in configs if not _done(config.folder)]
+    jobs = {config.folder: job_of(config.folder) or "" for config in todo}
+    new = [config for config in todo if jobs[config.folder] not in queue and not is_held(config.folder)]
+    print(f"{len(configs)} runs: {len(configs) - len(todo)} finished before, {len(todo) - len(new)} in the queue, "
+          f"{len(new)} to submit", flush=True)  # fmt: skip
+    if new:
+        submitted = _submitted(new, settings)
+        jobs |= submitted
+        first = next(iter(submitted.values()))
+        print(f"submitted as job {first.split('_')[0]}; {same_command()} attaches to it again", flush=True)
+    return jobs
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Others who would submit to the same output_root wait: they must see what we submit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _queue() -> dict[str, str]:
+    """The jobs in the queue. Raises SlurmError where Slurm does not say."""
+    queue = jobs_in_queue()
+    if queue is None:
+        raise SlurmError("squeue does not answer; nothing was begun")
+    return queue
+
+
+def train_folders(folders: list[Path], side_by_side: int) -> int:
+    """Train the runs of these folders, as a job does; returns how many failed, which it said. Raises Stopped.
+
+    A run that another process holds is waited for: where a node was lost to the cluster but lives, the requeued job
+    meets what is left of its first life.
+    """
+    if len(folders) == 1:
+        return int(not _trained(folders[0]))
+    configs = []
+    for folder in folders:
+        try:
+            config = as_started(RunConfig(resume=str(folder)))
+            check([config])  # one that is wrong must not keep the others from their turn
+            configs.append(config)
+        except BAD as error:
+            _cannot_begin(folder, error)
+    failed = len(folders) - len(configs)
+    return failed + sum(outcome.error is not None for outcome in run_all(configs, side_by_side))
+
+
+def _cannot_begin(folder: Path, error: Exception) -> None:
+    """Say and note why, as the run's own log is not open yet."""
+    complain(error, FAILED)
+    with suppress(OSError):
+        note(folder, "failed", reason=str(error), job=slurm_job())
+
+
+def _trained(folder: Path) -> bool:
+    """Train one run, when nobody else does; false where it failed."""
+    while True:
+        try:
+            train(RunConfig(resume=str(folder)))
+            return True
+        except BAD as error:
+            _cannot_begin(folder, error)
+            return False
+        except RunLocked as error:
+            with StopSignals() as stop:
+                stop.check()
+            if job_of(folder) != slurm_job():
+                print(f"left to job {job_of(folder)}: {error}", flush=True)
+                return True
+            print(f"waits: {error}", flush=True)
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        except FAILURES as error:
+            complain(error, FAILED)
+            return False
+
+
+def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, str]:
+    """Every run's configuration goes into its folder first: that is all that its job will read."""
+    made = []
+    logs = Path(configs[0].output_root) / ".slurm" / secrets.token_hex(4)
+    try:
+        for config in configs:
+            file = config.folder / "config.yaml"
+            if checkpoint.exists(config.folder) and file.exists():
+                continue  # begun before: it goes on as it was
+            if config.threads is None:
+                config.threads = default_threads(settings.cpus_per_task, settings.runs_per_job)
+            if not file.exists():
+                made.append(config.folder)
+            config.folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(file, to_yaml(config))
+        return submit([config.folder for config in configs], f"nclab-{configs[0].experiment_name}", logs, settings)
+    except (SlurmError, OSError):
+        for folder in made:
+            if job_of(folder) is None:  # of an array that was not accepted
+                with suppress(OSError):
+                    (folder / "config.yaml").unlink(missing_ok=True)
+                    (folder / ".lock").unlink(missing_ok=True)
+                    folder.rmdir()
+        raise
+
+
+def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
+    """Wait for all runs; prints one line a run; returns what failed. Ctrl-C leaves the jobs alone and exits."""
+    missed: Counter[Path] = Counter()
+    waiting, failures, shown = dict(jobs), [], None
+    with StopSignals() as stop:
+        while waiting:
+            queue = jobs_in_queue()
+            for folder in list(waiting):
+                job = waiting[folder] = job_of(folder) or waiting[folder]  # someone may have submitted it again
+                if _done(folder):
+                    ended = line(Outcome(folder))
+                elif queue is None or job in queue or is_held(folder):
+                    missed[folder] = 0
+                    continue
+                else:
+                    missed[folder] += 1
+                    if missed[folder] < LOOKS:
+                        continue
+                    failures.append(f"{folder}: {_why(folder, job)}")
+                    ended = f"FAILED {failures[-1]}"
+                del waiting[folder]
+                print(f"[{len(jobs) - len(waiting)}/{len(jobs)}] {ended}", flush=True)
+            states = Counter((queue or {}).get(job, "ENDING").lower() for job in waiting.values())
+            if waiting and queue is not None and states != shown:
+                print("  " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())), flush=True)
+                shown = states
+            wake = time.monotonic() + seconds
+            while waiting and time.monotonic() < wake:
+                if stop.number is not None:
+                    print(f"left: the jobs go on; {same_command()} attaches to them again", file=sys.stderr)
+                    sys.exit(128 + stop.number)
+                time.sleep(min(0.2, seconds))
+    return failures
+
+
+def _why(folder: Path, job: str) -> str:
+    """Why a run whose job is gone is not finished: its own last word, else Slurm's."""
+    run = inspect(folder, Queue({}, asked=math.inf))  # the job is gone, we know
+    since = (submission(folder) or {"submitted": 0})["submitted"]
+    if run is not None and run.state == "failed" and run.age is not None and time.time() - run.age >= since:
+        return run.reason
+    state = about(job).get("JobState", "gone").lower() if job else "unknown"
+    return f"its job {job} is {state} and left no word; its log is in .slurm/"
+
+
+def _end(total: int, failures: list[str]) -> None:
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures:
+        raise SweepFailed(f"{len(failures)} of {total} runs failed; the same command tries them again")
+    print(f"all {total} runs are finished", flush=True)
+
+
+def _done(folder: Path) -> bool:
+    return (folder / "DONE").exists()

@@ -1,0 +1,97 @@
+"""The words of a command line, checked before Hydra acts on them: by itself it would write files of its own before we
+see a wrong value, take a group that is set to nothing for a bug of ours, and open a pickle."""
+
+import argparse
+import re
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import NoReturn
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+from nclab.config.schema import GROUPS, ConfigError, RunConfig, typed
+from nclab.system.redact import redact
+
+# Keys by which Hydra writes beside the run folder, or goes elsewhere before it calls us.
+PLACES = re.compile(r"hydra[./](run|sweep|output_subdir|job\.chdir|job_logging|hydra_logging)([./].*)?")
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    """The options and overrides of a command line. Raises ConfigError for words that Hydra must not see."""
+    for word in words:  # Hydra and trackers store the command line, and everyone on the machine can see it
+        if redact(word) != word:
+            raise ConfigError(f"expected no secret among the words of the command, got {redact(word)}; leave it out")
+    parser = get_args_parser()
+    parser.error = _refuse
+    args = parser.parse_args(words)
+    if args.experimental_rerun is not None:  # Hydra unpickles that file
+        raise ConfigError(
+            f"--experimental-rerun reads a pickle, which may run any code; got {args.experimental_rerun}. "
+            "resume=FOLDER goes on with a run"
+        )
+    if not (args.help or args.hydra_help or args.shell_completion):
+        for override in OverridesParser.create().parse_overrides(args.overrides):
+            _check(override)
+            # Hydra would ignore it, and train here.
+            if override.key_or_group == "hydra/launcher" and not (args.multirun or args.cfg or args.info):
+                raise ConfigError(f"a launcher starts sweeps: expected -m (--multirun) beside {override.input_line}")
+    return args
+
+
+# What this process's command was found to ask for, by overrides: our launchers need not compose it again (0.1 s a run).
+PLANNED: dict[tuple[str, ...], RunConfig] = {}
+
+
+@dataclass
+class Sweep:
+    """The jobs of a sweep, by their overrides, and the launcher (conf/hydra/launcher) that will be given them."""
+
+    configs: dict[tuple[str, ...], RunConfig] = field(default_factory=dict)
+    launcher: str = "basic"
+
+
+def sweep(args: argparse.Namespace, conf: Path) -> Sweep:
+    """The checked configuration of every job of a sweep. Raises as `arguments` and `typed` do, and what Hydra raises.
+
+    None where the command line brings a configuration folder of its own: then each job is checked as it comes.
+    """
+    if not args.multirun or args.config_dir or args.config_name or args.config_path or args.cfg or args.info:
+        return Sweep()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        parsed = parser.parse_overrides(args.overrides)
+        overrides = [o for o in parsed if not o.is_hydra_override()]
+        of_hydra = [o.input_line for o in parsed if o.is_hydra_override()]
+        jobs = list(chain.from_iterable(BasicSweeper.split_arguments(overrides, max_batch_size=None)))
+        if not jobs:
+            raise ConfigError(f"the sweep has no run: expected at least one value of each key, got {args.overrides}")
+        for override in chain.from_iterable(map(parser.parse_overrides, jobs)):
+            _check(override)
+        first = compose("train", [*of_hydra, *jobs[0]], return_hydra_config=True)
+        return Sweep(
+            {tuple(job): typed(compose("train", job)) for job in jobs}, first.hydra.runtime.choices["hydra/launcher"]
+        )
+
+
+def _check(override: Override) -> None:
+    key, line = override.key_or_group, override.input_line
+    if not key:
+        raise ConfigError(f"expected KEY=VALUE, got '{line}'")
+    if PLACES.fullmatch(key):
+        raise ConfigError(f"a run writes to output_root/experiment_name/RUN and nowhere else; leave out {line}")
+    if key in GROUPS and not override.is_delete() and not override.is_sweep_override():
+        value = override.value()
+        if not isinstance(value, str):
+            raise ConfigError(f"{key} must be one of {', '.join(GROUPS[key].names())}; got {line}")
+    elif key == "experiment" and (override.value() is None or isinstance(override.value(), int | float)):
+        raise ConfigError(f"experiment must be the name of a file in conf/experiment, or be left out; got {line}")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"{message} (--help shows keys and options)")

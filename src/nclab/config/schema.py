@@ -1,0 +1,294 @@
+"""The typed configuration of a run: what conf/ composes is checked here before any work is done.
+
+Every group's schema is the settings dataclass that its entry registered, so this file knows no dataset, model or
+policy by name.
+"""
+
+import hashlib
+import json
+import re
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nclab.data import DATASETS, DatasetSettings, data_root
+from nclab.etf import POLICIES
+from nclab.etf.policy import PolicySettings
+from nclab.models import MODELS, PROBES
+from nclab.models.base import ModelSettings
+from nclab.parallel.group import local_size
+from nclab.runfolder.trackers import TRACKERS, TrackerSettings
+from nclab.system.machine import default_threads
+from nclab.system.redact import redact, redacted
+from nclab.training.evaluate import MetricsSettings
+from nclab.training.objective import LOSSES, LossSettings
+from nclab.training.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
+from nclab.training.step import PRECISIONS
+
+GROUPS = {
+    "dataset": DATASETS,
+    "model": MODELS,
+    "etf": POLICIES,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "tracker": TRACKERS,
+}
+# Keys that say where and how a run is executed, not what it is: they leave its name alone.
+MACHINE_KEYS = (
+    "device",
+    "threads",
+    "deterministic",
+    "tf32",
+    "compile",
+    "debug",
+    "output_root",
+    "data_root",
+    "overwrite",
+    "checkpoint_seconds",
+    "experiment_name",
+    "tracker",
+    "resume",
+    "seeds",
+)
+# Of these, the ones that bits may depend on: a resumed run keeps those it started with.
+KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
+
+
+# For keys that fall with another: loss.l2=${over:0.005,${model.blocks}}.
+def _over(value: float, by: float) -> float:
+    if not by:
+        raise ValueError(f"${{over:{value},{by}}} divides by 0")
+    return value / by
+
+
+OmegaConf.register_new_resolver("over", _over, replace=True)
+
+DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+LARGEST = 2**31 - 1  # torch counts batches, and analysis/ epochs, in 32 bits
+MOST_THREADS = 1024  # OpenMP ends the process where the system has none left
+LONGEST_NAME = 255  # bytes of a folder's name
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message says what was expected, what came and what is valid."""
+
+
+@dataclass
+class RunConfig:
+    """Everything a run is made of; the comments in conf/train.yaml explain the keys."""
+
+    experiment_name: str = "main"
+    seed: int = 0
+    seeds: list[int] | None = None
+    epochs: int = 60
+    batch_size: int | None = 128
+    precision: str = "float32"
+    device: str = "auto"
+    threads: int | None = None
+    deterministic: bool = False
+    tf32: bool = False
+    compile: bool = False
+    debug: bool = False
+    overwrite: bool = False
+    output_root: str = "outputs"
+    data_root: str | None = None
+    checkpoint_seconds: float = 10.0
+    resume: str | None = None
+    dataset: DatasetSettings = field(default_factory=lambda: DatasetSettings("digits"))
+    model: ModelSettings = field(default_factory=ModelSettings)
+    etf: PolicySettings = field(default_factory=PolicySettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+
+    def identity(self) -> dict[str, Any]:
+        """What the run is: all keys but those of the machine."""
+        keys = asdict(self)
+        keys["metrics"].pop("memory_gib")  # which pass makes the features changes no number
+        if keys["loss"] == asdict(LossSettings()):  # runs are still found by the names they had before it was a choice
+            del keys["loss"]
+        return {key: value for key, value in keys.items() if key not in MACHINE_KEYS}
+
+    @property
+    def stem(self) -> str:
+        """The readable choices but the seed."""
+        return "-".join((self.dataset.name, self.model.label, self.etf.label, f"e{self.epochs}"))
+
+    @property
+    def run_name(self) -> str:
+        """Readable choices and a hash of the identity; no time, no job number."""
+        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
+        return f"{self.stem}-s{self.seed}-{digest}"
+
+    def of_seed(self, seed: int) -> "RunConfig":
+        """The same run with this seed: a copy that shares nothing."""
+        return replace(deepcopy(self), seed=seed, seeds=None)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.resume or Path(self.output_root) / self.experiment_name / self.run_name)
+
+
+def typed(composed: DictConfig) -> RunConfig:
+    """The checked configuration. Raises ConfigError for unknown keys, wrong types and values out of range."""
+    groups = {}
+    for group, registry in GROUPS.items():
+        node = composed.get(group)
+        if not isinstance(node, DictConfig) or not isinstance(node.get("name"), str):
+            raise ConfigError(f"{group} must be one of {', '.join(registry.names())}; got {group}={node}")
+        try:
+            entry = registry[node.name]
+        except KeyError as error:
+            raise ConfigError(error.args[0]) from None
+        groups[group] = checked(group, entry.settings, node)
+    rest = {key: value for key, value in composed.items() if key not in GROUPS}
+    measured = rest.pop("metrics", OmegaConf.create({}))
+    if not isinstance(measured, DictConfig):
+        raise ConfigError(f"metrics must be keys ({', '.join(vars(MetricsSettings()))}); got metrics={measured}")
+    metrics = checked("metrics", MetricsSettings, measured)
+    root = checked("", _root_schema(), OmegaConf.create(rest))
+    config = RunConfig(**vars(root), **groups, metrics=metrics)
+    try:
+        _check_values(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return config
+
+
+def _root_schema() -> type:
+    """RunConfig without its groups, as a dataclass that OmegaConf can check."""
+    plain = [f for f in RunConfig.__dataclass_fields__.values() if f.name not in (*GROUPS, "metrics")]
+    namespace = {"__annotations__": {f.name: f.type for f in plain}, **{f.name: f.default for f in plain}}
+    return dataclass(type("Root", (), namespace))
+
+
+def checked(group: str, schema: type, node: DictConfig) -> Any:
+    """The node as an instance of its schema. Raises ConfigError for unknown keys, wrong types, values out of range."""
+    prefix = f"{group}." if group else ""
+    valid = ", ".join(schema.__dataclass_fields__)
+    for key in node:
+        if key not in schema.__dataclass_fields__:
+            of = f" of {group}={node.name}" if "name" in node else ""
+            raise ConfigError(f"unknown key '{prefix}{key}'{of}; valid: {valid}")
+    try:
+        plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+        for key, value in plain.items():
+            kind = schema.__dataclass_fields__[key].type
+            if _mistaken(value, kind):
+                raise ConfigError(f"{prefix}{key}: expected {getattr(kind, '__name__', kind)}, got {value}")
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    except ConfigError:
+        raise
+    except OmegaConfBaseException as error:
+        key = str(error.full_key or error.key or "").removeprefix(prefix)  # of an interpolation the whole name
+        kind = schema.__dataclass_fields__[key.split("[")[0]].type if key else ""
+        raw = OmegaConf.to_container(node)
+        came = raw[key] if key in raw else OmegaConf.select(node, key)
+        expected = f"; expected {getattr(kind, '__name__', kind)}, got {came}" if kind else ""
+        raise ConfigError(f"{prefix}{key}: {str(error).splitlines()[0]}{expected}") from None
+    except ValueError as error:  # the settings' own checks
+        raise ConfigError(str(error)) from None
+
+
+def _mistaken(value: Any, kind: Any) -> bool:
+    """Whether the value is of a type that OmegaConf would wrongly turn into `kind`, or stumble over: a number for true,
+    true for a text, a list in a list. Texts that spell a number stay: they come from environment variables."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    for part in kinds:
+        if get_origin(part) is list:
+            items = value if isinstance(value, list) else ()
+            return isinstance(value, dict) or any(
+                isinstance(v, list | dict) or _mistaken(v, *get_args(part)) for v in items
+            )
+    return (bool in kinds and type(value) in (int, float)) or (str in kinds and type(value) is bool)
+
+
+def _check_values(c: RunConfig) -> None:
+    if not 0 <= c.seed < 2**63:
+        raise ValueError(f"seed must be between 0 and 2^63 - 1, got {c.seed}")
+    if c.seeds is not None:
+        if not c.seeds or len(set(c.seeds)) < len(c.seeds) or not all(0 <= seed < 2**63 for seed in c.seeds):
+            raise ValueError(f"seeds must be distinct numbers between 0 and 2^63 - 1, such as [0,1,2]; got {c.seeds}")
+        if c.resume is not None:
+            raise ValueError(
+                "resume=FOLDER goes on with one run; leave out seeds (the same command resumes them); "
+                f"got resume={c.resume} and seeds={c.seeds}"
+            )
+    for key, least in (("epochs", 1), ("batch_size", 2), ("checkpoint_seconds", 0)):
+        if getattr(c, key) is not None:
+            at_least(key, getattr(c, key), least, most=LARGEST)
+    for key, least in (("every", 0), ("eps", 0), ("batch_size", 1), ("memory_gib", 0)):
+        at_least(f"metrics.{key}", getattr(c.metrics, key), least, most=LARGEST)
+    if not c.metrics.eps < 1:
+        raise ValueError(f"metrics.eps is an NCC error and must be below 1, got {c.metrics.eps}")
+    if not DEVICE.fullmatch(c.device):
+        raise ValueError(f"unknown device '{c.device}'; valid: auto, cpu, cuda, cuda:N")
+    if c.threads is not None:
+        at_least("threads", c.threads, 1, most=MOST_THREADS)
+    for key, value, valid in (("precision", c.precision, PRECISIONS), ("metrics.probe", c.metrics.probe, PROBES)):
+        if value not in valid:
+            raise ValueError(f"unknown {key} '{value}'; valid: {', '.join(valid)}")
+    name = c.experiment_name
+    plain = name == Path(name).name == name.strip() and name.isprintable() and len(name.encode()) <= LONGEST_NAME
+    if not plain or name in ("", ".", ".."):
+        raise ValueError(f"experiment_name must be a plain folder name, got {name!r}")
+    for key, folder in (("output_root", c.output_root), ("data_root", c.data_root)):
+        if folder is not None and (not folder.strip() or "://" in folder or "\0" in folder):
+            raise ValueError(f"{key} must be a folder, got {folder!r}")
+    for key in ("output_root", "data_root", "experiment_name"):  # these name folders, and are stored as they are
+        if getattr(c, key) is not None and redact(getattr(c, key)) != getattr(c, key):
+            raise ValueError(f"{key} must hold no secret, such as the value of a variable named ..._TOKEN; got one")
+    if c.loss.l2 and c.optimizer.weight_decay:
+        raise ValueError(
+            "loss.l2 and optimizer.weight_decay both shrink the weights: expected one of them to be 0, got "
+            f"loss.l2={c.loss.l2:g} optimizer.weight_decay={c.optimizer.weight_decay:g}"
+        )
+    c.etf.complete(c.epochs, c.metrics.every)
+
+
+def resolve_machine(c: RunConfig) -> RunConfig:
+    """Fill in what depends on the machine: device, threads, data root. Raises ConfigError for an absent device."""
+    if c.device == "auto":
+        c.device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=c.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device '{c.device}' cannot be used ({reason}); valid: auto, cpu, cuda, cuda:N") from None
+    if c.threads is None:
+        c.threads = default_threads(side_by_side=local_size())
+    c.data_root = str(data_root(c.data_root))
+    return c
+
+
+def stored_config(path: Path) -> dict[str, Any]:
+    """What config.yaml of a run folder holds. Raises ConfigError for a file that is no such configuration."""
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = "; ".join(line.strip() for line in str(error).splitlines())
+        raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {reason}") from None
+    if isinstance(tree, dict):
+        tree.setdefault("loss", asdict(LossSettings()))  # of a run begun before it was a choice
+    missing = [group for group in GROUPS if not isinstance(tree, dict) or group not in tree]
+    if missing:
+        came = f"none of {', '.join(missing)}" if isinstance(tree, dict) else type(tree).__name__
+        raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {came}")
+    return tree
+
+
+def to_yaml(c: RunConfig) -> str:
+    """What config.yaml holds: the run, without secrets, the wish to resume or overwrite it, and the seeds beside it."""
+    folders = {"output_root": c.output_root, "data_root": c.data_root}  # what is read back must be what it was
+    kept = {**redacted(asdict(c)), **folders, "resume": None, "overwrite": False, "seeds": None}
+    return yaml.safe_dump(kept, sort_keys=False)

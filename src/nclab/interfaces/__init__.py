@@ -1,0 +1,1 @@
+"""What every other room may import: registry, shapes of samples."""

@@ -1,0 +1,1 @@
+"""One run: built from its configuration, opened, finished, and loaded again."""

@@ -1,0 +1,272 @@
+"""One run: the process set up, network and policy built, its folder opened, and what it leaves at its end."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import Any
+
+import torch
+
+from nclab.config.schema import ConfigError, RunConfig, to_yaml
+from nclab.data import Dataset, load_dataset
+from nclab.etf import POLICIES, ETFPolicy
+from nclab.etf.policy import learnable, site_seed
+from nclab.models import MODELS, Classifier, layer_of
+from nclab.parallel.global_norm import globalize
+from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, own_gpu
+from nclab.runfolder import checkpoint
+from nclab.runfolder.checkpoint import Progress
+from nclab.runfolder.display import Display
+from nclab.runfolder.folder import RunFolder, process, write_atomic
+from nclab.runfolder.follower import Follower
+from nclab.runfolder.trackers import TRACKERS, Guarded, Tracker
+from nclab.system.machine import keep_freed_memory, memory_bytes, needs_memory
+from nclab.system.redact import redact
+from nclab.system.signals import AgreedStop, Stopped, StopSignals
+from nclab.training.evaluate import Evaluation
+from nclab.training.fit import Fit
+from nclab.training.objective import LOSSES
+from nclab.training.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
+from nclab.training.step import training_forward
+
+
+def prepared(config: RunConfig, world: ProcessGroup = SINGLE) -> Dataset:
+    """Set the process up as the configuration says, and load the dataset. Raises ConfigError where a process
+    would have nothing to measure."""
+    torch.set_num_threads(config.threads)
+    keep_freed_memory()
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
+    if config.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler: 2 s
+        torch.use_deterministic_algorithms(config.deterministic)
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
+    with needs_memory("loading the dataset", "keep fewer samples (dataset.train_size, dataset.test_size)"):
+        dataset = as_config_error(load_dataset, config.dataset, config.data_root, config.device)
+    if (fewest := min(len(dataset.train), len(dataset.test))) < world.size:
+        raise ConfigError(f"expected at most {fewest} processes, one a sample of the smaller split; got {world.size}")
+    return dataset
+
+
+def fit_for_several(config: RunConfig, world: ProcessGroup) -> None:
+    """Take this process's GPU. Raises ConfigError for what several processes cannot do."""
+    if world.size == 1:
+        return
+    if config.compile:
+        raise ConfigError(f"compile=true trains with one process, got {world.size}; leave it out")
+    if config.device.startswith("cuda:"):
+        raise ConfigError(
+            f"each of {world.size} processes takes the GPU of its LOCAL_RANK: expected device auto, cuda or cpu, got "
+            f"{config.device}"
+        )
+    if config.batch_size is not None and config.batch_size < world.size:
+        raise ConfigError(f"batch_size must be at least {world.size}, one sample a process; got {config.batch_size}")
+    if config.device != "cpu" and torch.cuda.is_available():
+        as_config_error(own_gpu)
+
+
+def built(config: RunConfig, dataset: Dataset) -> tuple[Classifier, ETFPolicy]:
+    """Model and policy, checked against the dataset and each other."""
+    if config.batch_size is not None and config.batch_size > len(dataset.train):
+        raise ConfigError(f"batch_size must be at most {len(dataset.train)}, the train split; got {config.batch_size}")
+    model = as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.num_classes)
+    policy = POLICIES[config.etf.name].build(config.etf)
+    as_config_error(policy.check, model)
+    as_config_error(LOSSES[config.loss.name].build(config.loss).check, model)
+    return model, policy
+
+
+def _require_memory(config: RunConfig, dataset: Dataset) -> None:
+    """Raise ConfigError for a model whose weights and gradients alone no memory holds: the process would be killed."""
+    with torch.device("meta"):
+        model, _ = built(config, dataset)
+    needed = 2 * sum(p.numel() * p.element_size() for p in model.parameters())
+    cuda = config.device.startswith("cuda")
+    there = torch.cuda.get_device_properties(config.device).total_memory if cuda else memory_bytes()
+    if needed > there:
+        size, room = (f"{number / 2**30:,.1f} GiB" for number in (needed, there))
+        raise ConfigError(
+            f"model {config.model.label} needs {size} for its weights and gradients, and {config.device} has {room}"
+        )
+
+
+def _make_folder(config: RunConfig) -> None:
+    """Raise ConfigError where output_root cannot hold a run; a full disk stays the OSError it is."""
+    try:
+        config.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ConfigError(
+            f"output_root must be a folder that can be written, got '{config.output_root}' "
+            f"({error.filename}: {error.strerror})"
+        ) from None
+
+
+@contextmanager
+def opened(
+    config: RunConfig, dataset: Dataset, display: Display, stop: StopSignals, world: ProcessGroup = SINGLE
+) -> Iterator[Fit | None]:
+    """The fit of a run where it left off, with its folder locked, its logs open and its tracker started as long as the
+    context lasts; None where another process finished it since we looked. An error that ends the context is noted in
+    events.jsonl. Of several processes the first locks and writes."""
+    with world.raise_everywhere(), _building():
+        _require_memory(config, dataset)
+        torch.manual_seed(config.seed)
+        model, policy = built(config, dataset)
+        model.to(config.device)
+    globalize(model, world)
+    with ExitStack() as stack:
+        out = RunFolder(config.folder) if world.first else Follower(config.folder)
+        with world.raise_everywhere():
+            if world.first:
+                _make_folder(config)
+            stack.enter_context(out)
+        if world.broadcast_call(lambda: out.done and not config.overwrite):
+            print(f"already finished: {config.folder}")
+            yield None
+            return
+        with _building():
+            fit = _fit(config, dataset, model, policy, out, display, stop, world)
+        try:
+            with needs_memory("working on this run", "make the model smaller (model.*), or keep fewer samples"):
+                yield fit
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, Stopped):
+                with suppress(OSError):  # a full disk may be the very reason
+                    out.event("failed", reason=str(error) or type(error).__name__)
+            if isinstance(error, PeerLost) and isinstance(out, Follower):
+                error.said = not out.speak_for_the_first(str(error))
+            fit.tracker.abort()
+            raise
+
+
+def _building() -> AbstractContextManager[None]:
+    return needs_memory("building the network", "make the model smaller (model.*)")
+
+
+def _fit(
+    config: RunConfig,
+    dataset: Dataset,
+    model: Classifier,
+    policy: ETFPolicy,
+    out: RunFolder,
+    display: Display,
+    stop: StopSignals,
+    world: ProcessGroup,
+) -> Fit:
+    total = learnable(model.parameters())
+    state = world.broadcast_call(lambda: _begun(config, out))
+    switches = []
+    if state:
+        checkpoint.restore_model(state, model)
+    else:
+        switches = policy.setup(model, config.seed)
+    world.align([*model.parameters(), *model.buffers()])  # hosts may differ in their rounding
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = OPTIMIZERS[config.optimizer.name].build(config.optimizer, parameters)
+    generators = {name: torch.Generator().manual_seed(site_seed(config.seed, name)) for name in ("order", "augment")}
+    if state:
+        progress = checkpoint.restore_rest(state, policy, optimizer, generators)
+        out.event("resume", epoch=progress.epoch, processes=world.size, **process())
+        if progress.processes != world.size:
+            text = f"saved by {progress.processes} process(es), goes on with {world.size}: the same up to rounding"
+            out.event("warning", epoch=progress.epoch, text=text)
+            display.say(f"  {text}")
+    else:
+        progress = Progress(total_parameters=total)
+        probes = model.probes(config.metrics.probe)
+        out.event("start", epoch=0, layers=[probe.record() for probe in probes], processes=world.size, **process())
+        for switch in switches:
+            out.event("switch", layer=layer_of(probes, switch.site), **switch.record())
+
+    progress.processes = world.size
+
+    def tracker_failed(reason: str) -> None:
+        out.event("warning", epoch=progress.epoch, text=f"tracker stopped: {reason}")
+        print(f"warning: the tracker stopped and the run goes on: {redact(reason)}", file=sys.stderr)
+
+    tracker = Guarded(TRACKERS[config.tracker.name].build(config.tracker) if world.first else Tracker(), tracker_failed)
+    tracker.start(out.path, config.identity())
+    return Fit(
+        model=model,
+        dataset=dataset,
+        policy=policy,
+        optimizer=optimizer,
+        schedule=SCHEDULES[config.schedule.name].build(config.schedule, config.epochs),
+        base_lr=config.optimizer.lr,
+        epochs=config.epochs,
+        batch_size=config.batch_size or len(dataset.train),
+        loss=LOSSES[config.loss.name].build(config.loss),
+        metrics=config.metrics,
+        generators=generators,
+        folder=out,
+        tracker=tracker,
+        display=display,
+        progress=progress,
+        checkpoint_seconds=config.checkpoint_seconds,
+        forward=training_forward(model, config.precision, config.compile),
+        stop=AgreedStop(stop, world) if world.size > 1 else stop,
+        world=world,
+    )
+
+
+def _begun(config: RunConfig, out: RunFolder) -> dict[str, Any] | None:
+    """Open the logs where the checkpoint left them, and return it; where there is none, begin."""
+    if config.overwrite:
+        out.clear()
+    damaged: list[str] = []
+    state = checkpoint.load(out.path, damaged.append)
+    out.open_logs(state["lengths"] if state else None)
+    for text in damaged:
+        out.event("warning", epoch=state["progress"]["epoch"], text=text)
+        checkpoint.to_stderr(text)
+        checkpoint.promote(out.path)
+    if state is None:
+        write_atomic(out.path / "config.yaml", to_yaml(config))
+    return state
+
+
+def finish(config: RunConfig, fit: Fit, result: Evaluation, origin: dict[str, Any]) -> None:
+    """Close the run: event, tracker, summary.json, DONE. `origin`: versions and hardware, as of its start."""
+    summary = {**_summary(config, fit, result), **origin}
+    fit.folder.event("done", epoch=fit.progress.epoch, seconds=fit.progress.seconds)
+    fit.tracker.finish(summary)
+    fit.folder.finish(summary)
+    fit.display.say(f"finished: {fit.folder.path}")
+
+
+def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
+    final = {
+        split: {
+            "accuracy": result.network(split, "accuracy"),
+            "loss": result.network(split, "loss"),
+            "ncc_accuracy": {layer: v["ncc_accuracy"] for layer, v in layers.items() if "ncc_accuracy" in v},
+        }
+        for split, layers in result.values.items()
+    }
+    depth = result.values["train"]["network"].get("effective_depth")
+    return {
+        "run": config.run_name,
+        "experiment_name": config.experiment_name,
+        "dataset": config.dataset.name,
+        "model": config.model.label,
+        "policy": config.etf.label,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "final": {**final, "effective_depth": depth},
+        "parameters_learnable": learnable(fit.model.parameters()),
+        "parameters_total": fit.progress.total_parameters,
+        "optimizer_bytes": optimizer_bytes(fit.optimizer),
+        "wall_seconds": round(fit.progress.seconds, 3),
+        "processes": fit.world.size,
+    }
+
+
+def as_config_error(call: Any, *args: Any) -> Any:
+    """Values that do not fit one another are the caller's mistake, not ours."""
+    try:
+        return call(*args)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None

@@ -1,0 +1,32 @@
+"""Load the network of a run folder: for a look that the logs do not hold."""
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from nclab.config.schema import RunConfig, resolve_machine, stored_config, typed
+from nclab.data import Dataset, load_dataset
+from nclab.models import MODELS, Classifier
+from nclab.runfolder import checkpoint
+from nclab.runfolder.folder import RecordError
+
+
+def load_trained(folder: Path, device: str = "cpu") -> tuple[Classifier, Dataset, RunConfig]:
+    """The network as of its last checkpoint, in evaluation mode, its dataset and its configuration. Says so on stderr
+    where that is the previous one, because the last is damaged.
+
+    Raises RecordError where the folder holds no run or no checkpoint.
+    """
+    stored = folder / "config.yaml"
+    if not stored.exists():
+        raise RecordError(f"{folder} is no run folder: it has no config.yaml")
+    config = typed(OmegaConf.create(stored_config(stored)))
+    config.device = device
+    resolve_machine(config)
+    state = checkpoint.load(folder)
+    if state is None:
+        raise RecordError(f"{folder} has no {checkpoint.NAME} yet")
+    dataset = load_dataset(config.dataset, config.data_root, device)
+    model = MODELS[config.model.name].build(config.model, dataset.shape, dataset.num_classes).to(device)
+    checkpoint.restore_model(state, model)
+    return model.eval(), dataset, config

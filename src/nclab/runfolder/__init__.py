@@ -1,0 +1,1 @@
+"""What observes a fit and writes: run folder, checkpoint, trackers, terminal."""

@@ -1,0 +1,255 @@
+"""What a run writes: its folder, the lock that keeps it to one writer, and the append-only logs.
+
+config.yaml     the resolved configuration
+metrics.csv     epoch, split, layer, metric, value; appended, the same bit for bit however often a run stopped
+events.jsonl    start, switch, switch_settled, epoch (seconds), done, and what happened to the run on its way (HISTORY)
+summary.json    final numbers, counts, versions, hardware
+checkpoint.pt   see checkpoint.py; checkpoint.previous.pt is the one before
+DONE            present when the run is finished
+.lock           held while a process writes, see lock.py
+slurm.json      {"job": "123_4", "submitted": unix time}, written when the run is submitted to a cluster
+"""
+
+import json
+import math
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nclab.system.lock import RunLocked as RunLocked
+from nclab.system.lock import acquire
+from nclab.system.redact import redacted
+
+HEADER = "epoch,split,layer,metric,value\n"
+# Events that stay in events.jsonl when a resume cuts it back to the checkpoint: they happened, and to the run's
+# processes, not to its numbers.
+HISTORY = ("resume", "stopped", "requeue", "failed", "diverged", "warning")
+Row = tuple[int, str, str, str, float]
+
+
+class RecordError(RuntimeError):
+    """The run folder cannot be continued; the message says why and what to do."""
+
+
+def write_atomic(path: Path, data: bytes | str, keep: Path | None = None) -> None:
+    """Write to a temporary file beside `path`, flush it to disk and rename it: whole or not at all. What `path` was
+    until then stays under the name `keep`, if one is given."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(data if isinstance(data, bytes) else data.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            _keep(path, keep)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)  # on a full disk it would only take more of what is missing
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _keep(path: Path, keep: Path) -> None:
+    """Give the file a second name, so that at every moment one of the two names is there and whole."""
+    link = keep.with_name(keep.name + ".part")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a filesystem without hard links: for a moment `keep` alone is there
+        path.replace(keep)
+        return
+    link.replace(keep)
+    link.unlink(missing_ok=True)  # where both were names of one file already, renaming did nothing (POSIX)
+
+
+class RunFolder:
+    """One run's folder, open for writing by this process alone. Use as a context manager.
+
+    Raises RunLocked if another process holds it; OSError where it cannot be written.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = None
+        self._files: dict[str, Any] = {}
+
+    def __enter__(self) -> "RunFolder":
+        self._lock = acquire(self.path, make=True)
+        try:
+            self._lock.truncate(0)
+            self._lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
+            self._lock.flush()
+        except OSError as error:
+            with suppress(OSError):  # what it could not write it tries again here
+                self._lock.close()
+            raise OSError(error.errno, error.strerror, str(self.path / ".lock")) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+        self._lock.close()
+
+    @property
+    def done(self) -> bool:
+        return (self.path / "DONE").exists()
+
+    def clear(self) -> None:
+        """Remove what an earlier run of the same configuration left, the lock apart. DONE and the checkpoints go
+        first: a folder cleared by half is neither finished nor resumed, it starts again."""
+        for name in ("DONE", "checkpoint.previous.pt", "checkpoint.pt"):
+            (self.path / name).unlink(missing_ok=True)
+        for item in self.path.iterdir():
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item)
+            elif item.name != ".lock":
+                item.unlink()
+
+    def open_logs(self, lengths: dict[str, int] | None) -> None:
+        """Open the logs for appending: new, or cut back to the lengths in bytes that a checkpoint noted. Of the events
+        behind that, those of HISTORY stay.
+
+        Raises RecordError where a log is shorter than the checkpoint says: lines are lost.
+        """
+        for name in ("metrics.csv", "events.jsonl"):
+            path = self.path / name
+            keep = 0 if lengths is None else lengths[name]
+            have = path.stat().st_size if path.exists() else 0
+            if have < keep:
+                raise RecordError(
+                    f"{path} has {have} bytes, its checkpoint expects {keep}: lines were lost; "
+                    "overwrite=true starts the run again"
+                )
+            # Unbuffered: what was written is with the kernel, also when this process is killed the next moment.
+            file = path.open("ab", buffering=0)
+            history = _history(path, keep) if name == "events.jsonl" else b""
+            file.truncate(keep)
+            self._files[name] = file
+            if history:
+                self._append(name, history)
+        if lengths is None:
+            self._append("metrics.csv", HEADER.encode())
+
+    def open_events(self) -> None:
+        """Open events.jsonl alone, for appending."""
+        self._files["events.jsonl"] = (self.path / "events.jsonl").open("ab", buffering=0)
+
+    def rows(self, rows: Iterable[Row]) -> None:
+        """Append to metrics.csv; floats in their shortest exact form."""
+        text = "".join(f"{epoch},{split},{layer},{metric},{value!r}\n" for epoch, split, layer, metric, value in rows)
+        self._append("metrics.csv", text.encode())
+
+    def event(self, event: str, **what: Any) -> None:
+        """Append a line to events.jsonl, without secrets that an error may quote."""
+        self._append("events.jsonl", _line(event, what))
+
+    def _append(self, name: str, data: bytes) -> None:
+        file = self._files[name]
+        start = os.fstat(file.fileno()).st_size
+        try:
+            while data:  # a nearly full disk takes a part, then refuses
+                data = data[file.write(data) :]
+        except OSError as error:
+            with suppress(OSError):  # half a line would spoil the next one, if there is room for it by then
+                file.truncate(start)
+            raise OSError(error.errno, error.strerror, str(self.path / name)) from None
+
+    def lengths(self) -> dict[str, int]:
+        """Force the logs to disk and say how long they are: what a checkpoint notes before it is written."""
+        for name, file in self._files.items():
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:  # some filesystems find only now that they have no room
+                raise OSError(error.errno, error.strerror, str(self.path / name)) from None
+        return {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """summary.json, then DONE."""
+        self.lengths()  # the last event is on disk before DONE
+        write_atomic(self.path / "summary.json", json.dumps(jsonable(redacted(summary)), indent=1) + "\n")
+        write_atomic(self.path / "DONE", "")
+
+
+def _history(events: Path, start: int) -> bytes:
+    """The lines of HISTORY behind the first `start` bytes; one that was cut off in the middle is none."""
+    with events.open("rb") as file:
+        file.seek(start)
+        lines = file.read().splitlines(keepends=True)
+    kept = []
+    for line in lines:
+        with suppress(ValueError, KeyError):
+            if line.endswith(b"\n") and json.loads(line)["event"] in HISTORY:
+                kept.append(line)
+    return b"".join(kept)
+
+
+def note(folder: Path, event: str, **what: Any) -> None:
+    """Append a line to the events.jsonl of a run whose folder is not open."""
+    with (folder / "events.jsonl").open("ab", buffering=0) as file:
+        file.write(_line(event, what))
+
+
+def _line(event: str, what: dict[str, Any]) -> bytes:
+    return (json.dumps(jsonable(redacted({"event": event, **what, "time": round(time.time(), 3)}))) + "\n").encode()
+
+
+def jsonable(value: Any) -> Any:
+    """JSON has no nan: undefined numbers become null."""
+    if isinstance(value, dict):
+        return {key: jsonable(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def process() -> dict[str, Any]:
+    """Which process is at work, and for which job of a cluster; `restarts`: how often the cluster began it again."""
+    slurm = {"job": slurm_job(), "restarts": int(os.environ.get("SLURM_RESTART_COUNT", 0))} if slurm_job() else {}
+    return {"host": socket.gethostname(), "pid": os.getpid(), **slurm}
+
+
+def slurm_job() -> str | None:
+    """The id of the Slurm job that this process is in, `N` or `N_i` in an array; None outside of one."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def provenance(device: str, threads: int) -> dict[str, Any]:
+    """Versions, commit and hardware that a run ran with."""
+    packages = ("nclab", "torch", "numpy", "hydra-core")
+    hardware = {"device": device, "threads": threads, "processor": _processor(), "cores": os.cpu_count()}
+    if device.startswith("cuda"):
+        hardware["gpu"] = torch.cuda.get_device_name(device)
+    versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}
+    return {"versions": versions, "commit": _commit(), "hardware": hardware}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """Commit of the source tree, with `-dirty` where tracked files differ; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
