@@ -7,7 +7,7 @@ import pytest
 import torch
 from run_folders import Killed, assert_same_run, events
 
-from nclab.run.build import build as run_module
+from nclab.run import build as run_module
 from nclab.system.machine import OutOfMemory, needs_memory
 from nclab.train import train, train_together
 from nclab.training import fit
