@@ -20,6 +20,7 @@ from matplotlib.ticker import NullLocator
 from nclab.analysis.drawing import WIDTH, save_figure, style
 from nclab.bench.harness import Call, arguments, images, interleaved, limits, save
 from nclab.data import Dataset, Split
+from nclab.interfaces.targets import Classes
 from nclab.metrics import measure
 from nclab.models.mlp import MLP
 from nclab.training.evaluate import MetricsSettings, evaluate
@@ -47,8 +48,8 @@ def measuring(device: str, n: int = N, d: int = D, c: int = C) -> dict[str, Call
 
 
 def network(device: str, depth: int = 5, width: int = 400) -> dict[str, Call]:
-    train, test = (Split(*images(n, C, (1, 28, 28), seed=n)) for n in (6000, 1000))
-    dataset = Dataset(train, test, C, (1, 28, 28)).to(device)
+    splits = {part: Split(*images(n, C, (1, 28, 28), seed=n)) for part, n in (("train", 6000), ("test", 1000))}
+    dataset = Dataset(splits, Classes(C), (1, 28, 28)).to(device)
     torch.manual_seed(0)
     model = MLP(784, C, depth, width).to(device)
     generators = {"order": torch.Generator(), "augment": torch.Generator()}

@@ -13,6 +13,7 @@ import torch
 
 from nclab.bench.harness import arguments, images, interleaved, limits, save
 from nclab.data import Dataset, Split
+from nclab.interfaces.targets import Classes
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
 from nclab.runfolder.checkpoint import Part, Progress
@@ -36,7 +37,7 @@ def fits(name: str, seeds: int, device: str) -> list[SimpleNamespace]:
     """What an epoch of training reads of a `Fit`, one a seed."""
     side, n, build = SETTINGS[name]
     split = Split(*images(n, CLASSES, (1, side, side), seed=0))
-    dataset = Dataset(split, split, CLASSES, (1, side, side)).to(device)
+    dataset = Dataset({"train": split, "test": split}, Classes(CLASSES), (1, side, side)).to(device)
     made = []
     for seed in range(seeds):
         torch.manual_seed(seed)

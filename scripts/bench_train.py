@@ -20,6 +20,7 @@ from torchvision.transforms import ToTensor
 
 from nclab.bench.harness import arguments, images, interleaved, limits, save
 from nclab.data import Dataset, Split
+from nclab.interfaces.targets import Classes
 from nclab.models.mlp import MLP
 from nclab.training.evaluate import MetricsSettings, evaluate
 from nclab.training.optim import SGDSettings, sgd
@@ -58,7 +59,7 @@ class Pictures(torch.utils.data.Dataset):
         return len(self.split)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        return self.transform(Image.fromarray(self.split.samples[i, 0].numpy())), int(self.split.labels[i])
+        return self.transform(Image.fromarray(self.split.samples[i, 0].numpy())), int(self.split.targets[i])
 
 
 def dataloader_epoch(model: nn.Module, split: Split, optimizer: torch.optim.Optimizer, device: str) -> None:
@@ -73,8 +74,9 @@ def dataloader_epoch(model: nn.Module, split: Split, optimizer: torch.optim.Opti
 def main() -> int:
     args = arguments(__doc__.splitlines()[0], "train", n=60_000)
     machine = limits(args.device)
-    train, test = (Split(*images(n, CLASSES, SHAPE, seed=n)) for n in (args.n, args.n // 6))
-    dataset = Dataset(train, test, CLASSES, SHAPE).to(args.device)
+    sizes = {"train": args.n, "test": args.n // 6}
+    splits = {part: Split(*images(n, CLASSES, SHAPE, seed=n)) for part, n in sizes.items()}
+    dataset = Dataset(splits, Classes(CLASSES), SHAPE).to(args.device)
     torch.manual_seed(0)
     model = MLP(784, CLASSES, DEPTH, WIDTH).to(args.device)
     plain = MLP(784, CLASSES, DEPTH, WIDTH).to(args.device)
@@ -88,7 +90,7 @@ def main() -> int:
         bare,
         lambda: train_epoch(model, dataset, optimizer, BATCH, generators, forward),
         lambda: evaluate(model, dataset, MetricsSettings()),
-        lambda: dataloader_epoch(plain, train, plain_optimizer, args.device),
+        lambda: dataloader_epoch(plain, splits["train"], plain_optimizer, args.device),
         device=args.device,
     )
     result = {

@@ -30,16 +30,15 @@ def compare(folder: Path) -> pd.DataFrame:
     model, dataset, config = load_trained(folder)
     probes = {p.layer: p.feature for p in model.probes(config.metrics.probe) if p.stage is not None}
     collected = {}
-    for split in ("train", "test"):
-        part = getattr(dataset, split)
+    for split, part in dataset.splits.items():
         batches = [f for f, _ in Pass(model, dataset, part, config.metrics.batch_size)]
-        collected[split] = {p: torch.cat([f[p] for f in batches]).double() for p in probes.values()}, part.labels
+        collected[split] = {p: torch.cat([f[p] for f in batches]).double() for p in probes.values()}, part.targets
     rows = []
     for layer, probe in probes.items():
         row = {"layer": layer}
         true_train = None
         for split, (features, labels) in collected.items():
-            h, classes = features[probe], range(dataset.num_classes)
+            h, classes = features[probe], range(dataset.targets.count)
             sums = torch.stack([h[labels == c].sum(0) for c in classes])  # (C, d)
             true = sums / torch.bincount(labels)[:, None]
             true_train = true if true_train is None else true_train

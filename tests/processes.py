@@ -15,7 +15,7 @@ from conftest import TINY, TINY_MODELS, composed
 from run_folders import ADAPTIVE
 from torch import distributed
 
-from nclab.data import Dataset, Split, load_dataset
+from nclab.data import Dataset, load_dataset
 from nclab.etf.policy import site_seed
 from nclab.models import MODELS
 from nclab.models.mlp import MLPSettings
@@ -66,17 +66,15 @@ def config(root, *overrides):
 def sorted_digits():
     """Sorted by label: every process lacks classes; 202 + 100 samples: uneven shares."""
     whole = load_dataset(composed(*TINY, "dataset.train_size=202").dataset, ".")
-    splits = (
-        Split(s.samples[order], s.labels[order]) for s in (whole.train, whole.test) for order in [s.labels.argsort()]
-    )
-    return Dataset(*splits, whole.num_classes, whole.shape, whole.pixel_max)
+    splits = {name: split[split.targets.argsort()] for name, split in whole.splits.items()}
+    return Dataset(splits, whole.targets, whole.shape, whole.pixel_max)
 
 
 def trained(dataset, settings, world, loss):
     """Two epochs of SGD in float64, where no rounding hides a mistake. 202 = 5 x 40 + 2: a third process has nothing of
     the last batch."""
     torch.manual_seed(0)
-    model = MODELS[settings.name].build(settings, dataset.shape, dataset.num_classes).double()
+    model = MODELS[settings.name].build(settings, dataset.shape, dataset.targets.dim).double()
     globalize(model, world)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     generators = {name: torch.Generator().manual_seed(site_seed(0, name)) for name in ("order", "augment")}

@@ -29,6 +29,7 @@ from nclab.data import (
 from nclab.data.augment import PADDING, crop_flip
 from nclab.data.checksum import ChecksumError
 from nclab.data.stratify import stratified_indices
+from nclab.interfaces.targets import Classes
 
 CONF = Path(__file__).parent.parent / "conf" / "dataset"
 NAMES = ["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "mnist5k"]
@@ -45,7 +46,8 @@ def random_images(*shape: int, seed: int = 0) -> torch.Tensor:
 def small(classes: int = 3, per_class: int = 4, shape: tuple[int, int, int] = (2, 5, 6), **more) -> Dataset:
     labels = torch.arange(classes).repeat(per_class)
     train = Split(random_images(len(labels), *shape), labels)
-    return Dataset(train, Split(random_images(len(labels), *shape, seed=1), labels), classes, shape, **more)
+    test = Split(random_images(len(labels), *shape, seed=1), labels)
+    return Dataset({"train": train, "test": test}, Classes(classes), shape, **more)
 
 
 # ---- registration, settings, root
@@ -85,33 +87,52 @@ def test_data_root_is_the_configured_folder_then_the_environment_then_data(monke
 
 def test_split_checks_dtype_dimensions_and_counts():
     images, labels = random_images(4, 1, 2, 2), torch.arange(4)
-    with pytest.raises(ValueError, match=r"samples: expected 4 dimensions of torch.uint8, got 4 of torch.float32"):
-        Split(images.float(), labels)
-    with pytest.raises(ValueError, match=r"samples: expected 4 dimensions of torch.uint8, got 3"):
-        Split(images[:, 0], labels)
-    with pytest.raises(ValueError, match=r"labels: expected 1 dimensions of torch.int64, got 1 of torch.int32"):
-        Split(images, labels.int())
-    with pytest.raises(ValueError, match="expected one label a sample, got 4 and 3"):
+    for wrong, came in (
+        (images.double(), "4 dimensions of torch.float64"),
+        (images[:, 0], "3 dimensions of torch.uint8"),
+    ):
+        with pytest.raises(ValueError, match=rf"samples: expected one of images \(N, ch, h, w\) uint8, .*; got {came}"):
+            Split(wrong, labels)
+    for wrong, came in (
+        (labels.int(), "1 dimensions of torch.int32"),
+        (labels.float(), "1 dimensions of torch.float32"),
+    ):
+        expected = r"targets: expected classes \(N,\) int64 or values \(N, n\) float32, got"
+        with pytest.raises(ValueError, match=f"{expected} {came}"):
+            Split(images, wrong)
+    with pytest.raises(ValueError, match="expected one target a sample, got 4 samples and 3 targets"):
         Split(images, labels[:3])
 
 
-def test_dataset_checks_shape_labels_pixels_and_that_every_class_is_there():
+def test_dataset_checks_shape_labels_pixels_and_that_train_has_every_class():
     good = small()
-    with pytest.raises(ValueError, match=r"train split: expected images of shape \(2, 6, 5\), got \(2, 5, 6\)"):
+    labels = good.train.targets
+    with pytest.raises(ValueError, match=r"train split: expected images of shape \(2, 6, 5\), got \(2, 5, 6\)$"):
         replace(good, shape=(2, 6, 5))
     with pytest.raises(ValueError, match="train split: expected labels 0 to 1, got 0 to 2"):
-        replace(good, num_classes=2)
-    with pytest.raises(ValueError, match="test split: expected labels 0 to 2, got -1 to 1"):
-        replace(good, test=Split(good.test.samples, good.test.labels - 1))
+        replace(good, targets=Classes(2))
     with pytest.raises(ValueError, match="train split: expected pixels up to 16, got 2"):
         replace(good, pixel_max=16)
     with pytest.raises(ValueError, match="train split: expected images of every class, got none of class 3, 4"):
-        replace(good, num_classes=5)
-    kept = good.test.labels != 1
-    with pytest.raises(ValueError, match="test split: expected images of every class, got none of class 1"):
-        replace(good, test=Split(good.test.samples[kept], good.test.labels[kept]))
-    with pytest.raises(ValueError, match="test split: expected at least one image"):
-        replace(good, test=Split(good.test.samples[:0], good.test.labels[:0]))
+        replace(good, targets=Classes(5))
+    with pytest.raises(ValueError, match="expected a split train, got test"):
+        replace(good, splits={"test": good.train})
+    for wrong, message in (
+        (Split(good.train.samples, labels - 1), "expected labels 0 to 2, got -1 to 1"),
+        (good.train[labels > 5], "expected at least one image, got no image"),
+        (Split(good.train.samples, labels[:, None].float()), r"expected class numbers \(N,\) int64, got \(12, 1\)"),
+        (Split(good.train.samples.float(), labels), r"expected images .*, got \(2, 5, 6\) of torch.float32"),
+    ):
+        with pytest.raises(ValueError, match=f"test split: {message}"):
+            replace(good, splits={"train": good.train, "test": wrong})
+
+
+def test_train_comes_first_and_only_train_needs_every_class():
+    good = small()
+    part = good.train[good.train.targets != 1]
+    made = replace(good, splits={"valid": part, "train": good.train, "shifted": part})
+    assert list(made.splits) == ["train", "valid", "shifted"]
+    assert made.train is good.train
 
 
 # ---- what the model sees
@@ -153,7 +174,7 @@ def test_to_returns_an_equal_dataset():
 def test_a_gpu_sees_what_the_cpu_sees():
     dataset = small(augment="crop_flip").standardized()
     moved = dataset.to("cuda")
-    assert {t.device.type for t in (moved.train.samples, moved.test.labels, moved.mean, moved.std)} == {"cuda"}
+    assert {t.device.type for t in (moved.train.samples, moved.test.targets, moved.mean, moved.std)} == {"cuda"}
     seen = moved.inputs(moved.train.samples, seeded(1)).cpu()
     torch.testing.assert_close(seen, dataset.inputs(dataset.train.samples, seeded(1)), rtol=0, atol=1e-6)
 
@@ -242,7 +263,7 @@ def test_subset_size_out_of_range(size):
 def test_load_subsets_both_splits_and_names_the_setting_that_does_not_fit(tmp_path):
     dataset = load_dataset(DatasetSettings("digits", train_size=100, test_size=50), tmp_path)
     assert (len(dataset.train), len(dataset.test)) == (100, 50)
-    assert dataset.train.labels.bincount().tolist() == [10] * 10
+    assert dataset.train.targets.bincount().tolist() == [10] * 10
     whole = load_dataset(DatasetSettings("digits"), tmp_path)
     rows = {row.numpy().tobytes() for row in whole.train.samples}
     assert all(row.numpy().tobytes() in rows for row in dataset.train.samples)
@@ -264,7 +285,7 @@ def test_shipped_datasets(name, train, test, shape, brightest, tmp_path):
     assert dataset.shape == shape
     assert dataset.train.samples.max() == dataset.pixel_max == brightest
     for split, (low, high) in ((dataset.train, train), (dataset.test, test)):
-        counts = split.labels.bincount()
+        counts = split.targets.bincount()
         assert (counts.min(), counts.max()) == (low, high)
         assert split.samples.is_contiguous()
     assert dataset.inputs(dataset.train.samples).max() == 1
@@ -275,8 +296,8 @@ def test_shipped_datasets(name, train, test, shape, brightest, tmp_path):
     assert len(everything) == whole
     # Nearest train image by pixels: a label column or an image layout read wrongly would not survive this.
     a, b = dataset.train.samples.flatten(1).float(), dataset.test.samples.flatten(1).float()
-    nearest = dataset.train.labels[torch.cdist(b, a).argmin(1)]
-    assert (nearest == dataset.test.labels).float().mean() > 0.9
+    nearest = dataset.train.targets[torch.cdist(b, a).argmin(1)]
+    assert (nearest == dataset.test.targets).float().mean() > 0.9
 
 
 def test_digits_are_those_of_scikit_learn(tmp_path):
@@ -314,9 +335,9 @@ def mnist_files(tmp_path, monkeypatch):
 def test_mnist_reads_what_torchvision_reads(mnist_files, tmp_path):
     dataset = load_dataset(DatasetSettings("mnist"), tmp_path)
     for split, (images, labels) in mnist.FILES.items():
-        ours = getattr(dataset, split)
+        ours = dataset.splits[split]
         assert torch.equal(ours.samples[:, 0], read_image_file(mnist_files / images))
-        assert torch.equal(ours.labels, read_label_file(mnist_files / labels))
+        assert torch.equal(ours.targets, read_label_file(mnist_files / labels))
 
 
 def test_mnist_reads_gz_files_alone(mnist_files, tmp_path):
@@ -391,7 +412,7 @@ def test_cifar10_binary_layout(cifar10_bin, tmp_path):
     assert (len(dataset.train), len(dataset.test)) == (50, 10)
     pixels, labels = cifar10_bin["data_batch_2.bin"]
     assert torch.equal(dataset.train.samples[10:20].flatten(1), torch.from_numpy(pixels))
-    assert dataset.train.labels[10:20].tolist() == labels
+    assert dataset.train.targets[10:20].tolist() == labels
     assert torch.equal(dataset.test.samples.flatten(1), torch.from_numpy(cifar10_bin["test_batch.bin"][0]))
 
 
@@ -439,9 +460,9 @@ def test_cifar_python_layout(cifar_python, tmp_path):
     dataset = load_dataset(DatasetSettings(name), tmp_path)
     *train, test = arrays.values()
     assert torch.equal(dataset.train.samples.flatten(1), torch.from_numpy(np.vstack([pixels for pixels, _ in train])))
-    assert dataset.train.labels.tolist() == [label for _, labels in train for label in labels]
+    assert dataset.train.targets.tolist() == [label for _, labels in train for label in labels]
     assert torch.equal(dataset.test.samples.flatten(1), torch.from_numpy(test[0]))
-    assert dataset.num_classes == cifar.NUM_CLASSES[name]
+    assert dataset.targets.count == cifar.NUM_CLASSES[name]
     assert dataset.train.samples.is_contiguous()
 
 

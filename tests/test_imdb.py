@@ -69,7 +69,7 @@ def write_raw(root, seed: int = 1):
 
 
 def tensors(dataset) -> list[torch.Tensor]:
-    return [t for s in (dataset.train, dataset.test) for t in (s.samples, s.labels)]
+    return [t for s in (dataset.train, dataset.test) for t in (s.samples, s.targets)]
 
 
 def same(one, other) -> bool:
@@ -87,7 +87,7 @@ def test_both_layouts_give_the_same_dataset(tmp_path, monkeypatch):
     assert same(packed, raw)
     assert same(raw, other)
     assert packed.shape == (6, 12)
-    assert packed.train.labels.tolist() == [0] * FEW + [1] * FEW
+    assert packed.train.targets.tolist() == [0] * FEW + [1] * FEW
     first_of_negative, second_of_positive = packed.train.samples[:FEW, 0], packed.test.samples[FEW:, 1]  # all are "a"
     (number,) = set(first_of_negative.tolist())
     assert set(second_of_positive.tolist()) == {number} != {UNKNOWN}

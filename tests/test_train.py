@@ -70,10 +70,10 @@ def test_logged_numbers_are_those_of_the_saved_network(tiny):
             model(data.inputs(s.samples)) for s in (data.train, data.test)
         )
     final = {(s, layer, m): v for e, s, layer, m, v in rows(folder) if e == 6}
-    assert final["test", "network", "accuracy"] == (logits.argmax(1) == data.test.labels).double().mean().item()
-    h, y = train_features["fc2"].double(), data.train.labels
+    assert final["test", "network", "accuracy"] == (logits.argmax(1) == data.test.targets).double().mean().item()
+    h, y = train_features["fc2"].double(), data.train.targets
     means = torch.stack([h[y == c].mean(0) for c in range(10)])
-    for split, x, labels in (("train", h, y), ("test", features["fc2"].double(), data.test.labels)):
+    for split, x, labels in (("train", h, y), ("test", features["fc2"].double(), data.test.targets)):
         ncc = (torch.cdist(x, means).argmin(1) == labels).double().mean().item()
         assert final[split, "fc2", "ncc_accuracy"] == ncc
     loss = torch.nn.functional.cross_entropy(train_logits.double(), y).item()
@@ -205,7 +205,7 @@ def test_bf16_is_of_the_training_steps_alone(tiny):
     with torch.no_grad():
         logits, _ = model(data.inputs(data.train.samples))
     loss = next(r[4] for r in rows(folder) if r[:4] == (6, "train", "network", "loss"))
-    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, data.train.labels).item(), rel=1e-6)
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, data.train.targets).item(), rel=1e-6)
     plain = train(tiny(*VIT))
     assert plain.name != folder.name
     at = (6, "train", "network", "running_loss")

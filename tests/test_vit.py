@@ -8,6 +8,7 @@ from torch_blocks import as_torch_block
 from nclab.data import Dataset, Split
 from nclab.etf import POLICIES, ETFLinear, FixedLinear, FrozenLinear, Measures
 from nclab.etf.layer import Recipe, etf_weight, unit_scale
+from nclab.interfaces.targets import Classes
 from nclab.models.vit import ViT
 from nclab.training.evaluate import Pass, _means_pass, _Tally
 from nclab.training.objective import CROSS_ENTROPY
@@ -186,7 +187,7 @@ def test_kept_features_own_no_more_than_themselves(pool):
     """A view of the class token would keep all tokens alive, tens of times what metrics.memory_gib counts."""
     images = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
     labels = torch.arange(40) % 5
-    dataset = Dataset(Split(images, labels), Split(images, labels), 5, (1, 8, 8))
+    dataset = Dataset({"train": Split(images, labels)}, Classes(5), (1, 8, 8))
     model = vit(pool=pool)
     stream = Pass(model, dataset, dataset.train, 10)
     wanted = {"block1", "block1.ffn_in", "norm", "logits"}

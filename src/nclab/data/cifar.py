@@ -21,6 +21,7 @@ from nclab.data.fetching.place import is_intact, place, unpack_tar
 from nclab.data.images import ImageSettings
 from nclab.data.pickled import unpickle_arrays
 from nclab.data.split import Split
+from nclab.interfaces.targets import Classes
 
 SHAPE = (3, 32, 32)
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -56,7 +57,7 @@ def read_python(data: bytes, label: str | Path) -> Split:
 
 
 def _join(splits: list[Split]) -> Split:
-    return Split(torch.cat([s.samples for s in splits]), torch.cat([s.labels for s in splits]))
+    return Split(torch.cat([s.samples for s in splits]), torch.cat([s.targets for s in splits]))
 
 
 def _build_bin(root: Path) -> Dataset:
@@ -67,7 +68,8 @@ def _build_bin(root: Path) -> Dataset:
         check_md5(data, md5, path)
         batches[file] = read_bin(data, path)
     test = batches.pop("test_batch.bin")
-    return Dataset(_join(list(batches.values())), test, NUM_CLASSES["cifar10"], SHAPE)
+    train = _join(list(batches.values()))
+    return Dataset({"train": train, "test": test}, Classes(NUM_CLASSES["cifar10"]), SHAPE)
 
 
 def _published(name: str):
@@ -91,8 +93,9 @@ def _build_python(name: str, root: Path) -> Dataset:
         check_md5(data, md5, path)
         if file != kind.meta["filename"]:  # the names of the classes
             held[file] = read_python(data, path)
-    splits = [_join([held[file] for file, _ in part]) for part in (kind.train_list, kind.test_list)]
-    return Dataset(*splits, num_classes=NUM_CLASSES[name], shape=SHAPE)
+    parts = {"train": kind.train_list, "test": kind.test_list}
+    splits = {split: _join([held[file] for file, _ in part]) for split, part in parts.items()}
+    return Dataset(splits, Classes(NUM_CLASSES[name]), SHAPE)
 
 
 @DATASETS.add("cifar10", ImageSettings)

@@ -1,14 +1,15 @@
-"""A dataset is four tensors on the device: samples (images or texts) and labels of a train and a test split.
+"""A dataset is tensors on the device: samples (images, texts, arrays or row numbers) and targets of each split.
 
 A new dataset is one module in this package, whose builder registers itself in `DATASETS`, and one YAML file
 of the same name in conf/dataset/. A builder reads local files and nothing else; how they get there is the
-business of `nclab.data.fetching`. What images and texts do not share is in `images.py` and `text.py`.
+business of `nclab.data.fetching`. What the kinds do not share is in `images.py`, `text.py` and `arrays.py`.
 """
 
 import dataclasses
 import os
 import shlex
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +20,7 @@ from torch import Tensor
 from nclab.data.split import Split
 from nclab.interfaces.registry import Registry
 from nclab.interfaces.shapes import ImageShape, Shape
+from nclab.interfaces.targets import Targets
 
 DATASETS = Registry("dataset", "nclab.data")
 
@@ -36,32 +38,43 @@ class MissingDataError(FileNotFoundError):
 
 @dataclass
 class DatasetSettings:
-    """The keys that every conf/dataset/*.yaml has; those of images and texts come on top."""
+    """The keys that every conf/dataset/*.yaml has; those of images, texts and arrays come on top."""
 
     name: str
     train_size: int | None = None  # samples kept of the train split: the same ones in every run; None: all
     test_size: int | None = None  # likewise of the test split
 
+    @property
+    def standardizes(self) -> bool:
+        """Whether the model sees samples minus the mean, over the std of the train split."""
+        return False
+
+    @property
+    def augmentation(self) -> str:
+        """What happens to a training batch; a key of AUGMENTATIONS."""
+        return "none"
+
 
 @dataclass(frozen=True)
 class Dataset(ABC):
-    """Both splits, and how their samples become what the model sees.
+    """Splits of samples with targets of one kind, and how the samples become what the model sees.
 
     `Dataset(...)` makes the kind that its shape says (as pathlib.Path makes a PosixPath): a TextDataset of a
-    TokenShape, else an ImageDataset.
+    TokenShape, an ArrayDataset of an ArrayShape, an IndexDataset of an IndexShape, else an ImageDataset.
 
     Each kind has `augment`, the name of what `inputs` does to a training batch; "none": nothing.
 
-    ValueError if the samples of a split are not of `shape`, a label is outside 0..num_classes-1, or a class has no
-    sample (its class mean would not exist).
+    ValueError if there is no split "train", a split has no sample or samples that are not of `shape`, targets are not
+    of the kind of `targets`, or a class has no sample in train (its class mean would not exist). Other splits may lack
+    classes.
     """
 
     kinds: ClassVar[dict[type, type["Dataset"]]] = {}  # of shape -> of dataset
     noun: ClassVar[str]  # what the messages call a sample
+    dtype: ClassVar[torch.dtype]  # of the samples
 
-    train: Split
-    test: Split
-    num_classes: int
+    splits: Mapping[str, Split]  # "train" always, first; "test", "valid" and others where the data have them
+    targets: Targets
     shape: Shape  # of one sample, as models are told
 
     def __init_subclass__(cls, of: type) -> None:
@@ -69,26 +82,48 @@ class Dataset(ABC):
 
     def __new__(cls, *given, **named) -> "Dataset":
         if cls is Dataset:
-            shape = named.get("shape", given[3] if len(given) > 3 else None)
+            shape = named.get("shape", given[2] if len(given) > 2 else None)
             cls = Dataset.kinds.get(type(shape), Dataset.kinds[ImageShape])  # a plain tuple is an image's
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        for name, split in (("train", self.train), ("test", self.test)):
-            if tuple(split.samples.shape[1:]) != self.size:
-                came = tuple(split.samples.shape[1:])
-                raise ValueError(f"{name} split: expected {self.noun}s of shape {self.size}, got {came}")
-            if len(split) == 0:
-                raise ValueError(f"{name} split: expected at least one {self.noun} of every class, got no {self.noun}")
-            low, high = split.labels.min().item(), split.labels.max().item()
-            if low < 0 or high >= self.num_classes:
-                expected = f"0 to {self.num_classes - 1}"
-                raise ValueError(f"{name} split: expected labels {expected}, got {low} to {high}")
-            self.check(name, split)
-            counts = split.labels.bincount(minlength=self.num_classes).tolist()
+        if "train" not in self.splits:
+            raise ValueError(f"expected a split train, got {', '.join(self.splits) or 'none'}")
+        # Train comes first, wherever it is given: measures are taken and written in this order.
+        object.__setattr__(self, "splits", {"train": self.splits["train"], **self.splits})
+        for name, split in self.splits.items():
+            try:
+                self._check_split(split)
+            except ValueError as error:
+                raise ValueError(f"{name} split: {error}") from None
+        groups = self.targets.groups(self.train.targets)
+        if groups is not None:
+            counts = groups.bincount(minlength=self.targets.dim).tolist()
             if empty := [label for label, count in enumerate(counts) if count == 0]:
                 which = ", ".join(map(str, empty))
-                raise ValueError(f"{name} split: expected {self.noun}s of every class, got none of class {which}")
+                raise ValueError(f"train split: expected {self.noun}s of every class, got none of class {which}")
+
+    def _check_split(self, split: Split) -> None:
+        samples = split.samples
+        if samples.dtype != self.dtype or tuple(samples.shape[1:]) != self.size:
+            kind = "" if samples.dtype == self.dtype else f" of {samples.dtype}"
+            raise ValueError(f"expected {self.noun}s of shape {self.size}, got {tuple(samples.shape[1:])}{kind}")
+        if len(split) == 0:
+            raise ValueError(f"expected at least one {self.noun}, got no {self.noun}")
+        self.targets.check(split.targets)
+        self.check(samples)
+
+    @property
+    def train(self) -> Split:
+        return self.splits["train"]
+
+    @property
+    def test(self) -> Split:  # until the training room reads splits
+        return self.splits["test"]
+
+    @property
+    def num_classes(self) -> int:  # until the training room reads targets
+        return self.targets.count
 
     @property
     @abstractmethod
@@ -96,8 +131,8 @@ class Dataset(ABC):
         """Of the tensor that holds one sample."""
 
     @abstractmethod
-    def check(self, name: str, split: Split) -> None:
-        """Raise ValueError, naming the split, for samples that hold values they may not."""
+    def check(self, samples: Tensor) -> None:
+        """Raise ValueError for samples that hold values they may not."""
 
     @abstractmethod
     def under(self, settings: DatasetSettings) -> "Dataset":
@@ -116,7 +151,8 @@ class Dataset(ABC):
 
     def to(self, device: torch.device | str) -> "Dataset":
         held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        moved = {key: value.to(device) for key, value in held.items() if isinstance(value, Split | Tensor)}
+        moved = {key: value.to(device) for key, value in held.items() if isinstance(value, Tensor)}
+        moved["splits"] = {name: split.to(device) for name, split in self.splits.items()}
         return dataclasses.replace(self, **moved)
 
 
@@ -140,8 +176,6 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
     if not isinstance(settings, entry.settings):
         expected = entry.settings.__name__
         raise TypeError(f"expected {expected} of dataset '{settings.name}', got {type(settings).__name__}")
-    if type(settings) is DatasetSettings:
-        raise TypeError(f"dataset '{settings.name}' must be registered with ImageSettings or TextSettings")
     try:
         dataset = entry.build(settings, Path(root))
     except MissingDataError:
@@ -149,14 +183,18 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
     except OSError as error:
         raise ValueError(f"{settings.name} cannot be read: expected files under {root}, got {error}") from None
     sizes = {"train": settings.train_size, "test": settings.test_size}
-    splits = {}
+    splits = dict(dataset.splits)
     for name, size in sizes.items():
+        if size is None:
+            continue
+        if name not in splits:
+            raise ValueError(f"dataset.{name}_size={size}: {settings.name} has no {name} split")
         try:
-            splits[name] = getattr(dataset, name).subset(size)
+            splits[name] = splits[name].subset(size)
         except ValueError as error:
             raise ValueError(f"dataset.{name}_size of {settings.name}: {error}") from None
     try:
-        dataset = dataclasses.replace(dataset, **splits)
+        dataset = dataclasses.replace(dataset, splits=splits)
     except ValueError as error:  # a class lost its last sample
         sizes = ", ".join(f"dataset.{name}_size={size}" for name, size in sizes.items() if size is not None)
         raise ValueError(f"{sizes} of {settings.name} leaves too few: {error}") from None

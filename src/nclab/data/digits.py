@@ -13,6 +13,7 @@ from nclab.data.checksum import from_wheel
 from nclab.data.dataset import DATASETS, Dataset
 from nclab.data.images import ImageSettings
 from nclab.data.split import Split
+from nclab.interfaces.targets import Classes
 
 TEST_SIZE = 360
 MD5 = "a0339c30a8a5312a1b6f9e5c719dcce5"  # of the unpacked table
@@ -24,4 +25,4 @@ def build(settings: ImageSettings, root: Path) -> Dataset:
     rows = torch.from_numpy(np.loadtxt(table, np.uint8, delimiter=","))  # (N, 65), pixels 0..16, then the label
     everything = Split(rows[:, :-1].reshape(-1, 1, 8, 8).contiguous(), rows[:, -1].long())
     train, test = everything.divide(TEST_SIZE)
-    return Dataset(train, test, num_classes=10, shape=(1, 8, 8), pixel_max=16)
+    return Dataset({"train": train, "test": test}, Classes(10), shape=(1, 8, 8), pixel_max=16)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from nclab.data.augment import AUGMENTATIONS
 from nclab.data.dataset import Dataset, DatasetSettings
-from nclab.data.split import Split
 from nclab.interfaces.shapes import ImageShape
 
 PIXELS = ("unit", "standardize")
@@ -28,6 +27,14 @@ class ImageSettings(DatasetSettings):
                 valid = ", ".join(choices)
                 raise ValueError(f"dataset.{key}: expected one of {valid}; got '{getattr(self, key)}'")
 
+    @property
+    def standardizes(self) -> bool:
+        return self.pixels == "standardize"
+
+    @property
+    def augmentation(self) -> str:
+        return self.augment
+
 
 @dataclass(frozen=True)
 class ImageDataset(Dataset, of=ImageShape):
@@ -37,6 +44,7 @@ class ImageDataset(Dataset, of=ImageShape):
     """
 
     noun: ClassVar[str] = "image"
+    dtype: ClassVar[torch.dtype] = torch.uint8
 
     pixel_max: int = 255  # the pixel value that becomes 1.0
     augment: str = "none"
@@ -47,13 +55,13 @@ class ImageDataset(Dataset, of=ImageShape):
     def size(self) -> tuple[int, ...]:
         return tuple(self.shape)
 
-    def check(self, name: str, split: Split) -> None:
-        if (brightest := split.samples.max().item()) > self.pixel_max:
-            raise ValueError(f"{name} split: expected pixels up to {self.pixel_max}, got {brightest}")
+    def check(self, samples: Tensor) -> None:
+        if (brightest := samples.max().item()) > self.pixel_max:
+            raise ValueError(f"expected pixels up to {self.pixel_max}, got {brightest}")
 
     def under(self, settings: DatasetSettings) -> "ImageDataset":
-        dataset = dataclasses.replace(self, augment=settings.augment)
-        return dataset.standardized() if settings.pixels == "standardize" else dataset
+        dataset = dataclasses.replace(self, augment=settings.augmentation)
+        return dataset.standardized() if settings.standardizes else dataset
 
     def inputs(
         self,

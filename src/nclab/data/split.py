@@ -1,52 +1,60 @@
-"""One half of a dataset, train or test: samples and their labels, row by row."""
+"""One part of a dataset, such as train or test: samples and their targets, row by row."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nclab.data.stratify import stratified_indices
+from nclab.data.stratify import subset_indices
 
-PIXELS = (4, torch.uint8)  # dimensions and dtype of images (N, ch, h, w)
-TOKENS = (2, torch.int32)  # of texts (N, T)
+# dtype -> (what the samples are, fewest and most dimensions)
+SAMPLES = {
+    torch.uint8: ("images (N, ch, h, w)", 4, 4),
+    torch.int32: ("texts (N, T)", 2, 2),
+    torch.float32: ("arrays (N, ...)", 2, 64),
+    torch.int64: ("row numbers (N,)", 1, 1),
+}
 
 
 @dataclass(frozen=True)
 class Split:
-    """Samples and their labels, row by row; ValueError if dtype, shape or count is wrong."""
+    """Samples and their targets, row by row; ValueError if dtype, shape or count is wrong."""
 
-    samples: Tensor  # (N, ch, h, w) uint8: images | (N, T) int32: texts
-    labels: Tensor  # (N,) int64
+    samples: Tensor  # (N, ch, h, w) uint8 | (N, T) int32 | (N, ...) float32 | (N,) int64
+    targets: Tensor  # (N,) int64: classes | (N, n) float32: values
 
     def __post_init__(self) -> None:
-        texts = self.samples.dtype == torch.int32 or (self.samples.ndim == 2 and self.samples.dtype != torch.uint8)
-        for field, (dims, dtype) in (("samples", TOKENS if texts else PIXELS), ("labels", (1, torch.int64))):
-            tensor = getattr(self, field)
-            if tensor.ndim != dims or tensor.dtype != dtype:
-                came = f"{tensor.ndim} of {tensor.dtype}"
-                raise ValueError(f"{field}: expected {dims} dimensions of {dtype}, got {came}")
-        if len(self.samples) != len(self.labels):
-            raise ValueError(f"expected one label a sample, got {len(self.samples)} and {len(self.labels)}")
+        samples, targets = self.samples, self.targets
+        _, least, most = SAMPLES.get(samples.dtype, ("", 1, 0))
+        if not least <= samples.ndim <= most:
+            expected = ", ".join(f"{what} {str(dtype).removeprefix('torch.')}" for dtype, (what, *_) in SAMPLES.items())
+            raise ValueError(f"samples: expected one of {expected}; got {samples.ndim} dimensions of {samples.dtype}")
+        if (targets.ndim, targets.dtype) not in ((1, torch.int64), (2, torch.float32)):
+            expected = "classes (N,) int64 or values (N, n) float32"
+            raise ValueError(f"targets: expected {expected}, got {targets.ndim} dimensions of {targets.dtype}")
+        if len(samples) != len(targets):
+            raise ValueError(f"expected one target a sample, got {len(samples)} samples and {len(targets)} targets")
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
+
+    @property
+    def labels(self) -> Tensor:  # until the training room reads targets
+        return self.targets
+
+    def __getitem__(self, rows: Tensor) -> "Split":
+        """The split of these rows: indices or a mask."""
+        return Split(self.samples[rows], self.targets[rows])
 
     def to(self, device: torch.device | str) -> "Split":
-        return Split(self.samples.to(device), self.labels.to(device))
+        return Split(self.samples.to(device), self.targets.to(device))
 
     def subset(self, size: int | None) -> "Split":
-        """A fixed stratified subset, the same for every seed of a run; None keeps all."""
-        if size is None:
-            return self
-        chosen = stratified_indices(self.labels, size)
-        return Split(self.samples[chosen], self.labels[chosen])
+        """A fixed subset, the same for every seed of a run: stratified for classes. None keeps all."""
+        return self if size is None else self[subset_indices(self.targets, size)]
 
-    def divide(self, test_size: int) -> tuple["Split", "Split"]:
-        """Fixed stratified (train, test) of a set that comes undivided."""
+    def divide(self, size: int) -> tuple["Split", "Split"]:
+        """(the rest, `size` samples held out): fixed, stratified for classes."""
         held_out = torch.zeros(len(self), dtype=torch.bool)
-        held_out[stratified_indices(self.labels, test_size)] = True
-        kept = ~held_out
-        return (
-            Split(self.samples[kept], self.labels[kept]),
-            Split(self.samples[held_out], self.labels[held_out]),
-        )
+        held_out[subset_indices(self.targets, size)] = True
+        return self[~held_out], self[held_out]

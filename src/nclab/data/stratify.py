@@ -1,4 +1,4 @@
-"""Fixed random subsets that keep the proportions of the classes."""
+"""Fixed random subsets. Those of labelled samples keep the proportions of the classes."""
 
 import torch
 from torch import Tensor
@@ -14,17 +14,35 @@ def stratified_indices(labels: Tensor, size: int) -> Tensor:
     Class c gets n_c * size / N images; the fractions are settled by largest remainder, ties to the smaller
     class number. ValueError unless 1 <= size <= N.
     """
-    total = len(labels)
-    if not 1 <= size <= total:
-        raise ValueError(f"subset size must be between 1 and {total}, got {size}")
+    total = _checked_total(labels, size)
     share = labels.bincount() * size
     quota = share // total  # (C,)
     neediest = (share % total).argsort(descending=True, stable=True)
     quota[neediest[: size - int(quota.sum())]] += 1
 
-    shuffled = torch.randperm(total, generator=torch.Generator().manual_seed(SUBSET_SEED))
+    shuffled = _shuffled(total)
     grouped = shuffled[labels[shuffled].argsort(stable=True)]  # by class, in random order within one
     classes = labels[grouped]
     counts = labels.bincount()
     rank = torch.arange(total) - (counts.cumsum(0) - counts)[classes]  # of each image within its class
     return grouped[rank < quota[classes]].sort().values
+
+
+def subset_indices(targets: Tensor, size: int) -> Tensor:
+    """Indices of `size` of the targets, ascending: stratified for classes (N,), plainly random for values (N, n).
+
+    ValueError unless 1 <= size <= N.
+    """
+    if targets.ndim == 1:
+        return stratified_indices(targets, size)
+    return _shuffled(_checked_total(targets, size))[:size].sort().values
+
+
+def _checked_total(targets: Tensor, size: int) -> int:
+    if not 1 <= size <= len(targets):
+        raise ValueError(f"subset size must be between 1 and {len(targets)}, got {size}")
+    return len(targets)
+
+
+def _shuffled(total: int) -> Tensor:
+    return torch.randperm(total, generator=torch.Generator().manual_seed(SUBSET_SEED))

@@ -11,6 +11,7 @@ from nclab.data.dataset import Dataset, DatasetSettings
 from nclab.data.split import Split
 from nclab.data.tokenizer import SPECIAL, encoded, word_numbers
 from nclab.interfaces.shapes import PAD, TokenShape
+from nclab.interfaces.targets import Classes
 
 MOST_LENGTH = 2**12  # tokens; the longest review of IMDB has 2,473
 MOST_VOCABULARY = 2**20  # tokens; the train reviews of IMDB have 81,375 words
@@ -43,24 +44,25 @@ class TextDataset(Dataset, of=TokenShape):
     """
 
     noun: ClassVar[str] = "text"
+    dtype: ClassVar[torch.dtype] = torch.int32
     augment: ClassVar[str] = "none"
 
     @property
     def size(self) -> tuple[int, ...]:
         return (self.shape.length,)
 
-    def check(self, name: str, split: Split) -> None:
-        tokens, most = split.samples, self.shape.vocabulary - 1
+    def check(self, tokens: Tensor) -> None:
+        most = self.shape.vocabulary - 1
         low, high = tokens.min().item(), tokens.max().item()
         if low < 0 or high > most:
-            raise ValueError(f"{name} split: expected tokens 0 to {most}, got {low} to {high}")
+            raise ValueError(f"expected tokens 0 to {most}, got {low} to {high}")
         pad = tokens == PAD
         for wrong, expected, came in (
             (pad.all(1), "at least one token in every text", "PAD alone"),
             ((pad[:, :-1] & ~pad[:, 1:]).any(1), "PAD at the end of a text only", "PAD before a token"),
         ):
             if wrong.any():
-                raise ValueError(f"{name} split: expected {expected}, got {came} in text {wrong.nonzero()[0].item()}")
+                raise ValueError(f"expected {expected}, got {came} in text {wrong.nonzero()[0].item()}")
 
     def under(self, settings: DatasetSettings) -> "TextDataset":
         return self  # length and vocabulary are in the tokens
@@ -84,9 +86,9 @@ def tokenized(train: Sequence[Sequence[str]], test: Sequence[Sequence[str]], set
     on the same inputs.
     """
     numbers = word_numbers((text for texts in train for text in texts), settings.vocabulary)
-    splits = []
-    for classes in (train, test):
+    splits = {}
+    for name, classes in (("train", train), ("test", test)):
         tokens = encoded([text for texts in classes for text in texts], numbers, settings.length)
         labels = torch.tensor([label for label, texts in enumerate(classes) for _ in texts])
-        splits.append(Split(tokens, labels))
-    return TextDataset(*splits, num_classes=len(train), shape=settings.shape)
+        splits[name] = Split(tokens, labels)
+    return TextDataset(splits, Classes(len(train)), shape=settings.shape)

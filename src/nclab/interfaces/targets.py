@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -14,12 +15,23 @@ class Targets(Protocol):
     def groups(self, targets: Tensor) -> Tensor | None:
         """The class (B,) of every sample, int64; None where samples have no classes and so no class means."""
 
+    def check(self, targets: Tensor) -> None:
+        """Raise ValueError for targets of a split that are not of this kind."""
+
 
 @dataclass(frozen=True)
 class Classes:
-    """Targets (B,) int64 in 0..count-1; a model predicts logits (B, count)."""
+    """Targets (B,) int64 in 0..count-1; a model predicts logits (B, count).
+
+    `names` are the classes' names in the order of their numbers; None where the data have none.
+    """
 
     count: int
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.names is not None and len(self.names) != self.count:
+            raise ValueError(f"expected {self.count} names, one a class, got {len(self.names)}")
 
     @property
     def dim(self) -> int:
@@ -28,12 +40,26 @@ class Classes:
     def groups(self, targets: Tensor) -> Tensor:
         return targets
 
+    def check(self, targets: Tensor) -> None:
+        if targets.dtype != torch.int64 or targets.ndim != 1:
+            raise ValueError(f"expected class numbers (N,) int64, got {tuple(targets.shape)} of {targets.dtype}")
+        low, high = targets.min().item(), targets.max().item()
+        if low < 0 or high >= self.count:
+            raise ValueError(f"expected labels 0 to {self.count - 1}, got {low} to {high}")
+
 
 @dataclass(frozen=True)
 class Values:
-    """Targets (B, dim) float; a model predicts values of the same shape."""
+    """Targets (B, dim) float32; a model predicts values of the same shape."""
 
     dim: int
 
     def groups(self, targets: Tensor) -> None:
         return None
+
+    def check(self, targets: Tensor) -> None:
+        if targets.dtype != torch.float32 or tuple(targets.shape[1:]) != (self.dim,):
+            expected = f"values (N, {self.dim}) float32"
+            raise ValueError(f"expected {expected}, got {tuple(targets.shape)} of {targets.dtype}")
+        if not (finite := targets.isfinite().all(1)).all():
+            raise ValueError(f"expected finite values, got another in row {(~finite).nonzero()[0].item()}")

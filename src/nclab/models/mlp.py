@@ -1,11 +1,10 @@
 """model=mlp: the multilayer perceptron of arXiv 2412.00884."""
 
 from dataclasses import dataclass
-from math import prod
 
 from torch import Tensor, nn
 
-from nclab.interfaces.shapes import Shape, images_only
+from nclab.interfaces.shapes import Shape, flat_size
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
 
 NORMS = {"batch": nn.BatchNorm1d, "none": nn.Identity}
@@ -81,4 +80,4 @@ class MLP(Classifier):
 @MODELS.add("mlp", MLPSettings)
 def build_mlp(settings: MLPSettings, shape: Shape, num_classes: int) -> MLP:
     s = settings
-    return MLP(prod(images_only(shape, "mlp")), num_classes, s.depth, s.width, s.norm, s.activation)
+    return MLP(flat_size(shape, "mlp"), num_classes, s.depth, s.width, s.norm, s.activation)

@@ -6,12 +6,11 @@ one has the ReLU (`maps`), how an image enters (`embed_norm`), LayerNorm's own w
 """
 
 from dataclasses import dataclass
-from math import prod
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nclab.interfaces.shapes import Shape, images_only
+from nclab.interfaces.shapes import Shape, flat_size
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
 
 
@@ -81,7 +80,7 @@ class ResNet(Classifier):
         between("maps", maps, 1, 2)
         self.num_classes = num_classes
         self.blocks, self.maps = blocks, maps
-        self.embed = nn.Linear(prod(images_only(shape, "rn")), width)
+        self.embed = nn.Linear(flat_size(shape, "rn"), width)
         self.embed_norm = nn.LayerNorm(width, elementwise_affine=affine) if embed_norm else nn.Identity()
         for i in range(1, blocks + 1):
             setattr(self, f"block{i}", ResidualBlock(width, maps, affine))

@@ -93,7 +93,8 @@ def fetch(name: str, root: Path, way: str = "auto") -> str:
     state = _loaded(name, root)
     if not isinstance(state, Dataset):
         raise FetchError(f"fetched, but it does not load: {state}")
-    return f"{name}: {len(state.train)} train and {len(state.test)} test {state.noun}s under {root} (from {used})"
+    counts = " and ".join(f"{len(split)} {part}" for part, split in state.splits.items())
+    return f"{name}: {counts} {state.noun}s under {root} (from {used})"
 
 
 def _progress() -> Progress:
