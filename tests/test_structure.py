@@ -3,16 +3,12 @@
 import ast
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from nclab.analysis.labels import DECIDES_BY_MEASURES
-from nclab.analysis.runs import MAY_DIFFER, WITHOUT_LOSS
-from nclab.config.schema import MACHINE_KEYS
 from nclab.etf import POLICIES
-from nclab.training.objective import LossSettings
 
 SRC = Path(__file__).parents[1] / "src"
 MODULES = {".".join(p.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): p for p in SRC.rglob("*.py")}
@@ -57,6 +53,8 @@ def test_no_import_cycle():
         ("nclab.models", ("hydra", "omegaconf", "wandb", "nclab.config.schema", "nclab.runfolder.folder")),
         ("nclab.analysis", ("hydra", "omegaconf", "wandb", "torch")),
         ("nclab.config.schema", ("wandb",)),
+        ("nclab.config.keys", ("torch", "hydra", "omegaconf", "yaml", "nclab.interfaces.plugins")),
+        ("nclab.interfaces.registry", ("torch", "hydra", "omegaconf", "nclab.models")),
         (
             "nclab.runs",
             ("torch", "hydra", "omegaconf", "wandb", "pandas", "matplotlib", "yaml", "nclab.runfolder.folder"),
@@ -69,18 +67,9 @@ def test_parts_can_be_imported_alone(package, absent):
     assert done.stdout.strip() == "[]"
 
 
-def test_analysis_averages_over_machine_keys():
-    """analysis/ imports no configuration, which would bring torch; its list must follow all the same."""
-    assert [key for key in MACHINE_KEYS if not MAY_DIFFER.match(f"{key}.name" if key == "tracker" else key)] == []
-
-
 def test_analysis_knows_the_policies_that_decide_by_measures():
     settings = {name: POLICIES[name].settings() for name in POLICIES.names()}
     assert {name for name, policy in settings.items() if policy.needs_measures} == DECIDES_BY_MEASURES
-
-
-def test_analysis_knows_the_loss_of_runs_from_before_there_was_a_choice():
-    assert asdict(LossSettings()) == WITHOUT_LOSS
 
 
 def test_requirements_hold_no_address():

@@ -14,18 +14,11 @@ import pandas as pd
 import yaml
 
 from nclab.analysis.labels import meaningless, policy_label, policy_order, said_by_label
+from nclab.config.keys import MAY_DIFFER, with_later_keys
 
 COLUMNS = ["epoch", "split", "layer", "metric", "value"]
 LAYER_KEYS = {"layer", "role", "site", "stage"}
 REQUIRED = ["seed", "epochs", "dataset.name", "model.name", "etf.name"]
-# Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed.
-# Of `etf` see `differences`.
-MAY_DIFFER = re.compile(
-    r"(seeds?|experiment_name|output_root|data_root|device|threads|deterministic|tf32|compile|overwrite|debug"
-    r"|checkpoint_seconds|resume|metrics\.memory_gib|tracker\..+|etf\.name)$"
-)
-# What runs had before there was a choice; written out, so that old and new ones may be mixed.
-WITHOUT_LOSS = {"name": "cross_entropy", "l2": 0.0, "l2_skip": "none"}
 SAFE_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, where PyYAML was built with it
 FLAGS = {"dataset.name": "--dataset", "epochs": "--epochs", "seed": "--seeds"}
 
@@ -280,7 +273,7 @@ def _config(file: Path) -> dict:
     lacking = [key for key in REQUIRED if key not in flatten(config if isinstance(config, dict) else {})]
     if lacking:
         raise AnalysisError(f"{file}: lacks {', '.join(lacking)}; is it a run's configuration?")
-    return {"loss": WITHOUT_LOSS} | config
+    return with_later_keys(config)
 
 
 def _text(file: Path) -> str:

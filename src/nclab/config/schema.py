@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -18,9 +18,13 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nclab.config.keys import KEPT_ON_RESUME as KEPT_ON_RESUME
+from nclab.config.keys import MACHINE_KEYS, before_later_keys, with_later_keys, without
 from nclab.data import DATASETS, DatasetSettings, data_root
 from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
+from nclab.interfaces.plugins import PluginError, load_installed, load_plugins
+from nclab.interfaces.registry import Registry
 from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
 from nclab.parallel.group import local_size
@@ -31,35 +35,6 @@ from nclab.training.evaluate import MetricsSettings
 from nclab.training.objective import LOSSES, LossSettings
 from nclab.training.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
 from nclab.training.step import PRECISIONS
-
-GROUPS = {
-    "dataset": DATASETS,
-    "model": MODELS,
-    "etf": POLICIES,
-    "loss": LOSSES,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "tracker": TRACKERS,
-}
-# Keys that say where and how a run is executed, not what it is: they leave its name alone.
-MACHINE_KEYS = (
-    "device",
-    "threads",
-    "deterministic",
-    "tf32",
-    "compile",
-    "debug",
-    "output_root",
-    "data_root",
-    "overwrite",
-    "checkpoint_seconds",
-    "experiment_name",
-    "tracker",
-    "resume",
-    "seeds",
-)
-# Of these, the ones that bits may depend on: a resumed run keeps those it started with.
-KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
 
 
 # For keys that fall with another: loss.l2=${over:0.005,${model.blocks}}.
@@ -79,6 +54,16 @@ LONGEST_NAME = 255  # bytes of a folder's name
 
 class ConfigError(ValueError):
     """The configuration is wrong; the message says what was expected, what came and what is valid."""
+
+
+def choice(registry: Registry, default: str) -> dict[str, Any]:
+    """What makes a field of RunConfig a group: that line, one in conf/train.yaml and, for a group that comes later, one
+    in `keys.LATER` are all that a new group needs here."""
+
+    def settings() -> Any:
+        return registry[default].settings(name=default)
+
+    return {"default_factory": settings, "metadata": {"registry": registry}}
 
 
 @dataclass
@@ -102,22 +87,27 @@ class RunConfig:
     data_root: str | None = None
     checkpoint_seconds: float = 10.0
     resume: str | None = None
-    dataset: DatasetSettings = field(default_factory=lambda: DatasetSettings("digits"))
-    model: ModelSettings = field(default_factory=ModelSettings)
-    etf: PolicySettings = field(default_factory=PolicySettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    plugins: list[str] = field(default_factory=list)
+    dataset: DatasetSettings = field(**choice(DATASETS, "digits"))
+    model: ModelSettings = field(**choice(MODELS, "mlp"))
+    etf: PolicySettings = field(**choice(POLICIES, "none"))
+    loss: LossSettings = field(**choice(LOSSES, "cross_entropy"))
+    optimizer: OptimizerSettings = field(**choice(OPTIMIZERS, "sgd"))
+    schedule: ScheduleSettings = field(**choice(SCHEDULES, "constant"))
+    tracker: TrackerSettings = field(**choice(TRACKERS, "none"))
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
     def identity(self) -> dict[str, Any]:
-        """What the run is: all keys but those of the machine."""
+        """What the run is: all keys but those of the machine, and those that came later where they change nothing."""
         keys = asdict(self)
-        keys["metrics"].pop("memory_gib")  # which pass makes the features changes no number
-        if keys["loss"] == asdict(LossSettings()):  # runs are still found by the names they had before it was a choice
-            del keys["loss"]
-        return {key: value for key, value in keys.items() if key not in MACHINE_KEYS}
+        for key in MACHINE_KEYS:
+            keys = without(keys, key)
+        return before_later_keys(keys)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A process that is handed a run, such as a worker of a sweep, needs its plug-ins."""
+        self.__dict__.update(state)
+        load_plugins(self.plugins)
 
     @property
     def stem(self) -> str:
@@ -139,8 +129,18 @@ class RunConfig:
         return Path(self.resume or Path(self.output_root) / self.experiment_name / self.run_name)
 
 
+GROUPS: dict[str, Registry] = {f.name: f.metadata["registry"] for f in fields(RunConfig) if "registry" in f.metadata}
+
+
 def typed(composed: DictConfig) -> RunConfig:
     """The checked configuration. Raises ConfigError for unknown keys, wrong types and values out of range."""
+    rest = {key: value for key, value in composed.items() if key not in GROUPS}
+    measured = rest.pop("metrics", OmegaConf.create({}))
+    if not isinstance(measured, DictConfig):
+        raise ConfigError(f"metrics must be keys ({', '.join(vars(MetricsSettings()))}); got metrics={measured}")
+    metrics = checked("metrics", MetricsSettings, measured)
+    root = checked("", _root_schema(), OmegaConf.create(rest))
+    load_named(root.plugins)
     groups = {}
     for group, registry in GROUPS.items():
         node = composed.get(group)
@@ -151,12 +151,6 @@ def typed(composed: DictConfig) -> RunConfig:
         except KeyError as error:
             raise ConfigError(error.args[0]) from None
         groups[group] = checked(group, entry.settings, node)
-    rest = {key: value for key, value in composed.items() if key not in GROUPS}
-    measured = rest.pop("metrics", OmegaConf.create({}))
-    if not isinstance(measured, DictConfig):
-        raise ConfigError(f"metrics must be keys ({', '.join(vars(MetricsSettings()))}); got metrics={measured}")
-    metrics = checked("metrics", MetricsSettings, measured)
-    root = checked("", _root_schema(), OmegaConf.create(rest))
     config = RunConfig(**vars(root), **groups, metrics=metrics)
     try:
         _check_values(config)
@@ -167,9 +161,24 @@ def typed(composed: DictConfig) -> RunConfig:
 
 def _root_schema() -> type:
     """RunConfig without its groups, as a dataclass that OmegaConf can check."""
-    plain = [f for f in RunConfig.__dataclass_fields__.values() if f.name not in (*GROUPS, "metrics")]
-    namespace = {"__annotations__": {f.name: f.type for f in plain}, **{f.name: f.default for f in plain}}
-    return dataclass(type("Root", (), namespace))
+    plain = [f for f in fields(RunConfig) if f.name not in (*GROUPS, "metrics")]
+    return make_dataclass(
+        "Root",
+        [
+            (f.name, f.type, field(default_factory=f.default_factory) if f.default is MISSING else f.default)
+            for f in plain
+        ],
+    )
+
+
+def load_named(plugins: list[str], where: str = "plugins") -> None:
+    """Import the plug-ins that a configuration names. Raises ConfigError for one that cannot be imported, also for an
+    installed one."""
+    try:
+        load_plugins(plugins, where)
+        load_installed()
+    except PluginError as error:
+        raise ConfigError(str(error)) from error.__cause__
 
 
 def checked(group: str, schema: type, node: DictConfig) -> Any:
@@ -279,7 +288,7 @@ def stored_config(path: Path) -> dict[str, Any]:
         reason = "; ".join(line.strip() for line in str(error).splitlines())
         raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {reason}") from None
     if isinstance(tree, dict):
-        tree.setdefault("loss", asdict(LossSettings()))  # of a run begun before it was a choice
+        tree = with_later_keys(tree)
     missing = [group for group in GROUPS if not isinstance(tree, dict) or group not in tree]
     if missing:
         came = f"none of {', '.join(missing)}" if isinstance(tree, dict) else type(tree).__name__

@@ -1,7 +1,7 @@
-"""A registry finds its entries by importing every module of one package.
+"""A registry finds its entries by importing every module of one package, of the papers' wings and of plug-ins.
 
-So that a new dataset, model, policy, optimizer, schedule or tracker is one Python file (which registers itself)
-and one YAML file of the same name in conf/, and nothing else in the house changes.
+So that a new dataset, model, policy, loss, optimizer, schedule or tracker is one Python file, which registers itself,
+in the core, in a wing or in a user's own package. Nothing else in the house changes.
 """
 
 import importlib
@@ -9,6 +9,8 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from nclab.interfaces.plugins import load_installed
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Entry:
 
 
 class Registry:
-    """Names of one kind of thing, collected from the modules of `package`.
+    """Names of one kind of thing, collected from the modules of `package`, of the wings and of plug-ins.
 
     >>> models = Registry("model", "nclab.models")
     >>> models["mlp"].settings.__name__
@@ -33,11 +35,20 @@ class Registry:
         self._entries: dict[str, Entry] = {}
 
     def add(self, name: str, settings: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Decorator: register the decorated builder under `name`; a name taken twice raises ValueError."""
+        """Decorator: register the decorated builder under `name`.
+
+        A definition that is executed again, as in a notebook, takes the place of its former self.
+
+        Raises:
+            ValueError: Another builder has this name already; the message names both modules.
+        """
 
         def register(build: Callable[..., Any]) -> Callable[..., Any]:
-            if name in self._entries:
-                raise ValueError(f"{self.kind} '{name}' is registered twice")
+            before = self._entries.get(name)
+            if before is not None and _place(before.build) != _place(build):
+                raise ValueError(
+                    f"{self.kind} '{name}' is registered twice: by {before.build.__module__} and by {build.__module__}"
+                )
             self._entries[name] = Entry(settings, build)
             return build
 
@@ -48,6 +59,7 @@ class Registry:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(getattr(package, "__path__", [])):  # a single module registers on import
             importlib.import_module(f"{self.package}.{module.name}")
+        load_installed()
         return sorted(self._entries)
 
     def __getitem__(self, name: str) -> Entry:
@@ -55,3 +67,7 @@ class Registry:
         if name not in self._entries:
             raise KeyError(f"unknown {self.kind} '{name}'; valid: {', '.join(names)}")
         return self._entries[name]
+
+
+def _place(build: Callable[..., Any]) -> tuple[str, str]:
+    return build.__module__, getattr(build, "__qualname__", repr(build))

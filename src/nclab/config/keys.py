@@ -1,0 +1,82 @@
+"""Which keys of a configuration make a run what it is: imported by the typed schema and, as it is torch-free, by
+analysis/. Keys in groups are dotted."""
+
+import re
+from typing import Any
+
+# Keys that say where and how a run is executed, not what it is: they leave its name alone.
+MACHINE_KEYS = (
+    "device",
+    "threads",
+    "deterministic",
+    "tf32",
+    "compile",
+    "debug",
+    "output_root",
+    "data_root",
+    "overwrite",
+    "checkpoint_seconds",
+    "experiment_name",
+    "tracker",
+    "resume",
+    "seeds",
+    "metrics.memory_gib",  # which pass makes the features changes no number
+)
+# Of these, the ones that bits may depend on: a resumed run keeps those it started with.
+KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
+
+# Keys and groups that came later, with the value that every run had before. A run with this value has the name that it
+# had then, and a configuration stored then is read with it. The value stays as it is when a default changes.
+LATER: dict[str, Any] = {
+    "loss": {"name": "cross_entropy", "l2": 0.0, "l2_skip": "none"},
+    "plugins": [],
+}
+
+# Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed.
+# Of `etf` see `nclab.analysis.runs.differences`.
+AVERAGED = ("seed", "etf.name", "plugins", *MACHINE_KEYS)
+MAY_DIFFER = re.compile(rf"({'|'.join(map(re.escape, AVERAGED))})(\..+)?$")
+
+
+def without(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    """The tree without a dotted key.
+
+    >>> without({"metrics": {"every": 1, "eps": 0.01}, "seed": 0}, "metrics.eps")
+    {'metrics': {'every': 1}, 'seed': 0}
+    """
+    head, _, rest = key.partition(".")
+    if not rest:
+        return {name: value for name, value in tree.items() if name != head}
+    return {**tree, head: without(tree[head], rest)} if isinstance(tree.get(head), dict) else tree
+
+
+def before_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree without those of LATER that have the value of before, keys inside a group first.
+
+    >>> before_later_keys({"seed": 0, "plugins": [], "loss": {"name": "mse", "l2": 0.0, "l2_skip": "none"}})
+    {'seed': 0, 'loss': {'name': 'mse', 'l2': 0.0, 'l2_skip': 'none'}}
+    """
+    for key in sorted(LATER, key=lambda key: -key.count(".")):
+        value: Any = tree
+        for part in key.split("."):
+            value = value.get(part, tree) if isinstance(value, dict) else tree
+        if value is not tree and value == LATER[key]:
+            tree = without(tree, key)
+    return tree
+
+
+def with_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration, with the keys and groups of LATER that it is too old to have.
+
+    A key inside a group is filled in where the group is there.
+
+    >>> with_later_keys({"seed": 0, "loss": {"name": "mse"}})
+    {'plugins': [], 'seed': 0, 'loss': {'name': 'mse'}}
+    """
+    for key, value in sorted(LATER.items(), key=lambda item: item[0].count(".")):
+        group, _, inner = key.rpartition(".")
+        if not group:
+            tree = {key: value, **tree} if key not in tree else tree
+        elif isinstance(tree.get(group), dict) and inner not in tree[group]:
+            tree = {**tree, group: {inner: value, **tree[group]}}
+    return tree
