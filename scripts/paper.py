@@ -16,13 +16,14 @@ from nclab import analysis
 from nclab.analysis import AnalysisError, load_runs, save_figure, save_table
 from nclab.analysis.cli import Parser, integers, names
 from nclab.cluster.workers import default_jobs, run_all
+from nclab.config.place import CONF
 from nclab.config.plan import Part, Plan
 from nclab.config.schema import ConfigError
 from nclab.data import MissingDataError
 from nclab.data.fetching import SOURCES
+from nclab.run.exit import BAD_INPUT, FAILED, INTERRUPTED
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped
-from nclab.train import BAD_INPUT, CONF, FAILED, INTERRUPTED
 
 TABLES = ("table1", "table2", "variants")  # over all datasets; the others are figures, one a dataset
 FETCH = Path(__file__).with_name("fetch_data.py")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from nclab.config.place import CONF
 from nclab.config.schema import RunConfig, typed
-from nclab.train import CONF
 
 torch.set_num_threads(1)
 

@@ -23,8 +23,8 @@ from nclab.models.rn import RNSettings
 from nclab.models.vit import ViTSettings
 from nclab.parallel.global_norm import globalize
 from nclab.parallel.group import ProcessGroup, joined
+from nclab.run.execute import train
 from nclab.system.signals import Stopped
-from nclab.train import train
 from nclab.training.evaluate import MetricsSettings, accuracy, evaluate, refreshed
 from nclab.training.objective import CROSS_ENTROPY, MeanSquaredError, MSESettings
 from nclab.training.step import train_epoch

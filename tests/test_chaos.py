@@ -9,8 +9,8 @@ import torch
 
 from nclab.bench.chaos import Report, run_killed
 from nclab.bench.harness import chaos
+from nclab.run.execute import train
 from nclab.runfolder import checkpoint
-from nclab.train import train
 
 
 def test_a_run_that_is_killed_a_few_times_is_the_same(tmp_path, monkeypatch):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from run_folders import ADAPTIVE, Killed, assert_same_run, events, flat, rows
 
+from nclab.run.execute import train
 from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
 from nclab.runfolder.checkpoint import NAME, PREVIOUS
 from nclab.runfolder.folder import RecordError
-from nclab.train import train
 from nclab.training import fit
 
 

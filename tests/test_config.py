@@ -5,12 +5,13 @@ import torch
 from conftest import composed
 from omegaconf import OmegaConf
 
+from nclab.config.place import CONF
 from nclab.config.schema import ConfigError, resolve_machine, to_yaml, typed
 from nclab.data import DATASETS
 from nclab.models import MODELS
+from nclab.run.execute import train
 from nclab.runfolder.trackers import TRACKERS
 from nclab.system.machine import free_cores, memory_bytes
-from nclab.train import CONF, train
 from nclab.training.optim import OPTIMIZERS, SCHEDULES
 
 GROUPS = ("dataset", "model", "etf", "optimizer", "schedule", "tracker", "experiment")

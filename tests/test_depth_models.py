@@ -14,7 +14,7 @@ from nclab.models import PROBES
 from nclab.models.mlp import MLPSettings, build_mlp
 from nclab.models.rn import ResNet
 from nclab.models.tf import TFSettings, Transformer
-from nclab.train import train
+from nclab.run.execute import train
 
 IMAGES = torch.rand(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 TEXTS = torch.tensor([[5, 3, 9, 0, 0, 0], [2, 1, 4, 8, 7, 3]], dtype=torch.int32)

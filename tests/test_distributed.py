@@ -26,9 +26,9 @@ from nclab.data.augment import crop_flip
 from nclab.metrics import CollapseMeter
 from nclab.parallel.global_norm import GlobalBatchNorm
 from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, world_size
+from nclab.run.execute import train, train_together
 from nclab.runfolder.folder import RunFolder
 from nclab.runfolder.follower import Follower
-from nclab.train import train, train_together
 
 HERE = Path(__file__).parent
 SECONDS = 120  # that a process may take at most, on a busy machine

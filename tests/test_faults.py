@@ -15,10 +15,10 @@ from run_folders import assert_same_run, events
 
 from nclab.config.schema import ConfigError
 from nclab.run import build as run_module
+from nclab.run.execute import train
 from nclab.runfolder import checkpoint
 from nclab.runfolder import folder as record
 from nclab.runfolder.folder import RunFolder, RunLocked
-from nclab.train import train
 
 PAGE = 4096  # in which tmpfs hands out room
 

@@ -17,19 +17,20 @@ from nclab.cluster.launch import SweepFailed, on_slurm, on_this_machine, train_f
 from nclab.cluster.slurm import SlurmError, SlurmSettings, Work, fate_of, job_of, submit
 from nclab.cluster.workers import shared_gpus
 from nclab.config.schema import ConfigError
+from nclab.run.execute import train
 from nclab.runfolder.folder import RunFolder, RunLocked
 from nclab.system.machine import default_threads
-from nclab.train import train
 
 
 class FakeSlurm:
-    """sbatch, squeue and scontrol on the PATH: files say what they print, `calls` what they were called with."""
+    """sbatch, squeue, scontrol and srun on the PATH: files say what they print, `calls` what they were called with."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir()
         self.script("sbatch", 'cp "$1" script; echo "Submitted batch job $(cat next)"')
         self.script("squeue", "cat queue")
+        self.script("srun", "exit 1")  # submitit looks for it before it submits
         self.script("scontrol", 'if [ "$1" = show ]; then cat job; else cat requeued >&2; [ ! -s requeued ]; fi')
         self.say(next="42", queue="", job="", requeued="")
 

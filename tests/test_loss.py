@@ -13,8 +13,8 @@ from nclab.config.schema import ConfigError, stored_config, typed
 from nclab.data import load_dataset
 from nclab.models.mlp import MLP
 from nclab.models.rn import ResNet
+from nclab.run.execute import train, train_together
 from nclab.runfolder import checkpoint
-from nclab.train import train, train_together
 from nclab.training import seeds as together
 from nclab.training.fit import Fit
 from nclab.training.objective import CROSS_ENTROPY, LOSSES

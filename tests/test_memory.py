@@ -8,8 +8,8 @@ import torch
 from run_folders import Killed, assert_same_run, events
 
 from nclab.run import build as run_module
+from nclab.run.execute import train, train_together
 from nclab.system.machine import OutOfMemory, needs_memory
-from nclab.train import train, train_together
 from nclab.training import fit
 from nclab.training import seeds as together
 

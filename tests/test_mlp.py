@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from nclab.config.place import CONF
 from nclab.models import MODELS, layer_of
 from nclab.models.mlp import MLP, MLPSettings
-from nclab.train import CONF
 
 
 def test_every_model_of_the_registry_has_its_yaml():

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
+from nclab.run.execute import train, train_together
 from nclab.runfolder import checkpoint
 from nclab.runfolder.checkpoint import Part
-from nclab.train import train, train_together
 from nclab.training import seeds as together
 from nclab.training.finite import first_not_finite, is_finite
 from nclab.training.fit import Diverged, Fit

@@ -14,11 +14,11 @@ import torch
 
 from nclab import analysis
 from nclab.cluster.workers import _run, run_all
+from nclab.config.place import CONF
 from nclab.config.plan import Plan
 from nclab.config.schema import ConfigError
 from nclab.data import DATASETS
 from nclab.runfolder.folder import RunFolder
-from nclab.train import CONF
 
 REPOSITORY = Path(__file__).parents[1]
 SMALL = ["dataset.train_size=200", "dataset.test_size=100", "checkpoint_seconds=0"]

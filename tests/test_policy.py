@@ -38,7 +38,7 @@ def separated(*values: float, accuracy: float = 1.0) -> Measures:
 
 
 def test_every_policy_of_the_registry_has_its_yaml_and_default_settings():
-    from nclab.train import CONF
+    from nclab.config.place import CONF
 
     assert POLICIES.names() == sorted(p.stem for p in (CONF / "etf").glob("*.yaml"))
 

@@ -13,11 +13,11 @@ import torch
 from run_folders import ADAPTIVE, FROZEN, Killed, assert_same_run, events, rows
 
 import nclab.run.build
+from nclab.run.execute import train
 from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
 from nclab.runfolder import folder as record
 from nclab.runfolder.folder import RecordError, RunFolder, RunLocked
-from nclab.train import train
 from nclab.training import fit
 
 

@@ -24,12 +24,13 @@ from nclab.data.fetching import FetchError
 from nclab.data.fetching import place as placing
 from nclab.data.fetching.place import place_gunzipped, unpack_tar
 from nclab.data.pickled import unpickle_arrays
+from nclab.run.execute import train
 from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RecordError, RunFolder
 from nclab.runfolder.trackers import Guarded, Tracker
 from nclab.system.redact import MASK, redact, redacted
-from nclab.train import main, train
+from nclab.train import main
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])

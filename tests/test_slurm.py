@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from run_folders import assert_same_run, events
 
-from nclab.train import CONF
+from nclab.config.place import CONF
 
 SCRIPTS = Path(__file__).parent / "slurm"
 PATH = f"{os.environ['PATH']}:/usr/sbin"

@@ -10,10 +10,10 @@ import time
 import pytest
 from run_folders import ADAPTIVE, assert_same_run, events
 
+from nclab.run.execute import train, train_together
 from nclab.runfolder import checkpoint
 from nclab.system import signals as stop
 from nclab.system.signals import Stopped, StopSignals
-from nclab.train import train, train_together
 
 
 class Asked:

@@ -12,11 +12,11 @@ from nclab.config.schema import RunConfig
 from nclab.data import load_dataset
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
+from nclab.run.execute import train, train_together
 from nclab.runfolder import checkpoint
 from nclab.runfolder.checkpoint import Part, Progress
 from nclab.runfolder.folder import RunFolder, RunLocked
 from nclab.system.signals import StopSignals
-from nclab.train import train, train_together
 from nclab.training import fit
 from nclab.training import seeds as together
 from nclab.training.fit import Diverged

@@ -7,8 +7,8 @@ import pytest
 from run_folders import Killed
 
 import nclab.runfolder.trackers
+from nclab.run.execute import train
 from nclab.runfolder.trackers import TRACKERS, Tracker, TrackerSettings
-from nclab.train import train
 from nclab.training import fit
 
 

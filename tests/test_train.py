@@ -10,8 +10,8 @@ from run_folders import ADAPTIVE, FROZEN, assert_same_run, events, flat, rows
 
 from nclab.data import load_dataset
 from nclab.models.mlp import MLP
+from nclab.run.execute import train
 from nclab.run.trained import load_trained
-from nclab.train import train
 from nclab.training.evaluate import Pass, refreshed
 
 

@@ -25,7 +25,7 @@ class _SweepLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from nclab.cluster.launch import SweepFailed, composed
         from nclab.cluster.slurm import SlurmError
-        from nclab.train import FAILED, complain
+        from nclab.run.exit import FAILED, complain
 
         start = self.prepared()
         configs = composed(self.config, self.context.config_loader, job_overrides, self.here)

@@ -24,6 +24,8 @@ from nclab.cluster.slurm import SlurmError, SlurmSettings, about, job_of, jobs_i
 from nclab.cluster.workers import SECONDS_BETWEEN_TRIES, Outcome, default_jobs, line, run_all
 from nclab.config.command import PLANNED
 from nclab.config.schema import ConfigError, RunConfig, to_yaml, typed
+from nclab.run.execute import as_started, check, requested, train
+from nclab.run.exit import BAD, FAILED, complain, same_command
 from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RunFolder, RunLocked, note, slurm_job, write_atomic
 from nclab.runs.queue import Queue
@@ -31,7 +33,6 @@ from nclab.runs.state import inspect, submission
 from nclab.system.lock import is_held
 from nclab.system.machine import default_threads
 from nclab.system.signals import StopSignals
-from nclab.train import BAD, FAILED, as_started, check, complain, requested, same_command, train
 from nclab.training.fit import FAILURES
 
 LOOKS = 2  # how often a job must be missed in the queue before its run counts as ended: a file may take a moment

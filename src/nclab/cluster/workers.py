@@ -28,10 +28,10 @@ import torch
 from nclab.config.schema import ConfigError, RunConfig
 from nclab.parallel.group import refuse_several
 from nclab.run.build import as_config_error
+from nclab.run.execute import check, train, train_together
 from nclab.runfolder.folder import RunLocked
 from nclab.system.machine import free_cores
 from nclab.system.signals import Stopped, StopSignals
-from nclab.train import check, train, train_together
 from nclab.training.fit import FAILURES
 
 MOST_JOBS = 8  # several small runs share one GPU well, and a machine's memory too

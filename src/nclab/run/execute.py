@@ -1,0 +1,183 @@
+"""Train configurations: one, or several seeds in one process. Each run is checked, built, fitted and finished in its
+folder; the same call again skips a finished run and resumes an interrupted one."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from nclab.config.schema import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, stored_config, typed
+from nclab.data import Dataset, data_root, load_dataset
+from nclab.parallel.group import joined, refuse_several, world_size
+from nclab.run.build import as_config_error, built, finish, fit_for_several, opened, prepared
+from nclab.runfolder import checkpoint
+from nclab.runfolder.display import Display, SeedsDisplay
+from nclab.runfolder.folder import provenance
+from nclab.system.signals import StopSignals
+from nclab.training.fit import FAILURES
+from nclab.training.seeds import Member, batched_forward, train_all
+
+
+def train(config: RunConfig) -> Path:
+    """Train one configuration, or resume or skip it; returns its folder. Nothing is written before all is checked.
+
+    Raises ConfigError, MissingDataError (wrong input), Diverged, RecordError, RunLocked, OSError (a run that failed),
+    Stopped (by a signal, and saved).
+    """
+    as_config_error(world_size)
+    with joined() as world:
+        begun = world.broadcast_call(partial(as_started, config))
+        if world.broadcast_call(partial(_skipped, begun)):
+            return begun.folder
+        with world.raise_everywhere():
+            fit_for_several(begun, world)
+            dataset = prepared(resolve_machine(begun), world)
+        # Now: the source tree may change while the run trains.
+        origin = provenance(begun.device, begun.threads) if world.first else {}
+        display = Display(begun.folder.name, begun.epochs)
+        with StopSignals() as stop, opened(begun, dataset, display, stop, world) as fit:
+            if fit is not None:
+                with display:
+                    result = fit.run()
+                with world.raise_everywhere():
+                    finish(begun, fit, result, origin)
+        return begun.folder
+
+
+def train_together(configs: list[RunConfig]) -> dict[Path, Exception | None]:
+    """Train configurations that differ in their seed alone in one process; returns why each failed, by folder.
+
+    Each is finished, resumed and skipped in its own folder as if it were trained alone, and one that fails (as `train`
+    raises it) costs no other. Raises ConfigError and MissingDataError before anything is written, and Stopped.
+    """
+    as_config_error(refuse_several, "seeds=[...] trains in one process")
+    ended: dict[Path, Exception | None] = {}
+    alike: dict[str, list[RunConfig]] = {}
+    for config in map(as_started, configs):
+        if _skipped(config):
+            ended[config.folder] = None
+        else:  # a run that was begun with other threads, say, goes on with them, and then not beside the others
+            machine = {key: vars(resolve_machine(config))[key] for key in KEPT_ON_RESUME}
+            alike.setdefault(repr(machine), []).append(config)
+    for group in alike.values():
+        ended |= _train_alike(group)
+    return ended
+
+
+def _train_alike(configs: list[RunConfig]) -> dict[Path, Exception | None]:
+    first = configs[0]
+    dataset = prepared(first)
+    origin = provenance(first.device, first.threads)
+    display = SeedsDisplay(f"{first.stem}, seeds {', '.join(str(c.seed) for c in configs)}", first.epochs)
+    ended: dict[Path, Exception | None] = {}
+    runs: dict[Path, tuple[RunConfig, ExitStack]] = {}  # what is open
+    members = []
+
+    def failed(config: RunConfig, error: Exception) -> None:
+        if config.debug:
+            raise error
+        display.say(f"  seed {config.seed} failed: {error}")
+        ended[config.folder] = error
+
+    with StopSignals() as stop, ExitStack() as all_runs:
+        for config in configs:
+            run = all_runs.enter_context(ExitStack())
+            try:
+                fit = run.enter_context(opened(config, dataset, display.of(config.seed), stop))
+            except FAILURES as error:
+                failed(config, error)
+                continue
+            if fit is None:
+                ended[config.folder] = None
+            else:
+                members.append(Member(fit))
+                runs[fit.folder.path] = config, run
+        if members:
+            all_runs.enter_context(display)
+        for fit, outcome in train_all(members, batched_forward(first.precision, first.compile), display):
+            config, run = runs[fit.folder.path]
+            try:
+                with run:  # closed now: the others have long to go
+                    if isinstance(outcome, Exception):
+                        raise outcome
+                    finish(config, fit, outcome, origin)
+                ended[config.folder] = None
+            except FAILURES as error:
+                failed(config, error)
+    return ended
+
+
+def _skipped(config: RunConfig) -> bool:
+    """Whether the run is finished already, which is said."""
+    if done := is_done(config):
+        print(f"already finished: {config.folder}")
+    return done
+
+
+def is_done(config: RunConfig) -> bool:
+    """Whether the run is finished, and is not to begin again."""
+    return (config.folder / "DONE").exists() and not config.overwrite
+
+
+def check(configs: Iterable[RunConfig], here: bool = True) -> None:
+    """Raise what `train` would raise for values that do not fit one another or the dataset, without training: each
+    dataset is loaded once, models are built without memory for their weights. here: on this machine, with its devices.
+    """
+    datasets: dict[str, Dataset] = {}
+    for config in configs:
+        if here:
+            resolve_machine(replace(config))
+        key = repr((config.dataset, config.data_root))
+        if key not in datasets:
+            root = str(data_root(config.data_root))
+            datasets[key] = as_config_error(load_dataset, config.dataset, root, "cpu")
+        with torch.device("meta"):
+            built(config, datasets[key])
+
+
+def as_started(config: RunConfig) -> RunConfig:
+    """The configuration that a run was started with, if it was.
+
+    `resume=FOLDER` takes all of it, whatever conf/ says by now, but for overwrite and a tracker that is named anew.
+    A run found by its name has the same identity already; it goes on with the machine keys on which its bits depend.
+    """
+    stored = config.folder / "config.yaml"
+    if config.resume is not None:
+        if not stored.exists():
+            raise ConfigError(f"resume must name a run folder, one with a config.yaml; got '{config.resume}'")
+        started = typed(OmegaConf.create(stored_config(stored)))
+        tracker = started.tracker if config.tracker.name == "none" else config.tracker
+        return replace(started, resume=config.resume, tracker=tracker, overwrite=config.overwrite)
+    if not config.overwrite and checkpoint.exists(config.folder) and stored.exists():
+        before = stored_config(stored)
+        for key in KEPT_ON_RESUME:
+            setattr(config, key, before.get(key, getattr(config, key)))
+    return config
+
+
+def requested(config: RunConfig, overrides: Iterable[str]) -> list[RunConfig]:
+    """The runs that a command line asks for: one, or one for each of `seeds`. Raises ConfigError."""
+    if config.resume is not None:
+        _only_resume(overrides)
+    if config.seeds is None:
+        return [config]
+    if any(_key(override) == "seed" for override in overrides):
+        came = f"seed={config.seed} and seeds={config.seeds}"
+        raise ConfigError(f"seeds takes the place of seed; leave out one of them; got {came}")
+    return [config.of_seed(seed) for seed in config.seeds]
+
+
+def _only_resume(overrides: Iterable[str]) -> None:
+    """Raise ConfigError for keys that `resume=FOLDER`, whose configuration lies in the folder, would ignore."""
+    valid = ("resume", "overwrite", "debug", "tracker")
+    ignored = [override for override in overrides if _key(override).split(".")[0] not in valid]
+    if ignored:
+        raise ConfigError(f"resume=FOLDER takes the folder's configuration; leave out {', '.join(ignored)}")
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=")[0]
