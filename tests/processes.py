@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from conftest import TINY, TINY_MODELS, composed
+from learners import feed, learner
 from run_folders import ADAPTIVE
 from torch import distributed
 
@@ -25,7 +26,7 @@ from nclab.parallel.global_norm import globalize
 from nclab.parallel.group import ProcessGroup, joined
 from nclab.run.execute import train
 from nclab.system.signals import Stopped
-from nclab.training.evaluate import MetricsSettings, accuracy, evaluate, refreshed
+from nclab.training.evaluate import MetricsSettings, evaluate, refreshed, scores
 from nclab.training.objective import CROSS_ENTROPY, MeanSquaredError, MSESettings
 from nclab.training.step import train_epoch
 
@@ -77,11 +78,9 @@ def trained(dataset, settings, world, loss):
     model = MODELS[settings.name].build(settings, dataset.shape, dataset.targets.dim).double()
     globalize(model, world)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    generators = {name: torch.Generator().manual_seed(site_seed(0, name)) for name in ("order", "augment")}
-    losses = [
-        train_epoch(model, dataset, optimizer, 40, generators, lambda x: model(x.double())[0], world=world, loss=loss)
-        for _ in range(2)
-    ]
+    seeds = (site_seed(0, "order"), site_seed(0, "augment"))
+    one, data = learner(model, optimizer, loss, lambda x: model(x.double())), feed(dataset, 40, seeds, world)
+    losses = [train_epoch(one, data) for _ in range(2)]
     return model, losses
 
 
@@ -100,7 +99,7 @@ def measured(world):
         exact = _Exact(data)
         for memory in (0.0, 1.0):
             values = evaluate(
-                model, exact, MetricsSettings(batch_size=33, memory_gib=memory), world=world, loss=loss
+                model, exact, MetricsSettings(batch_size=33, memory_gib=memory), world=world, objective=loss
             ).values
             found |= {
                 f"{name}/{memory}/{split}/{layer}/{metric}": torch.tensor(value, dtype=torch.float64)
@@ -108,7 +107,7 @@ def measured(world):
                 for layer, metrics in layers.items()
                 for metric, value in metrics.items()
             }
-        found[f"{name}/accuracy"] = torch.tensor(accuracy(model, exact, data.test, 33, world))
+        found[f"{name}/accuracy"] = torch.tensor(scores(model, exact, data.splits["test"], 33, world=world)["accuracy"])
         fresh = refreshed(model, exact, 40, world)
         found |= {f"{name}/refreshed/{key}": value.clone() for key, value in fresh.state_dict().items()}
     return found
@@ -123,7 +122,7 @@ class _Exact:
     def __getattr__(self, name):
         return getattr(self.dataset, name)
 
-    def inputs(self, images):
+    def inputs(self, images, *_):
         return self.dataset.inputs(images).double()
 
 

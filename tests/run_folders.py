@@ -40,5 +40,10 @@ def flat(value):
     return [flat(v) for v in value] if isinstance(value, list | tuple) else value
 
 
+def folder_of(fit):
+    """The run folder that records this fit."""
+    return fit.observer.observers[0].folder.path
+
+
 class Killed(BaseException):
     """Stands for a process that ends at this very point. Logs are unbuffered, so nothing is flushed on the way out."""

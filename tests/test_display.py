@@ -4,8 +4,10 @@ import io
 
 from rich.console import Console
 
+from nclab.run.execute import train
 from nclab.runfolder.display import Display, SeedsDisplay
 from nclab.training.evaluate import Evaluation
+from nclab.training.observer import EpochEnd
 
 LAST = Evaluation(
     values={
@@ -20,12 +22,17 @@ LAST = Evaluation(
 )
 
 
+def ended(epoch, evaluation, loss, learnable):
+    """An epoch of one second, a quarter of it measuring."""
+    return EpochEnd(epoch, loss, evaluation, learnable, train_seconds=0.75, measure_seconds=0.25)
+
+
 def shown(terminal: bool, epochs: int = 40) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120, soft_wrap=True)
     with Display("a-run", epochs, console) as display:
         for epoch in range(1, epochs + 1):
-            display.update(epoch, 1.25, 1234, 0.5, LAST)
+            display.epoch(ended(epoch, LAST, 0.5, 1234))
         display.say("a line that stays")
     return out.getvalue()
 
@@ -34,7 +41,7 @@ def test_plain_lines_are_few_and_complete():
     lines = shown(terminal=False).splitlines()
     assert len(lines) == 12
     assert lines[0] == "a-run: 40 epochs"
-    assert lines[-2] == "  40/40  loss 0.5000  train/test 0.9000/0.8000  ncc .71 1.00  depth 2  learn 1,234  1.25 s"
+    assert lines[-2] == "  40/40  loss 0.5000  train/test 0.9000/0.8000  ncc .71 1.00  depth 2  learn 1,234  1.00 s"
     assert "\x1b" not in "".join(lines)
 
 
@@ -49,7 +56,7 @@ def test_a_terminal_gets_a_live_bar():
 def test_what_was_not_measured_is_not_shown():
     out = io.StringIO()
     with Display("a-run", 1, Console(file=out, width=120)) as display:
-        display.update(1, 1.0, 10, 0.25, None)
+        display.epoch(ended(1, None, 0.25, 10))
     assert out.getvalue().splitlines()[-1] == "  1/1  loss 0.2500  learn 10  1.00 s"
 
 
@@ -69,12 +76,12 @@ def test_several_seeds_share_a_line_of_means():
     with SeedsDisplay("runs, seeds 3, 5", 2, Console(file=out, width=120, soft_wrap=True)) as display:
         one, two = display.of(3), display.of(5)
         two.say("  epoch 1: fc2 is fixed")
-        one.update(1, 1.0, 100, 0.5, None)
-        two.update(1, 1.0, 50, 0.25, None)
+        one.epoch(ended(1, None, 0.5, 100))
+        two.epoch(ended(1, None, 0.25, 50))
         display.flush()
         display.flush()
-        one.update(2, 1.0, 100, 0.5, LAST)
-        two.update(2, 1.0, 50, 0.25, other)
+        one.epoch(ended(2, LAST, 0.5, 100))
+        two.epoch(ended(2, other, 0.25, 50))
         display.flush()
     assert out.getvalue().splitlines() == [
         "runs, seeds 3, 5: 2 epochs",
@@ -82,3 +89,10 @@ def test_several_seeds_share_a_line_of_means():
         "  1/2  loss 0.3750  learn 75  2.00 s",
         "  2/2  loss 0.3750  train/test 0.8500/0.7500  ncc .72 .95  depth 1.5  learn 75  2.00 s",
     ]
+
+
+def test_an_epoch_that_was_not_measured_repeats_no_older_number(tiny, capsys):
+    """With metrics.every=3 epochs 1, 2, 4, 5 show their loss alone."""
+    train(tiny("metrics.every=3"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "/6" in line]
+    assert [("train/test" in line, "loss" in line) for line in lines] == [(e % 3 == 0, True) for e in range(1, 7)]

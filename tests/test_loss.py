@@ -5,24 +5,32 @@ import json
 import pytest
 import torch
 from conftest import composed
+from learners import feed, learner
 from omegaconf import OmegaConf
 from run_folders import FROZEN, Killed, assert_same_run, events, rows
 from torch.nn import functional
 
 from nclab.config.schema import ConfigError, stored_config, typed
 from nclab.data import load_dataset
+from nclab.interfaces.batch import Batch, Output
 from nclab.models.mlp import MLP
 from nclab.models.rn import ResNet
 from nclab.run.execute import train, train_together
 from nclab.runfolder import checkpoint
 from nclab.training import seeds as together
 from nclab.training.fit import Fit
-from nclab.training.objective import CROSS_ENTROPY, LOSSES
+from nclab.training.objective import CROSS_ENTROPY, LOSSES, add_penalty_gradient, penalised, penalty
 from nclab.training.step import train_epoch
 
 LOGITS = torch.randn(7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 NO_DECAY = "optimizer.weight_decay=0"
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0, 1])
+
+
+def given(logits=LOGITS, labels=LABELS, rows=slice(None)) -> tuple[Output, Batch]:
+    """These rows of a batch: what a model made of them, and their labels."""
+    own = labels[rows]
+    return Output(logits[rows], {}), Batch(logits[rows], own, torch.arange(len(own)), len(labels))
 
 
 def loss(name: str = "cross_entropy", **settings):
@@ -32,23 +40,29 @@ def loss(name: str = "cross_entropy", **settings):
 
 def test_squared_error_is_half_the_squared_distance_to_the_one_hot_label():
     slow = [sum((z - float(c == y)) ** 2 for c, z in enumerate(row)) / 2 for row, y in zip(LOGITS, LABELS, strict=True)]
-    torch.testing.assert_close(loss("mse").each(LOGITS, LABELS), torch.stack(slow))
-    perfect = functional.one_hot(LABELS, 5).double()
-    assert loss("mse").mean(perfect, LABELS) == 0
+    torch.testing.assert_close(loss("mse").each(*given()), torch.stack(slow))
+    assert loss("mse").mean(*given(functional.one_hot(LABELS, 5).double())) == 0
+
+
+def test_squared_error_of_values_is_half_the_squared_distance():
+    values = LOGITS + torch.arange(5.0)
+    out, batch = Output(LOGITS, {}), Batch(LOGITS, values, torch.arange(7), 7)
+    torch.testing.assert_close(loss("mse").each(out, batch), torch.full((7,), 15.0, dtype=torch.float64))
+    assert loss("mse").scores(out, batch).keys() == {"loss"}
 
 
 def test_cross_entropy_is_torchs_to_the_bit():
     """Runs of before there was a choice are repeated bit for bit."""
     logits = LOGITS.float()
-    assert torch.equal(loss().mean(logits, LABELS, 7), functional.cross_entropy(logits, LABELS))
+    assert torch.equal(loss().mean(*given(logits)), functional.cross_entropy(logits, LABELS))
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "mse"])
 def test_shares_of_a_batch_add_up_to_its_mean(name):
     chosen = loss(name)
-    parts = [chosen.mean(LOGITS[rows], LABELS[rows], 7) for rows in (slice(0, 3), slice(3, 7), slice(7, 7))]
-    torch.testing.assert_close(sum(parts), chosen.mean(LOGITS, LABELS))
-    torch.testing.assert_close(chosen.each(LOGITS, LABELS).mean(), chosen.mean(LOGITS, LABELS))
+    parts = [chosen.mean(*given(rows=rows)) for rows in (slice(0, 3), slice(3, 7), slice(7, 7))]
+    torch.testing.assert_close(sum(parts), chosen.mean(*given()))
+    torch.testing.assert_close(chosen.each(*given()).mean(), chosen.mean(*given()))
 
 
 @pytest.mark.parametrize(("skip", "left_out"), [("none", 0), ("head_bias", 1), ("biases", 4)])
@@ -57,17 +71,17 @@ def test_the_penalty_and_its_gradient_are_those_of_autograd(skip, left_out):
     model = ResNet((1, 4, 4), 5, blocks=2, width=6).double()
     chosen = loss(l2=0.3, l2_skip=skip)
     named = dict(model.named_parameters())
-    assert len(named) - len(chosen.penalised(model)) == left_out
+    assert len(named) - len(chosen.penalties(model)) == left_out
     x = torch.randn(7, 1, 4, 4, dtype=torch.float64)
-    objective = chosen.mean(model(x)[0], LABELS)
+    objective = chosen.mean(*given(model(x).prediction))
     theta = [p for name, p in named.items() if not name.endswith("bias") or (skip != "biases" and left_out == 0)]
     if skip == "head_bias":
         theta = [p for name, p in named.items() if name != "head.bias"]
-    penalty = 0.15 * sum(p.square().sum() for p in theta)
-    expected = torch.autograd.grad(objective + penalty, list(named.values()))
-    assert chosen.penalty(model) == pytest.approx(penalty.item(), rel=1e-12)
-    chosen.mean(model(x)[0], LABELS).backward()
-    chosen.add_gradient([named[name] for name in chosen.penalised(model)])
+    added = 0.15 * sum(p.square().sum() for p in theta)
+    expected = torch.autograd.grad(objective + added, list(named.values()))
+    assert penalty(chosen, model) == pytest.approx(added.item(), rel=1e-12)
+    chosen.mean(*given(model(x).prediction)).backward()
+    add_penalty_gradient(penalised(chosen, model))
     for p, gradient in zip(named.values(), expected, strict=True):
         torch.testing.assert_close(p.grad, gradient)
 
@@ -83,9 +97,8 @@ def test_an_epoch_with_a_penalty_is_one_with_coupled_weight_decay(tiny, optimize
     def trained(chosen, decay):
         torch.manual_seed(0)
         model = MLP(64, 10, 3, 16).double()
-        generators = {name: torch.Generator().manual_seed(1) for name in ("order", "augment")}
-        train_epoch(model, dataset, optimizer(model.parameters(), decay), 50, generators,
-                    lambda x: model(x.double())[0], loss=chosen)  # fmt: skip
+        one = learner(model, optimizer(model.parameters(), decay), chosen, lambda x: model(x.double()))
+        train_epoch(one, feed(dataset, 50, (1, 1)))
         return model.state_dict()
 
     torch.testing.assert_close(trained(loss(l2=0.01), 0.0), trained(CROSS_ENTROPY, 0.01))

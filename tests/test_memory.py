@@ -9,6 +9,7 @@ from run_folders import Killed, assert_same_run, events
 
 from nclab.run import build as run_module
 from nclab.run.execute import train, train_together
+from nclab.runfolder import checkpoint
 from nclab.system.machine import OutOfMemory, needs_memory
 from nclab.training import fit
 from nclab.training import seeds as together
@@ -42,7 +43,7 @@ def failing(error):
         (fit, "evaluate", MEASURING),
         (run_module, "built", r"out of memory while building the network{}; make the model smaller"),
         (run_module, "load_dataset", r"out of memory while loading the dataset{}; keep fewer samples"),
-        (fit.checkpoint, "save", "out of memory while working on this run{}; make the model smaller"),
+        (checkpoint, "save", "out of memory while working on this run{}; make the model smaller"),
     ],
 )
 def test_it_is_said_what_needed_memory_and_what_to_lower(tiny, monkeypatch, error, asked, module, name, message):
@@ -56,7 +57,7 @@ def test_it_is_said_what_needed_memory_and_what_to_lower(tiny, monkeypatch, erro
 
 def test_measuring_a_switch_and_what_follows_it_is_measuring(tiny, monkeypatch):
     adaptive = ("etf=adaptive", "etf.start=1", "etf.patience=1", "etf.threshold=0.1", "metrics.every=1")
-    for name in ("accuracy", "refreshed"):
+    for name in ("scores", "refreshed"):
         with monkeypatch.context() as patch:
             patch.setattr(fit, name, failing(ON_A_CPU))
             with pytest.raises(OutOfMemory, match="while measuring"):
@@ -84,7 +85,7 @@ def test_seeds_of_a_batched_model_without_memory_are_named_and_the_others_go_on(
         with pytest.raises(Killed):
             train(configs[3])
     monkeypatch.setattr(together, "LEAST_SEEDS_ON_CPU", 2)
-    monkeypatch.setattr(together, "train_epoch_together", failing(ON_A_GPU))
+    monkeypatch.setattr(together, "train_epoch_stacked", failing(ON_A_GPU))
     ended = train_together(configs)
     assert [type(ended[c.folder]) for c in configs] == [OutOfMemory] * 3 + [type(None)]
     assert "while training" in events(configs[0].folder, "failed")[0]["reason"]

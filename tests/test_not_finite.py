@@ -4,17 +4,19 @@ import signal
 
 import pytest
 import torch
-from run_folders import assert_same_run, events
+from run_folders import assert_same_run, events, folder_of
 from torch.nn import functional
 
+from nclab.interfaces.batch import Output
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
 from nclab.run.execute import train, train_together
 from nclab.runfolder import checkpoint
-from nclab.runfolder.checkpoint import Part
+from nclab.system.signals import StopSignals
 from nclab.training import seeds as together
 from nclab.training.finite import first_not_finite, is_finite
 from nclab.training.fit import Diverged, Fit
+from nclab.training.progress import Part
 
 SHAPE = (1, 8, 8)
 NAN, HUGE = float("nan"), 3e38
@@ -120,7 +122,7 @@ def test_weights_are_named_where_the_batches_were_not_watched(tiny, monkeypatch)
     def explode(self, epoch):
         set_lr(self, epoch)
         if epoch == 2:
-            self.optimizer.param_groups[0]["lr"] = 1e38
+            self.learner.optimizer.param_groups[0]["lr"] = 1e38
 
     monkeypatch.setattr(Fit, "_set_lr", explode)
     with pytest.raises(
@@ -138,7 +140,7 @@ def test_one_seed_of_a_batched_model_is_seen_at_its_batch_and_costs_no_other(tin
 
     def then_grow(self):
         begin(self)
-        if self.folder.path == configs[1].folder and self.progress.epoch == 2:
+        if folder_of(self) == configs[1].folder and self.progress.epoch == 2:
             for site in ("fc2", "fc3", "fc4"):
                 self.model.get_submodule(site).weight.data.fill_(1e15)
 
@@ -159,8 +161,8 @@ def test_a_loss_that_is_not_finite_in_the_measurement_only_is_traced_too(tiny, m
     forward = MLP.forward
 
     def at_evaluation(self, x):
-        logits, features = forward(self, x)
-        return (logits, features) if self.training else (logits * NAN, {**features, "fc2": features["fc2"] * NAN})
+        logits, features = out = forward(self, x)
+        return out if self.training else Output(logits * NAN, {**features, "fc2": features["fc2"] * NAN})
 
     monkeypatch.setattr(MLP, "forward", at_evaluation)
     with pytest.raises(Diverged, match=r"in epoch 1 .*first not finite: the output of fc2"):
@@ -173,7 +175,7 @@ def test_a_stop_signal_saves_no_weights_that_are_not_finite(tiny, monkeypatch):
 
     def then_stop(self, loss, samples):
         count(self, loss, samples)
-        fits[0].stop.number = signal.SIGTERM
+        StopSignals._active.number = signal.SIGTERM
         with torch.no_grad():
             fits[0].model.fc2.weight.fill_(NAN)
 

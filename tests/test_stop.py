@@ -14,6 +14,7 @@ from nclab.run.execute import train, train_together
 from nclab.runfolder import checkpoint
 from nclab.system import signals as stop
 from nclab.system.signals import Stopped, StopSignals
+from nclab.training.progress import Part
 
 
 class Asked:
@@ -69,7 +70,7 @@ def test_seeds_in_one_batched_model_stop_together(tiny, tmp_path, monkeypatch):
         for root in ("whole", "stopped")
     }
     train_together(configs["whole"])
-    count, batches = checkpoint.Part.count, []
+    count, batches = Part.count, []
 
     def counted(part, *of_batch):
         count(part, *of_batch)
@@ -77,7 +78,7 @@ def test_seeds_in_one_batched_model_stop_together(tiny, tmp_path, monkeypatch):
         if len(batches) == 8:  # of 5 an epoch
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(checkpoint.Part, "count", counted)
+    monkeypatch.setattr(Part, "count", counted)
     with pytest.raises(Stopped):
         train_together(configs["stopped"])
     for config in configs["stopped"]:

@@ -1,11 +1,13 @@
 """Several seeds as one batched model: each is the run that it would have been alone."""
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from run_folders import ADAPTIVE, Killed, events, rows
+from learners import feed, learner
+from run_folders import ADAPTIVE, Killed, events, folder_of, rows
 
 from nclab.cluster.workers import run_all
 from nclab.config.schema import RunConfig
@@ -14,15 +16,13 @@ from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
 from nclab.run.execute import train, train_together
 from nclab.runfolder import checkpoint
-from nclab.runfolder.checkpoint import Part, Progress
 from nclab.runfolder.folder import RunFolder, RunLocked
-from nclab.system.signals import StopSignals
 from nclab.training import fit
 from nclab.training import seeds as together
 from nclab.training.fit import Diverged
-from nclab.training.objective import CROSS_ENTROPY
 from nclab.training.optim import AdamWSettings, SGDSettings, adamw, sgd
-from nclab.training.seeds import _groups, _structure, stacked_logits, train_epoch_together
+from nclab.training.progress import Part, Progress
+from nclab.training.seeds import _groups, _structure, stacked_losses, train_epoch_stacked
 from nclab.training.step import train_epoch
 
 # Three seeds that switch in different epochs, and two of them end with the same maps fixed.
@@ -112,10 +112,18 @@ def models(build, optimizer, dataset, dtype=torch.float64, seeds=3):
     for seed in range(seeds):
         torch.manual_seed(seed)
         model = build().to(dtype)
-        generators = {name: torch.Generator().manual_seed(seed) for name in ("order", "augment")}
-        one = {"model": model, "optimizer": optimizer(model.parameters()), "generators": generators}
-        rest = {"loss": CROSS_ENTROPY, "progress": Progress(part=Part()), "stop": StopSignals()}
-        yield SimpleNamespace(dataset=dataset, batch_size=128, **one, **rest)
+        one = learner(model, optimizer(model.parameters()), run=lambda x, model=model: model(x.double()))
+        yield SimpleNamespace(
+            learner=one, model=model, feed=feed(dataset, 128, (seed, seed)), progress=Progress(part=Part()), check=go_on
+        )
+
+
+def go_on():
+    """Nobody asks to stop."""
+
+
+def in_double(model, objective, parameters, buffers, batch):
+    return stacked_losses(model, objective, parameters, buffers, replace(batch, inputs=batch.inputs.double()))
 
 
 @pytest.mark.parametrize(
@@ -129,17 +137,13 @@ def test_an_epoch_in_double_precision_is_that_of_single_models(tiny, build, opti
     data = load_dataset(tiny("dataset.augment=crop_flip").dataset, ".")
     stacked, single = (list(models(build, optimizer, data)) for _ in range(2))
     for _ in range(2):  # the second goes on with the state of the first
-        losses = train_epoch_together(stacked, lambda m, p, b, x: stacked_logits(m, p, b, x.double()))
+        losses = train_epoch_stacked(stacked, in_double)
         for one, other, loss in zip(single, stacked, losses, strict=True):
             other.progress.part = Part()
-
-            def forward(x, model=one.model):
-                return model(x.double())[0]
-
-            alone = train_epoch(one.model, data, one.optimizer, 128, one.generators, forward)
+            alone = train_epoch(one.learner, one.feed)
             assert loss == pytest.approx(alone, rel=1e-10)
             torch.testing.assert_close(other.model.state_dict(), one.model.state_dict(), rtol=1e-9, atol=1e-9)
-            states = [f.optimizer.state_dict()["state"] for f in (other, one)]
+            states = [f.learner.optimizer.state_dict()["state"] for f in (other, one)]
             torch.testing.assert_close(*states, rtol=1e-8, atol=1e-10)
             assert all(t.is_contiguous() for state in states[0].values() for t in state.values())
 
@@ -162,8 +166,8 @@ def test_only_what_is_alike_is_stacked(tiny):
     changes["later"].progress.part.batches = 1
     for name, change in changes.items():
         assert _structure(change) != _structure(alike[0]), name
-    first = next(iter(alike[0].optimizer.param_groups[0]["params"]))
-    alike[0].optimizer.state[first]["factors"] = torch.zeros(3)  # not a number for every weight
+    first = next(iter(alike[0].learner.optimizer.param_groups[0]["params"]))
+    alike[0].learner.optimizer.state[first]["factors"] = torch.zeros(3)  # not a number for every weight
     assert _groups(members) == [members[:1], members[1:]]
 
 
@@ -173,7 +177,7 @@ def kill_at(monkeypatch, epoch, seed):
 
     def then_stop(self):
         save(self)
-        if self.progress.epoch == epoch and f"-s{seed}-" in self.folder.path.name:
+        if self.progress.epoch == epoch and f"-s{seed}-" in folder_of(self).name:
             raise Killed
 
     monkeypatch.setattr(fit.Fit, "save", then_stop)
@@ -245,8 +249,8 @@ def test_a_seed_that_fails_costs_no_other(tiny, tmp_path, monkeypatch, capsys):
 
     def explode(self, epoch):
         set_lr(self, epoch)
-        if epoch == 2 and "-s1-" in self.folder.path.name:
-            self.optimizer.param_groups[0]["lr"] = 1e38
+        if epoch == 2 and "-s1-" in folder_of(self).name:
+            self.learner.optimizer.param_groups[0]["lr"] = 1e38
 
     def full(self, some):
         if some[0][0] == 4 and "-s2-" in self.path.name:
@@ -311,7 +315,7 @@ def test_all_save_when_one_does(tiny, monkeypatch):
     save = fit.Fit.save
 
     def note(self) -> None:
-        saved.setdefault(self.folder.path.name, []).append(self.progress.epoch)
+        saved.setdefault(folder_of(self).name, []).append(self.progress.epoch)
         save(self)
 
     monkeypatch.setattr(fit.Fit, "save", note)

@@ -6,9 +6,10 @@ import sys
 import pytest
 from run_folders import Killed
 
-import nclab.runfolder.trackers
+from nclab.interfaces.registry import Registry
 from nclab.run.execute import train
-from nclab.runfolder.trackers import TRACKERS, Tracker, TrackerSettings
+from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
+from nclab.runfolder.trackers.wandb import _has_key
 from nclab.training import fit
 
 
@@ -38,7 +39,7 @@ class Recorder(Tracker):
 
 @pytest.fixture
 def recorder(monkeypatch):
-    entry = nclab.runfolder.trackers.Registry.__getitem__(TRACKERS, "none")
+    entry = Registry.__getitem__(TRACKERS, "none")
     monkeypatch.setitem(TRACKERS._entries, "none", type(entry)(TrackerSettings, Recorder))
     Recorder.calls, Recorder.fails_at = [], None
     return Recorder
@@ -85,10 +86,10 @@ def test_wandb_without_a_key_never_asks(tiny, monkeypatch, tmp_path, capsys):
     folder = train(tiny("tracker=wandb"))
     assert (folder / "DONE").exists()
     assert "no wandb API key" in capsys.readouterr().err
-    assert not nclab.runfolder.trackers._has_key()
+    assert not _has_key()
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret")
     (tmp_path / "netrc").chmod(0o600)
-    assert nclab.runfolder.trackers._has_key()
+    assert _has_key()
 
 
 def test_wandb_offline_mirrors_and_a_resumed_run_continues_it(tiny, monkeypatch):

@@ -220,8 +220,8 @@ def test_autocast_and_tf32_never_reach_an_evaluation(tiny):
     torch.manual_seed(0)
     model = MLP(64, 10, 3, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = [features for features, _ in Pass(model, data, data.test, 50)]
-    for a, (b, _) in zip(inside, Pass(model, data, data.test, 50), strict=True):
+        inside = [features for features, *_ in Pass(model, data, data.splits["test"], 50)]
+    for a, (b, *_) in zip(inside, Pass(model, data, data.splits["test"], 50), strict=True):
         assert all(a[name].dtype == torch.float32 and torch.equal(a[name], b[name]) for name in b)
 
 

@@ -9,9 +9,9 @@ from nclab.data import Dataset, Split
 from nclab.etf import POLICIES, ETFLinear, FixedLinear, FrozenLinear, Measures
 from nclab.etf.layer import Recipe, etf_weight, unit_scale
 from nclab.interfaces.targets import Classes
+from nclab.metrics.suite import Metric
 from nclab.models.vit import ViT
-from nclab.training.evaluate import Pass, _means_pass, _Tally
-from nclab.training.objective import CROSS_ENTROPY
+from nclab.training.evaluate import KeptPass, Pass
 
 
 def vit(shape=(1, 8, 8), **settings) -> ViT:
@@ -191,15 +191,21 @@ def test_kept_features_own_no_more_than_themselves(pool):
     model = vit(pool=pool)
     stream = Pass(model, dataset, dataset.train, 10)
     wanted = {"block1", "block1.ffn_in", "norm", "logits"}
-    kept = _means_pass(stream, {}, _Tally(CROSS_ENTROPY), wanted, budget=1e9)
-    plain = list(stream)
-    assert len(kept) == 4
-    for (features, _), (expected, _) in zip(kept, plain, strict=True):
+    suite = Metric()
+    suite.passes, suite.wanted = 2, lambda n_pass: wanted
+    batches = KeptPass(stream, [suite], 2, budget=1e9)
+    plain = list(batches)
+    assert len(batches.kept) == 4
+    for (features, batch, out), (expected, whole, _) in zip(batches, plain, strict=True):
         assert set(features) == wanted
+        assert torch.equal(out.prediction, expected["logits"])
+        assert torch.equal(batch.targets, whole.targets)
         for name, value in features.items():
             assert torch.equal(value, expected[name])
             assert value.untyped_storage().nbytes() == value.numel() * value.element_size(), name
-    assert _means_pass(stream, {}, _Tally(CROSS_ENTROPY), wanted, budget=10) == []
+    small = KeptPass(stream, [suite], 2, budget=10)
+    assert [list(features) for features, *_ in small] == [list(features) for features, *_ in small]
+    assert small.kept == []
 
 
 def test_blocks_that_are_not_there_are_refused_before_anything_is_fixed():

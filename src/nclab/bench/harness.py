@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nclab.runfolder.folder import provenance
+from nclab.runfolder.provenance import provenance
 from nclab.system.machine import default_threads, keep_freed_memory
 
 GEMM_SIDE = 2048

@@ -27,7 +27,8 @@ from nclab.config.schema import ConfigError, RunConfig, to_yaml, typed
 from nclab.run.execute import as_started, check, requested, train
 from nclab.run.exit import BAD, FAILED, complain, same_command
 from nclab.runfolder import checkpoint
-from nclab.runfolder.folder import RunFolder, RunLocked, note, slurm_job, write_atomic
+from nclab.runfolder.folder import RunFolder, RunLocked, note, write_atomic
+from nclab.runfolder.provenance import slurm_job
 from nclab.runs.queue import Queue
 from nclab.runs.state import inspect, submission
 from nclab.system.lock import is_held

@@ -99,7 +99,8 @@ class Work:
 
     def _leave(self, number: int) -> None:
         """End the job; requeued if Slurm goes on with it."""
-        from nclab.runfolder.folder import note, slurm_job
+        from nclab.runfolder.folder import note
+        from nclab.runfolder.provenance import slurm_job
 
         job, restarts = slurm_job(), int(os.environ.get("SLURM_RESTART_COUNT", 0))
         unfinished = [Path(folder) for folder in self.folders if not (Path(folder) / "DONE").exists()]

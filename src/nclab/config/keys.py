@@ -30,6 +30,10 @@ KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
 LATER: dict[str, Any] = {
     "loss": {"name": "cross_entropy", "l2": 0.0, "l2_skip": "none"},
     "plugins": [],
+    "sampler": {"name": "shuffled"},
+    "phases": {"name": "single"},
+    "metrics.suite": ["collapse"],
+    "metrics.headline": None,
 }
 
 # Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed.

@@ -28,12 +28,14 @@ from nclab.interfaces.registry import Registry
 from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
 from nclab.parallel.group import local_size
-from nclab.runfolder.trackers import TRACKERS, TrackerSettings
+from nclab.runfolder.tracker import TRACKERS, TrackerSettings
 from nclab.system.machine import default_threads
 from nclab.system.redact import redact, redacted
 from nclab.training.evaluate import MetricsSettings
 from nclab.training.objective import LOSSES, LossSettings
 from nclab.training.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
+from nclab.training.phases import PHASES, PhasesSettings
+from nclab.training.sampler import SAMPLERS, SamplerSettings
 from nclab.training.step import PRECISIONS
 
 
@@ -92,6 +94,8 @@ class RunConfig:
     model: ModelSettings = field(**choice(MODELS, "mlp"))
     etf: PolicySettings = field(**choice(POLICIES, "none"))
     loss: LossSettings = field(**choice(LOSSES, "cross_entropy"))
+    sampler: SamplerSettings = field(**choice(SAMPLERS, "shuffled"))
+    phases: PhasesSettings = field(**choice(PHASES, "single"))
     optimizer: OptimizerSettings = field(**choice(OPTIMIZERS, "sgd"))
     schedule: ScheduleSettings = field(**choice(SCHEDULES, "constant"))
     tracker: TrackerSettings = field(**choice(TRACKERS, "none"))

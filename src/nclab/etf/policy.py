@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from nclab.etf.frame import FRAMES
 from nclab.etf.layer import KINDS, RANKS, ROWS, Recipe, fix, replace, require_fit
+from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
 
 POLICIES = Registry("etf", "nclab.etf.policies")
@@ -168,6 +169,20 @@ class ETFPolicy:
         self.settings = settings
         self.seed = 0
 
+    @property
+    def may_switch(self) -> bool:
+        """Whether `after_epoch` may fix layers while training goes on."""
+        return type(self).after_epoch is not ETFPolicy.after_epoch
+
+    @property
+    def stackable(self) -> bool:
+        """Whether many seeds may be trained as one batched model, which calls no `after_step`."""
+        return type(self).after_step is ETFPolicy.after_step
+
+    def after_step(self, model: nn.Module, batch: Batch, out: Output, step: int) -> None:
+        """After every optimizer step, `step` of them (from 0) into the run: for layers that are set anew at every step.
+        No event."""
+
     def check(self, model: nn.Module) -> None:
         """Raise ValueError where the settings cannot be met by the model; changes nothing."""
 
@@ -176,7 +191,9 @@ class ETFPolicy:
         self.seed = seed
         return []
 
-    def after_epoch(self, model: nn.Module, optimizer: Optimizer, measures: Measures, epoch: int) -> list[Switch]:
+    def after_epoch(
+        self, model: nn.Module, optimizer: Optimizer, measures: Measures | None, epoch: int
+    ) -> list[Switch]:
         return []
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ the classifier, Sigma_W = 1/N sum_i (h_i - mu_y)(h_i - mu_y)^T, Sigma_B = 1/C su
 An undefined value is nan, never 0: e.g. all of them where every class mean is the same vector (rank 0).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -137,11 +137,14 @@ class Spread:
             self.decided + other.decided,
         )
 
-    def reduced(self, reduce: Callable[[Tensor], Tensor]) -> "Spread":
-        """The sums over all parts of a split, by one call of `reduce` on a float64 tensor."""
+    def flat(self) -> Tensor:
+        """All sums as one float64 tensor, so that several processes add them up at once."""
         numbers = [self.ncc_hits, self.mismatches, self.apart, self.counts.new_full((), self.decided)]
-        flat = torch.cat([self.counts, self.squares, self.along, torch.stack([n.double() for n in numbers])])
-        counts, squares, along, numbers = reduce(flat).split([len(self.counts)] * 2 + [len(self.along), 4])
+        return torch.cat([self.counts, self.squares, self.along, torch.stack([n.double() for n in numbers])])
+
+    def like(self, flat: Tensor) -> "Spread":
+        """The sums that `flat` made one tensor of."""
+        counts, squares, along, numbers = flat.split([len(self.counts)] * 2 + [len(self.along), 4])
         hits, mismatches, apart, decided = numbers
         return Spread(counts, squares, along, hits.long(), mismatches.long(), apart, int(decided))
 

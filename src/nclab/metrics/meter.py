@@ -54,12 +54,27 @@ class CollapseMeter:
         if self._means is None:
             if self._counts is None:
                 raise RuntimeError("no batch seen: call add_means for every batch first")
-            counts, sums = self._counts, self._sums
             if self._reduce is not None:
-                total = self._reduce(torch.cat([counts[:, None], sums], 1))  # (C, 1 + d)
-                counts, sums = total[:, 0], total[:, 1:]
+                self.accept(self._reduce(self.sums()))
+            counts, sums = self._counts, self._sums
             self._means = collapse.class_means(counts, sums, self._precision)
         return self._means
+
+    def sums(self) -> Tensor:
+        """The sums of the pass under way, flat and float64: what several processes add up."""
+        if self._spread is not None:
+            return self._spread.flat()
+        if self._counts is None:
+            raise RuntimeError("no batch seen: call add_means for every batch first")
+        return torch.cat([self._counts[:, None], self._sums], 1).flatten()  # (C (1 + d),)
+
+    def accept(self, reduced: Tensor) -> None:
+        """Go on with these sums, those of all processes, in the place of this one's."""
+        if self._spread is not None:
+            self._spread = self._spread.like(reduced)
+        else:
+            total = reduced.view(self.num_classes, -1)
+            self._counts, self._sums = total[:, 0], total[:, 1:]
 
     def add_spread(
         self, features: Tensor, labels: Tensor, logits: Tensor | None = None, weight: Tensor | None = None
@@ -77,7 +92,9 @@ class CollapseMeter:
         `add_spread`."""
         if self._spread is None:
             raise RuntimeError("no batch seen: call add_spread for every batch first")
-        m, s = self.class_means, self._spread if self._reduce is None else self._spread.reduced(self._reduce)
+        if self._reduce is not None:
+            self.accept(self._reduce(self.sums()))
+        m, s = self.class_means, self._spread
         s = Spread(*(t.cpu() for t in (s.counts, s.squares, s.along, s.ncc_hits, s.mismatches, s.apart)), s.decided)
         empty = torch.nonzero(s.counts == 0).flatten().tolist()
         if empty:

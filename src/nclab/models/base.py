@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nclab.interfaces.batch import Output
 from nclab.interfaces.registry import Registry
 
 MODELS = Registry("model", "nclab.models")
@@ -63,16 +64,17 @@ def layer_of(probes: list[Probe], site: str) -> str:
 class Classifier(nn.Module, ABC):
     """A model that hands out its intermediates instead of being hooked.
 
-    forward(x) -> (logits (B, C), features), x images (B, ch, h, w) or tokens (B, T): features maps names to tensors
-    (B, d), from input to output, each named like the layer that made it; the last is the classifier's input.
+    forward(x) -> Output(prediction (B, C), features), x what the dataset's `inputs` gives, such as images (B, ch, h, w)
+    or tokens (B, T): features maps names to tensors (B, d), from input to output, each named like the layer that made
+    it; the last is the classifier's input.
 
     A builder registered in `MODELS` is called as build(settings, shape, num_classes), shape of `nclab.interfaces`.
     """
 
-    num_classes: int
+    num_classes: int  # C, numbers that the model predicts for a sample
 
     @abstractmethod
-    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, x: Tensor) -> Output:
         """See the class."""
 
     @abstractmethod

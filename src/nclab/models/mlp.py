@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from nclab.interfaces.batch import Output
 from nclab.interfaces.shapes import Shape, flat_size
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
 
@@ -54,13 +55,13 @@ class MLP(Classifier):
                 setattr(self, f"norm{i}", NORMS[norm](width))
         self.activation = ACTIVATIONS[activation]()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, x: Tensor) -> Output:
         h = x.flatten(1)  # (B, d_in)
         features = {}
         for i in range(1, self.depth):
             features[f"fc{i}"] = h = getattr(self, f"fc{i}")(h)  # (B, width)
             features[f"act{i}"] = h = self.activation(getattr(self, f"norm{i}")(h))  # (B, width)
-        return getattr(self, f"fc{self.depth}")(h), features  # (B, C)
+        return Output(getattr(self, f"fc{self.depth}")(h), features)  # (B, C)
 
     def etf_roles(self) -> dict[str, str]:
         hidden = {f"fc{i}": "hidden" for i in range(1, self.depth)}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nclab.interfaces.batch import Output
 from nclab.interfaces.shapes import Shape, flat_size
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
 
@@ -86,14 +87,14 @@ class ResNet(Classifier):
             setattr(self, f"block{i}", ResidualBlock(width, maps, affine))
         self.head = nn.Linear(width, num_classes, bias=head_bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, x: Tensor) -> Output:
         features = {"embed": self.embed_norm(self.embed(x.flatten(1)))}  # (B, d)
         x = features["embed"]
         for i in range(1, self.blocks + 1):
             x, made = getattr(self, f"block{i}")(x)
             features |= {f"block{i}.{name}": t for name, t in made.items()}
             features[f"block{i}"] = x  # (B, d)
-        return self.head(x), features
+        return Output(self.head(x), features)
 
     def etf_roles(self) -> dict[str, str]:
         maps = [f"block{i}.map{j}" for i in range(1, self.blocks + 1) for j in range(1, self.maps + 1)]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nclab.interfaces.batch import Output
 from nclab.interfaces.shapes import PAD, Shape, TokenShape, images_only
 from nclab.models.attention import Attention, check_heads, check_patch, patches_of
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
@@ -124,7 +125,7 @@ class Transformer(Classifier):
         self.norm = nn.LayerNorm(s.width, elementwise_affine=s.affine) if self.pre else nn.Identity()
         self.head = nn.Linear(s.width, num_classes, bias=s.head_bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, x: Tensor) -> Output:
         mask = (x != PAD) if self.text else None  # (B, T)
         x = self.embed(x if self.text else patches_of(x, self.patch)) + self.position  # (B, T, d)
         if self.cls is not None:
@@ -138,7 +139,7 @@ class Transformer(Classifier):
             features[f"block{i}"] = self._classified(x, mask)
         if self.pre:
             features["norm"] = self._classified(self.norm(x), mask)
-        return self.head(features[self._last]), features
+        return Output(self.head(features[self._last]), features)
 
     def _classified(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, d) -> (B, d): the class token, or the mean over all tokens but padding."""

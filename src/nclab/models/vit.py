@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nclab.interfaces.batch import Output
 from nclab.interfaces.shapes import Shape, images_only
 from nclab.models.attention import Attention, check_heads, check_patch, patches_of
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
@@ -114,7 +115,7 @@ class ViT(Classifier):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, x: Tensor) -> Output:
         x = self.embed(patches_of(x, self.patch)) + self.position  # (B, T, d)
         if self.cls is not None:
             x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1)
@@ -126,7 +127,7 @@ class ViT(Classifier):
             features |= {f"block{i}.{name}": classified(t) for name, t in made.items()}
             features[f"block{i}"] = classified(x)  # (B, d)
         features["norm"] = classified(self.norm(x))
-        return self.head(features["norm"]), features
+        return Output(self.head(features["norm"]), features)
 
     def etf_roles(self) -> dict[str, str]:
         maps = [f"block{i}.{role}" for i in range(1, self.blocks + 1) for role in ("ffn_in", "ffn_out") if self.ratio]

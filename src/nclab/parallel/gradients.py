@@ -42,9 +42,10 @@ class SummedGradients:
             hook.remove()
 
     def backward(self, loss: Tensor) -> Tensor:
-        """Gradients of the sum over processes of `loss`, (); returns that sum."""
+        """Gradients of the sum over processes of `loss`, (); returns that sum. Of a single process `loss` may be (S,),
+        one of each stacked model: the sum over them is minimised, and they are returned."""
         if self.world.size == 1:
-            loss.backward()
+            (loss.sum() if loss.ndim else loss).backward()
             return loss.detach()
         self._missing = [len(bucket) for bucket in self._buckets]
         self._sent: list = []

@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,19 +19,24 @@ from nclab.models import MODELS, Classifier, layer_of
 from nclab.parallel.global_norm import globalize
 from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, own_gpu
 from nclab.runfolder import checkpoint
-from nclab.runfolder.checkpoint import Progress
 from nclab.runfolder.display import Display
-from nclab.runfolder.folder import RunFolder, process, write_atomic
+from nclab.runfolder.folder import RunFolder, write_atomic
 from nclab.runfolder.follower import Follower
-from nclab.runfolder.trackers import TRACKERS, Guarded, Tracker
+from nclab.runfolder.recorder import Recorder
+from nclab.runfolder.tracker import TRACKERS, TrackerObserver
 from nclab.system.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.system.redact import redact
-from nclab.system.signals import AgreedStop, Stopped, StopSignals
-from nclab.training.evaluate import Evaluation
-from nclab.training.fit import Fit
-from nclab.training.objective import LOSSES
-from nclab.training.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
-from nclab.training.step import training_forward
+from nclab.system.signals import AgreedStop, StopSignals
+from nclab.training.evaluate import Evaluation, suites_of
+from nclab.training.feed import Feed
+from nclab.training.fit import Diverged, Fit, FitSettings
+from nclab.training.objective import LOSSES, Objective
+from nclab.training.observer import Guarded, Observer, Observers, Start
+from nclab.training.optim import OPTIMIZERS, learning_rate, optimizer_bytes
+from nclab.training.phases import PHASES, Phase, checked
+from nclab.training.progress import Progress, restore_model, restore_rest
+from nclab.training.sampler import SAMPLERS, Sampler
+from nclab.training.step import Learner, training_run
 
 
 def prepared(config: RunConfig, world: ProcessGroup = SINGLE) -> Dataset:
@@ -44,8 +51,8 @@ def prepared(config: RunConfig, world: ProcessGroup = SINGLE) -> Dataset:
     torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
     with needs_memory("loading the dataset", "keep fewer samples (dataset.train_size, dataset.test_size)"):
         dataset = as_config_error(load_dataset, config.dataset, config.data_root, config.device)
-    if (fewest := min(len(dataset.train), len(dataset.test))) < world.size:
-        raise ConfigError(f"expected at most {fewest} processes, one a sample of the smaller split; got {world.size}")
+    if (fewest := min(map(len, dataset.splits.values()))) < world.size:
+        raise ConfigError(f"expected at most {fewest} processes, one a sample of the smallest split; got {world.size}")
     return dataset
 
 
@@ -66,21 +73,38 @@ def fit_for_several(config: RunConfig, world: ProcessGroup) -> None:
         as_config_error(own_gpu)
 
 
-def built(config: RunConfig, dataset: Dataset) -> tuple[Classifier, ETFPolicy]:
-    """Model and policy, checked against the dataset and each other."""
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, built from its configuration and checked against the dataset and each other."""
+
+    model: Classifier
+    policy: ETFPolicy
+    objective: Objective
+    sampler: Sampler
+    phases: list[Phase]
+
+
+def built(config: RunConfig, dataset: Dataset) -> Parts:
+    """The parts of a run. Raises ConfigError where they do not fit the dataset or each other."""
     if config.batch_size is not None and config.batch_size > len(dataset.train):
         raise ConfigError(f"batch_size must be at most {len(dataset.train)}, the train split; got {config.batch_size}")
-    model = as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.num_classes)
+    model = as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.targets.dim)
     policy = POLICIES[config.etf.name].build(config.etf)
     as_config_error(policy.check, model)
-    as_config_error(LOSSES[config.loss.name].build(config.loss).check, model)
-    return model, policy
+    objective = LOSSES[config.loss.name].build(config.loss)
+    as_config_error(objective.check, model, dataset)
+    if config.metrics.every:
+        as_config_error(suites_of, model, dataset, config.metrics)
+    sampler = SAMPLERS[config.sampler.name].build(config.sampler)
+    phases = as_config_error(PHASES[config.phases.name].build(config.phases, config.seed), dataset, config.epochs)
+    as_config_error(checked, phases, dataset, config.epochs)
+    return Parts(model, policy, objective, sampler, phases)
 
 
 def _require_memory(config: RunConfig, dataset: Dataset) -> None:
     """Raise ConfigError for a model whose weights and gradients alone no memory holds: the process would be killed."""
     with torch.device("meta"):
-        model, _ = built(config, dataset)
+        model = built(config, dataset).model
     needed = 2 * sum(p.numel() * p.element_size() for p in model.parameters())
     cuda = config.device.startswith("cuda")
     there = torch.cuda.get_device_properties(config.device).total_memory if cuda else memory_bytes()
@@ -114,9 +138,9 @@ def opened(
     with world.raise_everywhere(), _building():
         _require_memory(config, dataset)
         torch.manual_seed(config.seed)
-        model, policy = built(config, dataset)
-        model.to(config.device)
-    globalize(model, world)
+        parts = built(config, dataset)
+        parts.model.to(config.device)
+    globalize(parts.model, world)
     with ExitStack() as stack:
         out = RunFolder(config.folder) if world.first else Follower(config.folder)
         with world.raise_everywhere():
@@ -127,18 +151,22 @@ def opened(
             print(f"already finished: {config.folder}")
             yield None
             return
+        observers = Observers()
         with _building():
-            fit = _fit(config, dataset, model, policy, out, display, stop, world)
+            state = world.broadcast_call(lambda: _begun(config, out))
+            if world.first:
+                observers.observers += _observers(config, out, display, state)
+            fit = _fit(config, dataset, parts, state, observers, stop, world)
         try:
             with needs_memory("working on this run", "make the model smaller (model.*), or keep fewer samples"):
                 yield fit
         except BaseException as error:
-            if isinstance(error, Exception) and not isinstance(error, Stopped):
-                with suppress(OSError):  # a full disk may be the very reason
-                    out.event("failed", reason=str(error) or type(error).__name__)
+            if isinstance(error, Diverged) and checkpoint.exists(out.path):
+                error.args = (f"{error}. The last good checkpoint stays in {out.path}",)
+            with suppress(OSError):  # a full disk may be the very reason
+                observers.failed(error)
             if isinstance(error, PeerLost) and isinstance(out, Follower):
                 error.said = not out.speak_for_the_first(str(error))
-            fit.tracker.abort()
             raise
 
 
@@ -146,70 +174,69 @@ def _building() -> AbstractContextManager[None]:
     return needs_memory("building the network", "make the model smaller (model.*)")
 
 
+def _observers(config: RunConfig, out: RunFolder, display: Display, state: dict[str, Any] | None) -> list[Observer]:
+    """Who watches: the run folder first; what tracker and terminal raise is said and ends nothing."""
+    epoch = state["progress"]["epoch"] if state else 0
+
+    def failed(what: str, reason: str) -> None:
+        out.event("warning", epoch=epoch, text=f"{what} stopped: {reason}")
+        print(f"warning: the {what} stopped and the run goes on: {redact(reason)}", file=sys.stderr)
+
+    tracker = TRACKERS[config.tracker.name].build(config.tracker)
+    return [
+        Recorder(out),
+        Guarded(TrackerObserver(tracker, out.path, config.identity()), partial(failed, "tracker")),
+        Guarded(display, partial(failed, "terminal")),
+    ]
+
+
 def _fit(
     config: RunConfig,
     dataset: Dataset,
-    model: Classifier,
-    policy: ETFPolicy,
-    out: RunFolder,
-    display: Display,
+    parts: Parts,
+    state: dict[str, Any] | None,
+    observer: Observer,
     stop: StopSignals,
     world: ProcessGroup,
 ) -> Fit:
+    """The fit where `state` left off, or a new one."""
+    model, policy = parts.model, parts.policy
     total = learnable(model.parameters())
-    state = world.broadcast_call(lambda: _begun(config, out))
     switches = []
     if state:
-        checkpoint.restore_model(state, model)
+        restore_model(state, model)
     else:
         switches = policy.setup(model, config.seed)
     world.align([*model.parameters(), *model.buffers()])  # hosts may differ in their rounding
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = OPTIMIZERS[config.optimizer.name].build(config.optimizer, parameters)
-    generators = {name: torch.Generator().manual_seed(site_seed(config.seed, name)) for name in ("order", "augment")}
-    if state:
-        progress = checkpoint.restore_rest(state, policy, optimizer, generators)
-        out.event("resume", epoch=progress.epoch, processes=world.size, **process())
-        if progress.processes != world.size:
-            text = f"saved by {progress.processes} process(es), goes on with {world.size}: the same up to rounding"
-            out.event("warning", epoch=progress.epoch, text=text)
-            display.say(f"  {text}")
-    else:
-        progress = Progress(total_parameters=total)
-        probes = model.probes(config.metrics.probe)
-        out.event("start", epoch=0, layers=[probe.record() for probe in probes], processes=world.size, **process())
-        for switch in switches:
-            out.event("switch", layer=layer_of(probes, switch.site), **switch.record())
-
-    progress.processes = world.size
-
-    def tracker_failed(reason: str) -> None:
-        out.event("warning", epoch=progress.epoch, text=f"tracker stopped: {reason}")
-        print(f"warning: the tracker stopped and the run goes on: {redact(reason)}", file=sys.stderr)
-
-    tracker = Guarded(TRACKERS[config.tracker.name].build(config.tracker) if world.first else Tracker(), tracker_failed)
-    tracker.start(out.path, config.identity())
-    return Fit(
-        model=model,
-        dataset=dataset,
-        policy=policy,
-        optimizer=optimizer,
-        schedule=SCHEDULES[config.schedule.name].build(config.schedule, config.epochs),
-        base_lr=config.optimizer.lr,
-        epochs=config.epochs,
-        batch_size=config.batch_size or len(dataset.train),
-        loss=LOSSES[config.loss.name].build(config.loss),
-        metrics=config.metrics,
-        generators=generators,
-        folder=out,
-        tracker=tracker,
-        display=display,
-        progress=progress,
-        checkpoint_seconds=config.checkpoint_seconds,
-        forward=training_forward(model, config.precision, config.compile),
-        stop=AgreedStop(stop, world) if world.size > 1 else stop,
-        world=world,
+    parts.objective.setup(model, dataset)
+    learner = Learner(
+        model,
+        parts.objective,
+        policy,
+        OPTIMIZERS[config.optimizer.name].build(config.optimizer, [p for p in model.parameters() if p.requires_grad]),
+        learning_rate(config.optimizer, config.schedule, config.epochs),
+        training_run(model, config.precision, config.compile),
     )
+    generators = {name: torch.Generator().manual_seed(site_seed(config.seed, name)) for name in ("order", "augment")}
+    feed = Feed(dataset, parts.sampler, config.batch_size or len(dataset.train), generators, parts.phases, world)
+    progress = Progress(total_parameters=total)
+    if state:
+        progress = restore_rest(state, policy, learner.optimizer, feed.sampler, generators)
+    probes = model.probes(config.metrics.probe)
+    observer.begin(
+        Start(
+            epoch=progress.epoch,
+            layers=[probe.record() for probe in probes],
+            switches=[(layer_of(probes, switch.site), switch) for switch in switches],
+            processes=world.size,
+            saved_by=progress.processes if state else None,
+            folder=config.folder,
+        )
+    )
+    progress.processes = world.size
+    settings = FitSettings(config.epochs, config.metrics, config.checkpoint_seconds)
+    check = AgreedStop(stop, world).check if world.size > 1 else stop.check
+    return Fit(learner, feed, settings, progress, observer, check)
 
 
 def _begun(config: RunConfig, out: RunFolder) -> dict[str, Any] | None:
@@ -229,19 +256,14 @@ def _begun(config: RunConfig, out: RunFolder) -> dict[str, Any] | None:
 
 
 def finish(config: RunConfig, fit: Fit, result: Evaluation, origin: dict[str, Any]) -> None:
-    """Close the run: event, tracker, summary.json, DONE. `origin`: versions and hardware, as of its start."""
-    summary = {**_summary(config, fit, result), **origin}
-    fit.folder.event("done", epoch=fit.progress.epoch, seconds=fit.progress.seconds)
-    fit.tracker.finish(summary)
-    fit.folder.finish(summary)
-    fit.display.say(f"finished: {fit.folder.path}")
+    """Close the run: done event, tracker, summary.json, DONE. `origin`: versions and hardware, as of its start."""
+    fit.observer.finished({**_summary(config, fit, result), **origin})
 
 
 def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
     final = {
         split: {
-            "accuracy": result.network(split, "accuracy"),
-            "loss": result.network(split, "loss"),
+            **{score: value for score, value in layers["network"].items() if score in ("accuracy", "loss")},
             "ncc_accuracy": {layer: v["ncc_accuracy"] for layer, v in layers.items() if "ncc_accuracy" in v},
         }
         for split, layers in result.values.items()
@@ -256,9 +278,10 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
         "seed": config.seed,
         "epochs": config.epochs,
         "final": {**final, "effective_depth": depth},
+        "headline": result.headline(fit.learner.objective, config.metrics.headline),
         "parameters_learnable": learnable(fit.model.parameters()),
         "parameters_total": fit.progress.total_parameters,
-        "optimizer_bytes": optimizer_bytes(fit.optimizer),
+        "optimizer_bytes": optimizer_bytes(fit.learner.optimizer),
         "wall_seconds": round(fit.progress.seconds, 3),
         "processes": fit.world.size,
     }

@@ -16,10 +16,10 @@ from nclab.parallel.group import joined, refuse_several, world_size
 from nclab.run.build import as_config_error, built, finish, fit_for_several, opened, prepared
 from nclab.runfolder import checkpoint
 from nclab.runfolder.display import Display, SeedsDisplay
-from nclab.runfolder.folder import provenance
+from nclab.runfolder.provenance import provenance
 from nclab.system.signals import StopSignals
-from nclab.training.fit import FAILURES
-from nclab.training.seeds import Member, batched_forward, train_all
+from nclab.training.fit import FAILURES, Fit
+from nclab.training.seeds import Member, stacked_run, train_all
 
 
 def train(config: RunConfig) -> Path:
@@ -74,7 +74,7 @@ def _train_alike(configs: list[RunConfig]) -> dict[Path, Exception | None]:
     origin = provenance(first.device, first.threads)
     display = SeedsDisplay(f"{first.stem}, seeds {', '.join(str(c.seed) for c in configs)}", first.epochs)
     ended: dict[Path, Exception | None] = {}
-    runs: dict[Path, tuple[RunConfig, ExitStack]] = {}  # what is open
+    runs: dict[Fit, tuple[RunConfig, ExitStack]] = {}  # what is open
     members = []
 
     def failed(config: RunConfig, error: Exception) -> None:
@@ -95,11 +95,11 @@ def _train_alike(configs: list[RunConfig]) -> dict[Path, Exception | None]:
                 ended[config.folder] = None
             else:
                 members.append(Member(fit))
-                runs[fit.folder.path] = config, run
+                runs[fit] = config, run
         if members:
             all_runs.enter_context(display)
-        for fit, outcome in train_all(members, batched_forward(first.precision, first.compile), display):
-            config, run = runs[fit.folder.path]
+        for fit, outcome in train_all(members, stacked_run(first.precision, first.compile), display.flush):
+            config, run = runs[fit]
             try:
                 with run:  # closed now: the others have long to go
                     if isinstance(outcome, Exception):

@@ -9,6 +9,7 @@ from nclab.data import Dataset, load_dataset
 from nclab.models import MODELS, Classifier
 from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RecordError
+from nclab.training.progress import restore_model
 
 
 def load_trained(folder: Path, device: str = "cpu") -> tuple[Classifier, Dataset, RunConfig]:
@@ -27,6 +28,6 @@ def load_trained(folder: Path, device: str = "cpu") -> tuple[Classifier, Dataset
     if state is None:
         raise RecordError(f"{folder} has no {checkpoint.NAME} yet")
     dataset = load_dataset(config.dataset, config.data_root, device)
-    model = MODELS[config.model.name].build(config.model, dataset.shape, dataset.num_classes).to(device)
-    checkpoint.restore_model(state, model)
+    model = MODELS[config.model.name].build(config.model, dataset.shape, dataset.targets.dim).to(device)
+    restore_model(state, model)
     return model.eval(), dataset, config

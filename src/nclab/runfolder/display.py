@@ -1,19 +1,23 @@
 """What a person sees while a run trains: a live bar on a terminal, plain lines elsewhere."""
 
 import math
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nclab.metrics.suite import NETWORK
+from nclab.runfolder.recorder import other_number_of_processes
 from nclab.training.evaluate import Evaluation
+from nclab.training.observer import EpochEnd, Observer, Start, Switched
 
 LINES = 10  # plain lines a run, about
 
 
-class Display:
-    """Shows epoch, loss, train/test accuracy, train NCC accuracy behind every map, effective depth, learnable
+class Display(Observer):
+    """Shows epoch, loss, accuracy of every split, train NCC accuracy of every stage, effective depth, learnable
     parameters and seconds."""
 
     def __init__(self, title: str, epochs: int, console: Console | None = None):
@@ -21,6 +25,7 @@ class Display:
         self.title, self.epochs = title, epochs
         self.stride = max(1, math.ceil(epochs / LINES))
         self.bar: Progress | None = None
+        self.folder: Path | None = None
 
     def __enter__(self) -> "Display":
         self.say(f"{self.title}: {self.epochs} epochs")
@@ -44,30 +49,60 @@ class Display:
         """A line that stays."""
         self.console.print(text, markup=False, highlight=False)
 
-    def update(self, epoch: int, seconds: float, learnable: int, loss: float, last: Evaluation | None) -> None:
-        """After an epoch; `last` is the latest evaluation, None before the first."""
-        fields = [f"loss {loss:.4f}"]
-        if last:
-            accuracies = [f"{last.network(split, 'accuracy'):.4f}" for split in last.values]
-            fields.append(f"{'/'.join(last.values)} {'/'.join(accuracies)}")
-            if ncc := last.ncc():
-                fields.append("ncc " + " ".join(f"{v:.2f}".lstrip("0") for v in ncc.values()))
-                depth = last.network("train", "effective_depth")
-                fields.append(f"depth {'-' if math.isnan(depth) else f'{depth:.3g}'}")
-        fields += [f"learn {learnable:,}", f"{seconds:.2f} s"]
+    def begin(self, start: Start) -> None:
+        self.folder = start.folder
+        if text := other_number_of_processes(start):
+            self.say(f"  {text}")
+
+    def switched(self, switched: Switched) -> None:
+        at, score = switched.scores, switched.score
+        plain, fresh = (
+            f"{at[f'train_{score}_before{kind}']:.4f} -> {at[f'train_{score}_after{kind}']:.4f}"
+            for kind in ("", "_refreshed")
+        )
+        for _, s in switched.switches:
+            what = s.recipe.kind if s.recipe.kind == "frozen" else f"{s.recipe.frame} ETF"
+            self.say(
+                f"  epoch {switched.epoch}: {s.site} is fixed ({what}), {s.parameters_freed:,} parameters fewer, "
+                f"train {score} {plain}, with refreshed norms {fresh}"
+            )
+
+    def epoch(self, end: EpochEnd) -> None:
+        """The numbers of this very epoch: without an evaluation its loss alone."""
+        fields = [f"loss {end.running_loss:.4f}", *_measured(end.evaluation)]
+        fields += [f"learn {end.learnable:,}", f"{end.train_seconds + end.measure_seconds:.2f} s"]
         text = "  ".join(fields)
         if self.bar:
-            self.bar.update(self.task, completed=epoch, numbers=text)
-        elif epoch % self.stride == 0 or epoch == self.epochs:
-            self.say(f"  {epoch:>{len(str(self.epochs))}}/{self.epochs}  {text}")
+            self.bar.update(self.task, completed=end.epoch, numbers=text)
+        elif end.epoch % self.stride == 0 or end.epoch == self.epochs:
+            self.say(f"  {end.epoch:>{len(str(self.epochs))}}/{self.epochs}  {text}")
+
+    def finished(self, summary: dict[str, Any]) -> None:
+        self.say(f"finished: {self.folder}")
+
+
+def _measured(evaluation: Evaluation | None) -> list[str]:
+    """Accuracies (without them the losses) of the splits, NCC accuracy of every stage, effective depth."""
+    if evaluation is None:
+        return []
+    networks = {split: layers[NETWORK] for split, layers in evaluation.values.items()}
+    score = "accuracy" if all("accuracy" in values for values in networks.values()) else "loss"
+    numbers = "/".join(f"{values[score]:.4f}" for values in networks.values())
+    fields = [f"{'/'.join(networks)}{'' if score == 'accuracy' else ' loss'} {numbers}"]
+    if ncc := evaluation.ncc():
+        fields.append("ncc " + " ".join(f"{v:.2f}".lstrip("0") for v in ncc.values()))
+    depth = networks["train"].get("effective_depth")
+    if depth is not None:
+        fields.append(f"depth {'-' if math.isnan(depth) else f'{depth:.3g}'}")
+    return fields
 
 
 class SeedsDisplay(Display):
-    """One line for all seeds that are trained together: means of what `Display` shows; seconds are their sum."""
+    """One line for all seeds that are trained at once: means of what `Display` shows; seconds are their sum."""
 
     def __init__(self, title: str, epochs: int, console: Console | None = None):
         super().__init__(title, epochs, console)
-        self.reports: list[tuple[int, float, int, float, Evaluation | None]] = []
+        self.ends: list[EpochEnd] = []
 
     def of(self, seed: int) -> "SeedDisplay":
         """What the fit of this seed reports to."""
@@ -75,12 +110,20 @@ class SeedsDisplay(Display):
 
     def flush(self) -> None:
         """Show the mean of what was reported since the last time, which is of one epoch; nothing where none was."""
-        if self.reports:
-            epochs, seconds, learnable, losses, last = zip(*self.reports, strict=True)
-            self.reports.clear()
-            known = [evaluation for evaluation in last if evaluation]
-            mean = Evaluation(_mean([e.values for e in known]), known[0].stages) if known else None
-            self.update(epochs[0], sum(seconds), round(fmean(learnable)), fmean(losses), mean)
+        if not self.ends:
+            return
+        ends, self.ends = self.ends, []
+        known = [end.evaluation for end in ends if end.evaluation]
+        super().epoch(
+            EpochEnd(
+                epoch=ends[0].epoch,
+                running_loss=fmean(end.running_loss for end in ends),
+                evaluation=Evaluation(_mean([e.values for e in known]), known[0].stages) if known else None,
+                learnable=round(fmean(end.learnable for end in ends)),
+                train_seconds=sum(end.train_seconds for end in ends),
+                measure_seconds=sum(end.measure_seconds for end in ends),
+            )
+        )
 
 
 class SeedDisplay(Display):
@@ -93,8 +136,8 @@ class SeedDisplay(Display):
     def say(self, text: str) -> None:
         self.whole.say(f"  {self.title}: {text.strip()}")
 
-    def update(self, epoch: int, seconds: float, learnable: int, loss: float, last: Evaluation | None) -> None:
-        self.whole.reports.append((epoch, seconds, learnable, loss, last))
+    def epoch(self, end: EpochEnd) -> None:
+        self.whole.ends.append(end)
 
 
 def _mean(trees: list[Any]) -> Any:

@@ -2,11 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from nclab.runfolder.folder import Row, RunFolder, RunLocked
+from nclab.runfolder.folder import RunFolder, RunLocked
 
 SECONDS_FOR_THE_FIRST = 10.0  # to write why it ends, and to let go of the folder
 ENDS = ("failed", "stopped", "diverged", "done")  # last events of a process that could still write
@@ -22,18 +20,6 @@ class Follower(RunFolder):
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
-
-    def rows(self, rows: Iterable[Row]) -> None:
-        pass
-
-    def event(self, event: str, **what: Any) -> None:
-        pass
-
-    def lengths(self) -> dict[str, int]:
-        return {}
-
-    def finish(self, summary: dict[str, Any]) -> None:
         pass
 
     def speak_for_the_first(self, reason: str) -> bool:

@@ -1,11 +1,11 @@
-"""One evaluation of a network: loss, accuracy and every collapse metric at every probe point, train and test.
+"""One evaluation of a network: the objective's scores and every suite of metrics, on every split.
 
-The features of a split are kept in memory when they fit the budget, so that one forward pass serves both passes of
-the meters; else a second forward pass makes them again. The numbers are the same.
+The features of a split are kept in memory when they fit the budget, so that one forward pass serves all passes of the
+suites; else further forward passes make them again. The numbers are the same.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -14,11 +14,13 @@ from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from nclab.data import Dataset, Split
-from nclab.etf import FixedLinear, Measures
-from nclab.metrics import CollapseMeter, effective_depth, effective_depth_first, full_precision, subspace_alignment
-from nclab.models import PROBES, Classifier, Probe
+from nclab.etf import Measures
+from nclab.interfaces.batch import Batch, Output
+from nclab.metrics import full_precision
+from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, by_layer
+from nclab.models import PROBES, Classifier
 from nclab.parallel.group import SINGLE, ProcessGroup
-from nclab.training.objective import CROSS_ENTROPY, Loss
+from nclab.training.objective import CROSS_ENTROPY, Objective
 
 GIB = 2**30
 
@@ -26,31 +28,47 @@ GIB = 2**30
 @dataclass
 class MetricsSettings:
     every: int = 1  # epochs between measurements; 0: loss and accuracy at the end only
-    probe: str = PROBES[0]  # what is measured behind a hidden map: linear | activation
+    probe: str = PROBES[0]  # what is measured behind a hidden layer: linear | activation
     eps: float = 0.01  # NCC error up to which a layer counts as separated (effective depth)
     batch_size: int = 1000  # of the evaluation passes
-    memory_gib: float = 2.0  # features up to this size are kept between the two passes
+    memory_gib: float = 2.0  # features up to this size are kept between the passes
+    suite: list[str] = field(default_factory=lambda: ["collapse"])  # what is measured besides loss and accuracy
+    headline: str | None = None  # [split/]metric by which runs are compared; null: the objective's own
 
 
 @dataclass
 class Evaluation:
     """values[split][layer][metric]; layer `network` holds what belongs to no layer. stages: the layers that count for
-    the effective depth, each with the maps that end there."""
+    the effective depth, each with the layers of linear maps that end there."""
 
     values: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     stages: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def network(self, split: str, metric: str) -> float:
-        return self.values[split]["network"][metric]
+        return self.values[split][NETWORK][metric]
 
     def ncc(self, split: str = "train") -> dict[str, float]:
         """NCC accuracy of every stage, in network order; empty if not measured."""
         layers = self.values[split]
-        return {layer: layers[layer]["ncc_accuracy"] for layer in self.stages if layer in layers}
+        return {
+            layer: layers[layer]["ncc_accuracy"] for layer in self.stages if "ncc_accuracy" in layers.get(layer, {})
+        }
 
     def measures(self) -> Measures:
-        """What a policy may know."""
-        return Measures(self.network("train", "accuracy"), self.ncc("train"), self.stages)
+        """What a policy may know; the accuracy is nan where targets are no classes."""
+        accuracy = self.values["train"][NETWORK].get("accuracy", float("nan"))
+        return Measures(accuracy, self.ncc("train"), self.stages)
+
+    def headline(self, objective: Objective, configured: str | None = None) -> dict[str, str | float]:
+        """The number by which runs are compared: {split, metric, value}, of the split `test`, without one of `valid`,
+        without that of `train`. Raises ValueError where it was not measured."""
+        split, _, metric = (configured or objective.headline).rpartition("/")
+        split = split or next(name for name in ("test", "valid", "train") if name in self.values)
+        measured = self.values.get(split, {}).get(NETWORK, {})
+        if metric not in measured:
+            valid = ", ".join(f"{s}/{m}" for s, layers in self.values.items() for m in layers.get(NETWORK, {}))
+            raise ValueError(f"metrics.headline: '{split}/{metric}' was not measured; valid: {valid}")
+        return {"split": split, "metric": metric, "value": measured[metric]}
 
 
 def _go_on() -> None:
@@ -59,7 +77,7 @@ def _go_on() -> None:
 
 class Pass:
     """Forward passes over this process's share of one split in evaluation mode: yields (features incl. `input` and
-    `logits`, labels). `check` is called before every batch and may raise."""
+    `logits`, batch, output). `check` is called before every batch and may raise."""
 
     def __init__(
         self,
@@ -70,124 +88,172 @@ class Pass:
         check: Callable[[], None] = _go_on,
         world: ProcessGroup = SINGLE,
     ):
-        self.model, self.dataset, self.batch_size, self.check = model, dataset, batch_size, check
-        own = world.share(len(split))
-        self.samples, self.labels = split.samples[own], split.labels[own]
+        self.model, self.dataset, self.split, self.batch_size, self.check = model, dataset, split, batch_size, check
+        self.own = world.share(len(split))
         self.most = world.largest_share(len(split))  # samples that a process passes over
 
-    def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        model, size = self.model, self.batch_size
+    def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Batch, Output]]:
+        model, size, split = self.model, self.batch_size, self.split
         training = model.training
         model.eval()
         try:
-            batches = zip(self.samples.split(size), self.labels.split(size), strict=True)
-            for images, labels in batches:
+            index = torch.arange(self.own.start, self.own.stop, device=split.targets.device)
+            for start in range(self.own.start, self.own.stop, size):
+                rows = slice(start, min(start + size, self.own.stop))
                 self.check()
-                with full_precision(images.device.type):
-                    x = self.dataset.inputs(images)
-                    logits, features = model(x)
-                yield {"input": x.flatten(1), **features, "logits": logits}, labels
-            for _ in range(math.ceil(self.most / size) - math.ceil(len(self.labels) / size)):
+                samples = split.samples[rows]
+                with full_precision(samples.device.type):
+                    x = self.dataset.inputs(samples)
+                    out = Output(*model(x))
+                batch = Batch(x, split.targets[rows], index[start - self.own.start :][: len(samples)], len(samples))
+                yield {"input": x.flatten(1), **out.features, "logits": out.prediction}, batch, out
+            passed = self.own.stop - self.own.start
+            for _ in range(math.ceil(self.most / size) - math.ceil(passed / size)):
                 self.check()  # as often as every other process
         finally:
             model.train(training)
 
 
-def accuracy(model: Classifier, dataset: Dataset, split: Split, batch_size: int, world: ProcessGroup = SINGLE) -> float:
-    """Share of samples of the split that the network, in evaluation mode, labels right."""
-    own = Pass(model, dataset, split, batch_size, world=world)
-    return float(world.sum(sum((f["logits"].argmax(1) == labels).sum() for f, labels in own))) / len(split)
+def scores(
+    model: Classifier,
+    dataset: Dataset,
+    split: Split,
+    batch_size: int,
+    objective: Objective = CROSS_ENTROPY,
+    world: ProcessGroup = SINGLE,
+) -> dict[str, float]:
+    """The objective's scores of a split, the network in evaluation mode: loss, accuracy, ..."""
+    tally = _Tally(objective)
+    for _, batch, out in Pass(model, dataset, split, batch_size, world=world):
+        tally.add(out, batch)
+    return tally.compute(world)
 
 
 def refreshed(model: Classifier, dataset: Dataset, batch_size: int, world: ProcessGroup = SINGLE) -> Classifier:
     """A copy whose batch-norm statistics are those of the train split under the present weights: the mean over
     batches of their statistics.
 
-    Right after a map is replaced, the running statistics behind it are still those of the old map; training does not
+    Right after a layer is replaced, the running statistics behind it are still those of the old one; training does not
     read them, evaluation does, so that an accuracy taken then mixes the switch with their staleness.
     """
     copy = deepcopy(model)
-    images = dataset.train.samples.split(max(2, batch_size))
-    images = images[:-1] if len(images[-1]) == 1 else images  # batch norm has no variance over one sample
+    samples = dataset.train.samples.split(max(2, batch_size))
+    samples = samples[:-1] if len(samples[-1]) == 1 else samples  # batch norm has no variance over one sample
     with full_precision(dataset.train.samples.device.type):
-        update_bn((dataset.inputs(batch[world.share(len(batch))]) for batch in images), copy)
+        update_bn((dataset.inputs(batch[world.share(len(batch))]) for batch in samples), copy)
     return copy
+
+
+def suites_of(model: Classifier, dataset: Dataset, settings: MetricsSettings) -> list[Metric]:
+    """The suites of the train split, started. Raises ValueError for an unknown one, and where one cannot be measured of
+    this model and dataset; reads no weight."""
+    try:
+        suites = [METRICS[name].build() for name in settings.suite]
+    except KeyError as error:
+        raise ValueError(f"metrics.suite: {error.args[0]}") from None
+    context = Context(model, model.probes(settings.probe), dataset.targets, eps=settings.eps)
+    for suite in suites:
+        suite.start(context)
+    return suites
 
 
 def evaluate(
     model: Classifier,
     dataset: Dataset,
     settings: MetricsSettings,
-    collapse: bool = True,
+    measured: bool = True,
     check: Callable[[], None] = _go_on,
     world: ProcessGroup = SINGLE,
-    loss: Loss = CROSS_ENTROPY,
+    objective: Objective = CROSS_ENTROPY,
+    splits: Sequence[str] | None = None,
 ) -> Evaluation:
-    """Loss and accuracy of both splits and, with `collapse`, all metrics at all probe points. `check` may raise to end
-    it between two batches. All processes pass over their shares and return the same."""
+    """The objective's scores and, with `measured`, all suites on the named splits (None: all), train first. `check` may
+    raise to end it between two batches. All processes pass over their shares and return the same."""
     probes = model.probes(settings.probe)
     result = Evaluation(stages={p.layer: p.stage for p in probes if p.stage is not None})
-    last = model.inputs()[model.classifier]  # where NC2, NC3 and NC4 with W live
-    train, test = (
-        Pass(model, dataset, split, settings.batch_size, check, world) for split in (dataset.train, dataset.test)
-    )
-    if not collapse:
-        for name, stream in (("train", train), ("test", test)):
-            tally = _Tally(loss)
-            _spread_pass(stream, {}, last, None, tally)
-            result.values[name] = {"network": tally.compute(world)}
-        return result
-
-    sources = {p.feature: p.layer for p in probes}
-    weight = model.etf_sites()[model.classifier].weight
-
-    def values(meters: dict[str, CollapseMeter], tally: _Tally) -> dict[str, dict[str, float]]:
-        layers = {layer: meters[f].compute(weight if f == last else None) for f, layer in sources.items()}
-        return {**layers, "network": tally.compute(world)}
-
-    inputs = {p.layer: model.inputs()[p.site] for p in probes if _aligned(model, p)}
-    reduce = world.sum if world.size > 1 else None
-    meters = {f: CollapseMeter(dataset.num_classes, reduce=reduce) for f in sources}
-    means_only = {f: CollapseMeter(dataset.num_classes, reduce=reduce) for f in inputs.values() if f not in sources}
-    tally = _Tally(loss)
-    kept = _means_pass(train, meters | means_only, tally, {*sources, "logits"}, settings.memory_gib * GIB)
-    known = {f: meter.class_means for f, meter in (meters | means_only).items()}
-    _spread_pass(kept or train, meters, last, weight)
-    result.values["train"] = layers = values(meters, tally)
-    for p in probes:
-        if p.site not in (None, model.classifier):  # undefined on a fixed map
-            means = known.get(inputs.get(p.layer))
-            aligned = subspace_alignment(means, model.etf_sites()[p.site].weight) if means else float("nan")
-            layers[p.layer]["subspace_alignment"] = aligned
-    ncc = list(result.ncc().values())
-    layers["network"]["effective_depth"] = effective_depth(ncc, settings.eps)
-    layers["network"]["effective_depth_first"] = effective_depth_first(ncc, settings.eps)
-
-    meters = {f: CollapseMeter(dataset.num_classes, known[f], reduce) for f in sources}
-    tally = _Tally(loss)
-    _spread_pass(test, meters, last, weight, tally)
-    result.values["test"] = values(meters, tally)
+    of_train = suites_of(model, dataset, settings) if measured else []
+    for name in ["train", *(split for split in splits or dataset.splits if split != "train")]:
+        if name == "train":
+            suites = of_train
+        else:
+            suites = [METRICS[suite].build() for suite in settings.suite] if measured else []
+            for suite, own in zip(suites, of_train, strict=True):
+                suite.start(Context(model, probes, dataset.targets, name, own, settings.eps))
+        stream = Pass(model, dataset, dataset.splits[name], settings.batch_size, check, world)
+        tally = _Tally(objective)
+        found = [_measure(suite, reduced) for suite, reduced in _passes(stream, suites, tally, settings, world)]
+        layers: dict[str, dict[str, float]] = {}
+        for values in found:
+            for layer, own in values.items():
+                layers.setdefault(layer, {}).update(own)
+        of_network = layers.pop(NETWORK, {})
+        result.values[name] = {**layers, NETWORK: {**tally.compute(world), **of_network}}
     return result
 
 
-Batches = Iterable[tuple[dict[str, Tensor], Tensor]]
+def _measure(suite: Metric, reduced: Tensor) -> dict[str, dict[str, float]]:
+    return by_layer(suite.compute(reduced))
 
 
-def _means_pass(
-    stream: Pass, meters: dict[str, CollapseMeter], tally: "_Tally", wanted: set[str], budget: float
-) -> list[tuple[dict[str, Tensor], Tensor]]:
-    """Pass 1 over a split; returns the wanted features of all batches, or nothing where they exceed `budget` bytes."""
-    kept, fits = [], None
-    for features, labels in stream:
-        tally.add(features["logits"], labels)
-        for f, meter in meters.items():
-            meter.add_means(features[f], labels)
-        if fits is None:
-            row = sum(features[f][0].numel() * features[f].element_size() for f in wanted)
-            fits = row * stream.most <= budget  # the same answer in every process
-        if fits:
-            kept.append(({f: _own(features[f]) for f in wanted}, labels))
-    return kept
+Stream = Iterable[tuple[dict[str, Tensor], Batch, Output]]
+
+
+def _passes(
+    stream: Pass, suites: list[Metric], tally: "_Tally", settings: MetricsSettings, world: ProcessGroup
+) -> list[tuple[Metric, Tensor]]:
+    """All passes of all suites over a split, and of the tally in the first; returns every suite with its last sums."""
+    most = max((suite.passes for suite in suites), default=1)
+    batches: Stream = stream if most == 1 else KeptPass(stream, suites, most, settings.memory_gib * GIB)
+    ended: list[tuple[Metric, Tensor]] = []
+    for n_pass in range(1, most + 1):
+        working = [suite for suite in suites if suite.passes >= n_pass]
+        for features, batch, out in batches:
+            if n_pass == 1:
+                tally.add(out, batch)
+            for suite in working:
+                suite.add(n_pass, features, batch, out)
+        for suite in working:
+            reduced = world.sum(suite.sums())
+            if n_pass < suite.passes:
+                suite.next_pass(n_pass + 1, reduced)
+            else:
+                ended.append((suite, reduced))
+    return [(suite, reduced) for wanted in suites for suite, reduced in ended if suite is wanted]
+
+
+class KeptPass:
+    """A stream that is passed over several times: of the first pass it keeps what later ones want, where that fits
+    `budget` bytes; else every pass runs the model again."""
+
+    def __init__(self, stream: Pass, suites: list[Metric], passes: int, budget: float):
+        self.stream, self.budget = stream, budget
+        wanted = [suite.wanted(n) for suite in suites for n in range(2, suite.passes + 1)]
+        self.wanted = None if None in wanted else set().union(*wanted)
+        self.kept: list[tuple[dict[str, Tensor], Batch, Output]] | None = None
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Batch, Output]]:
+        if self.kept:
+            yield from self.kept
+            return
+        kept, fits = [], None
+        for features, batch, out in self.stream:
+            yield features, batch, out
+            if fits is None:
+                names = features.keys() if self.wanted is None else self.wanted
+                row = sum(features[f][0].numel() * features[f].element_size() for f in names)
+                fits = row * self.stream.most <= self.budget  # the same answer in every process
+            if fits:
+                kept.append(self._reduced(features, batch, out))
+        self.kept = kept
+
+    def _reduced(
+        self, features: dict[str, Tensor], batch: Batch, out: Output
+    ) -> tuple[dict[str, Tensor], Batch, Output]:
+        """What later passes want, without the rest of the tensors that it may be views of."""
+        own = {f: _own(t) for f, t in features.items() if self.wanted is None or f in self.wanted}
+        inputs = batch.inputs if "input" in own else batch.inputs[:0]
+        prediction = own.get("logits", out.prediction[:0])
+        return own, Batch(inputs, batch.targets, batch.index, batch.of), Output(prediction, own)
 
 
 def _own(feature: Tensor) -> Tensor:
@@ -196,43 +262,22 @@ def _own(feature: Tensor) -> Tensor:
     return feature if whole else feature.clone()
 
 
-def _spread_pass(
-    batches: Batches,
-    meters: dict[str, CollapseMeter],
-    last: str,
-    weight: Tensor | None,
-    tally: "_Tally | None" = None,
-) -> None:
-    """Pass 2 over a split, of the meters and of the tally where there is one; NC3 and NC4 need the classifier's weight
-    and the network's decisions at its input `last`."""
-    for features, labels in batches:
-        if tally is not None:
-            tally.add(features["logits"], labels)
-        for f, meter in meters.items():
-            meter.add_spread(features[f], labels, *((features["logits"], weight) if f == last else ()))
-
-
 class _Tally:
-    """Loss, without its penalty, and accuracy, summed on the device."""
+    """The objective's scores, summed on the device."""
 
-    def __init__(self, loss: Loss) -> None:
-        self._each = loss.each
+    def __init__(self, objective: Objective) -> None:
+        self._scores = objective.scores
         self.samples = 0
-        self.loss: Tensor | float = 0.0
-        self.hits: Tensor | int = 0
+        self.totals: dict[str, Tensor] = {}
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
-        self.samples += len(labels)
-        self.loss = self.loss + self._each(logits, labels).sum(dtype=torch.float64)
-        self.hits = self.hits + (logits.argmax(1) == labels).sum()
+    def add(self, out: Output, batch: Batch) -> None:
+        self.samples += len(batch.targets)
+        for name, each in self._scores(out, batch).items():
+            total = each.sum(dtype=torch.float64)
+            self.totals[name] = self.totals[name] + total if name in self.totals else total
 
     def compute(self, world: ProcessGroup) -> dict[str, float]:
-        own = torch.stack([self.loss, self.hits.double(), self.loss.new_full((), self.samples)])
-        loss, hits, samples = world.sum(own).tolist()
-        return {"loss": loss / samples, "accuracy": hits / samples}
-
-
-def _aligned(model: Classifier, probe: Probe) -> bool:
-    """Subspace alignment is defined for hidden maps with a learnable weight whose input is handed out."""
-    hidden = probe.site not in (None, model.classifier)
-    return hidden and probe.site in model.inputs() and not isinstance(model.etf_sites()[probe.site], FixedLinear)
+        totals = list(self.totals.values())
+        own = torch.stack([*totals, totals[0].new_full((), self.samples)])
+        *sums, samples = world.sum(own).tolist()
+        return {name: value / samples for name, value in zip(self.totals, sums, strict=True)}

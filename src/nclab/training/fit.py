@@ -1,4 +1,4 @@
-"""The epoch loop: train, measure, let the policy switch, record, save."""
+"""The epoch loop: train, measure, let the policy switch, save. It reports to observers and writes nothing itself."""
 
 import math
 import signal
@@ -6,62 +6,67 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from torch import Generator, Tensor
-from torch.optim import Optimizer
+from torch import Tensor
 
-from nclab.data import Dataset
-from nclab.etf import ETFPolicy, Switch
+from nclab.etf import Switch
 from nclab.etf.policy import learnable
+from nclab.interfaces.batch import Batch
 from nclab.models import Classifier, layer_of
-from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup
-from nclab.runfolder import checkpoint
-from nclab.runfolder.checkpoint import Part, Progress
-from nclab.runfolder.display import Display
-from nclab.runfolder.folder import RecordError, RunFolder, RunLocked
-from nclab.runfolder.trackers import Tracker
+from nclab.parallel.group import PeerLost
+from nclab.system.lock import RunLocked
 from nclab.system.machine import OutOfMemory, needs_memory
-from nclab.system.signals import AgreedStop, Stopped, StopSignals
-from nclab.training.evaluate import Evaluation, MetricsSettings, accuracy, evaluate, refreshed
+from nclab.system.signals import Stopped
+from nclab.training.evaluate import Evaluation, MetricsSettings, evaluate, refreshed, scores
+from nclab.training.feed import Feed
 from nclab.training.finite import first_not_finite, is_finite
-from nclab.training.objective import Loss
+from nclab.training.objective import penalty
+from nclab.training.observer import EpochEnd, Measured, Observer, Switched
 from nclab.training.optim import optimizer_bytes
-from nclab.training.step import Forward, train_epoch
+from nclab.training.progress import Part, Progress, state_of
+from nclab.training.step import Learner, train_epoch
 
 
-class Diverged(RuntimeError):
+class RunError(RuntimeError):
+    """One run cannot go on; others can. The message says why and what to do."""
+
+
+class Diverged(RunError):
     """Loss or weights are no longer numbers; the last good checkpoint, if any, is kept."""
 
 
-FAILURES = (Diverged, OutOfMemory, RecordError, RunLocked, PeerLost, OSError)  # of one run: others go on
+FAILURES = (RunError, OutOfMemory, RunLocked, PeerLost, OSError)  # of one run: others go on
 
 
-@dataclass
-class Fit:
-    """One training. `run()` trains from `progress.epoch` to `epochs`; everything it needs comes from outside."""
+@dataclass(frozen=True)
+class FitSettings:
+    """How long a fit goes on, what it measures, and how often it saves at least."""
 
-    model: Classifier
-    dataset: Dataset
-    policy: ETFPolicy
-    optimizer: Optimizer
-    schedule: Callable[[int], float]
-    base_lr: float
     epochs: int
-    batch_size: int
-    loss: Loss
-    metrics: MetricsSettings
-    generators: dict[str, Generator]  # order, augment: CPU generators, so that both are the same on every device
-    folder: RunFolder
-    tracker: Tracker
-    display: Display
-    progress: Progress
-    checkpoint_seconds: float
-    forward: Forward
-    stop: StopSignals | AgreedStop
-    world: ProcessGroup = SINGLE
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    checkpoint_seconds: float = 10.0
 
-    def __post_init__(self) -> None:
+
+class Fit:
+    """One training. `run()` trains from `progress.epoch` to `settings.epochs`; everything it needs comes from outside.
+
+    learner: model, objective, policy, optimizer. feed: where batches come from. observer: who is told. check: called
+    between two batches; it may raise Stopped.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        feed: Feed,
+        settings: FitSettings,
+        progress: Progress,
+        observer: Observer,
+        check: Callable[[], None] = lambda: None,
+    ):
+        self.learner, self.feed, self.settings = learner, feed, settings
+        self.progress, self.observer, self.check = progress, observer, check
+        self.world = feed.world
         self._last = Evaluation()  # the latest
         self._saving = 0.0  # seconds that the latest checkpoint took
         self._saved = time.monotonic()
@@ -69,6 +74,14 @@ class Fit:
         self.diverging = False  # seen in a batch
         self._culprit: str | None = None  # where in the network that began
         self.saved_epoch = -1  # of the latest checkpoint
+
+    @property
+    def model(self) -> Classifier:
+        return self.learner.model
+
+    @property
+    def epochs(self) -> int:
+        return self.settings.epochs
 
     def run(self) -> Evaluation:
         """Trains to the end; returns the last evaluation. Raises Diverged, and Stopped after a signal, when all is
@@ -78,7 +91,7 @@ class Fit:
             while not self.finished:
                 began = time.perf_counter()
                 self.begin_epoch()
-                running_loss = self.train_alone()
+                running_loss = self.train_epoch()
                 self.end_epoch(running_loss, time.perf_counter() - began)
             return self.result()
         except Stopped as stopped:
@@ -94,7 +107,7 @@ class Fit:
     def begin(self) -> None:
         """What precedes the first epoch: the measurement of the untrained network."""
         p = self.progress
-        if p.epoch == 0 and p.part is None and self.metrics.every:
+        if p.epoch == 0 and p.part is None and self.settings.metrics.every:
             began = time.perf_counter()
             self._last = self._measure(0, self._scalars(float("nan")))
             p.seconds += time.perf_counter() - began
@@ -102,62 +115,52 @@ class Fit:
         self._saved = time.monotonic()
 
     def begin_epoch(self) -> None:
-        self._set_lr(self.progress.epoch)
+        p = self.progress
+        self._set_lr(p.epoch)
+        self.feed.begin_epoch(p.epoch, p.part)
         self._began = time.perf_counter()
 
-    def train_alone(self) -> float:
+    def train_epoch(self) -> float:
+        p = self.progress
         with self.training():
-            return train_epoch(
-                self.model,
-                self.dataset,
-                self.optimizer,
-                self.batch_size,
-                self.generators,
-                self.forward,
-                self.progress.part,
-                self.stop.check,
-                self.watch,
-                self.world,
-                self.loss,
-            )
+            return train_epoch(self.learner, self.feed, p.part, p.epoch, p.steps, self.check, self.watch)
 
     def training(self) -> AbstractContextManager[None]:
         """For the steps of an epoch: says what to lower where they need more memory than there is."""
-        return needs_memory("training", f"lower batch_size (now {self.batch_size}) or the size of the model")
+        return needs_memory("training", f"lower batch_size (now {self.feed.batch_size}) or the size of the model")
 
-    def watch(self, loss: Tensor, x: Tensor) -> bool:
-        """Whether the loss () of the batch x (B, ch, h, w), before its step, is a number no more; notes where in the
-        network that began. On a GPU never: to look is to wait for it, and once an epoch the weights tell."""
+    def watch(self, loss: Tensor, batch: Batch) -> bool:
+        """Whether the loss () of the batch, before its step, is not finite; notes where in the network that began.
+        Skipped on a GPU: reading the loss would synchronise the device, and once an epoch the weights tell."""
         if loss.device.type != "cpu" or math.isfinite(loss.item()):
             return False
-        self.diverging, self._culprit = True, first_not_finite(self.model, x)
+        self.diverging, self._culprit = True, first_not_finite(self.model, batch.inputs)
         return True
 
-    def end_epoch(self, running_loss: float, train_seconds: float, seeds: int = 1) -> None:
+    def end_epoch(self, running_loss: float, train_seconds: float, stacked: int = 1) -> None:
         """All that follows the training steps of an epoch, which took `train_seconds` (its share of them, where
-        `seeds` fits were trained at once): measure, let the policy switch, record, save. Raises Diverged."""
+        `stacked` fits were trained at once): measure, let the policy switch, report, save. Raises Diverged."""
         p = self.progress
         began = time.perf_counter()
         train_seconds += p.part.seconds
         epoch = p.epoch + 1
         if not (math.isfinite(running_loss) and self._finite()):
             self._stop_diverged(running_loss, epoch)
-        every = self.metrics.every
-        switches: list[Switch] = []
-        measured = epoch >= self.epochs or bool(every and epoch % every == 0)
-        if measured:  # asked to stop in here, the run still is where the last batch left it
-            self._last = self._measure(epoch, self._scalars(running_loss), train_seconds)
+        every = self.settings.metrics.every
+        measured: Evaluation | None = None
+        if epoch >= self.epochs or (every and epoch % every == 0):
+            # Asked to stop in here, the run still is where the last batch left it.
+            self._last = measured = self._measure(epoch, self._scalars(running_loss), train_seconds)
+        p.steps += p.part.batches
         p.epoch, p.part = epoch, Part()
-        self._settle(self._last if measured else None)
-        if measured and every and not self.finished:
-            switches = self._switch(self._last)
+        self._settle(measured)
+        switches = [] if self.finished else self._switch(measured if every else None)
         measuring = time.perf_counter() - began
-        shared = {"seeds": seeds} if seeds > 1 else {}
-        self.folder.event("epoch", epoch=p.epoch, train_seconds=train_seconds, measure_seconds=measuring, **shared)
-        self._show(running_loss, self._last if self._last.values else None, train_seconds + measuring)
+        learn = learnable(self.model.parameters())
+        self.observer.epoch(EpochEnd(epoch, running_loss, measured, learn, train_seconds, measuring, stacked))
         p.seconds += train_seconds + time.perf_counter() - began + self._saving
         self._saving = 0.0
-        if self.finished or switches or time.monotonic() - self._saved >= self.checkpoint_seconds:
+        if self.finished or switches or time.monotonic() - self._saved >= self.settings.checkpoint_seconds:
             began = time.perf_counter()
             self.save()
             self._saving, self._saved = time.perf_counter() - began, time.monotonic()
@@ -167,47 +170,53 @@ class Fit:
         return self._last if self._last.values else self._evaluate()
 
     def save(self) -> None:
-        """Checkpoint at the end of the current epoch, by the first process: all hold the same."""
-        lengths = self.folder.lengths()
-        path = self.folder.path
+        """Let the first process save the state at the end of the current epoch: all hold the same."""
         if self.world.first:
-            checkpoint.save(path, self.model, self.policy, self.optimizer, self.generators, self.progress, lengths)
+            learner, feed = self.learner, self.feed
+            state = state_of(
+                learner.model, learner.policy, learner.optimizer, feed.sampler, feed.generators, self.progress
+            )
+            self.observer.saved(state)
         self.saved_epoch = self.progress.epoch
 
     def leave(self, stopped: Stopped) -> None:
         """Save between two batches, or in the middle of a measurement, which is then made again."""
         p = self.progress
-        where = {"epoch": p.epoch, "batches": p.part.batches if p.part else 0}
-        if where["batches"]:
+        batches = p.part.batches if p.part else 0
+        if batches:
             p.part.seconds += time.perf_counter() - self._began
             if not self._finite():
                 self._stop_diverged(float(p.part.loss) / p.part.samples, p.epoch + 1)
         with self.world.raise_everywhere():  # the others leave when it is saved
-            self.folder.event("stopped", signal=signal.Signals(stopped.number).name, **where)
+            self.observer.stopped(signal.Signals(stopped.number).name, p.epoch, batches)
             self.save()
 
     def _evaluate(self) -> Evaluation:
-        collapse = self.metrics.every > 0
+        splits = self.feed.phase(self.progress.epoch).splits
+        learner, m = self.learner, self.settings.metrics
         with self._measuring():
-            return evaluate(self.model, self.dataset, self.metrics, collapse, self.stop.check, self.world, self.loss)
+            return evaluate(
+                learner.model, self.feed.dataset, m, m.every > 0, self.check, self.world, learner.objective, splits
+            )
 
     def _measuring(self) -> AbstractContextManager[None]:
-        m = self.metrics
+        m = self.settings.metrics
         kept = f"metrics.memory_gib (now {m.memory_gib:g}; it changes no number, and the same run goes on) or "
         return needs_memory("measuring", f"lower {kept if m.memory_gib else ''}metrics.batch_size (now {m.batch_size})")
 
     def _set_lr(self, epoch: int) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.base_lr * self.schedule(epoch)
+        for group in self.learner.optimizer.param_groups:
+            group["lr"] = self.learner.learning_rate(epoch)
 
     def _scalars(self, running_loss: float) -> dict[str, float]:
-        penalty = {"l2_penalty": self.loss.penalty(self.model)} if self.loss.l2 else {}
+        model, objective, optimizer = self.learner.model, self.learner.objective, self.learner.optimizer
+        own = {"l2_penalty": penalty(objective, model)} if objective.penalises else {}
         return {
             "running_loss": running_loss,
-            **penalty,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "learnable_parameters": learnable(self.model.parameters()),
-            "optimizer_bytes": optimizer_bytes(self.optimizer),
+            **own,
+            "learning_rate": optimizer.param_groups[0]["lr"],
+            "learnable_parameters": learnable(model.parameters()),
+            "optimizer_bytes": optimizer_bytes(optimizer),
         }
 
     def _finite(self) -> bool:
@@ -218,80 +227,69 @@ class Fit:
         result = self._evaluate()
         if epoch and not math.isfinite(loss := result.network("train", "loss")):
             self.model.eval()
-            batches = map(self.dataset.inputs, self.dataset.train.samples.split(self.metrics.batch_size))
+            dataset = self.feed.dataset
+            batches = map(dataset.inputs, dataset.train.samples.split(self.settings.metrics.batch_size))
             self._culprit = next(filter(None, (first_not_finite(self.model, x) for x in batches)), None)
             self._stop_diverged(loss, epoch)
         result.values["train"]["network"].update(scalars)
-        rows = [
-            (epoch, split, layer, metric, value)
-            for split, layers in result.values.items()
-            for layer, values in layers.items()
-            for metric, value in values.items()
-        ]
-        self.folder.rows(rows)
-        numbers = {f"{split}/{layer}/{metric}": value for _, split, layer, metric, value in rows}
-        self.tracker.log(epoch, {**numbers, "train_seconds": train_seconds})
+        self.observer.measured(Measured(epoch, result, train_seconds))
         return result
 
     def _settle(self, result: Evaluation | None) -> None:
         """One epoch after a switch: how well did training recover?"""
         p = self.progress
         for site in p.unsettled or []:
-            at = {
-                f"{split}_accuracy": result.network(split, "accuracy") if result else self._accuracy(self.model, split)
-                for split in ("train", "test")
-            }
-            self.folder.event("switch_settled", epoch=p.epoch, site=site, **at)
+            at = {f"{split}_{name}": value for split, name, value in self._scores(self.model, result)}
+            self.observer.settled(p.epoch, site, at)
         p.unsettled = None
 
-    def _switch(self, result: Evaluation) -> list[Switch]:
-        epoch = self.progress.epoch
-        old = deepcopy(self.model) if self.policy.settings.needs_measures else self.model
-        switches = self.policy.after_epoch(self.model, self.optimizer, result.measures(), epoch)
+    def _scores(self, model: Classifier, known: Evaluation | None = None) -> list[tuple[str, str, float]]:
+        """(split, score, value) of every split: the accuracy, or the loss where there is none; `known` saves a pass."""
+        found = []
+        for name, split in self.feed.dataset.splits.items():
+            values = known.values.get(name, {}).get("network", {}) if known else {}
+            if "loss" not in values:
+                with self._measuring():
+                    size = self.settings.metrics.batch_size
+                    values = scores(model, self.feed.dataset, split, size, self.learner.objective, self.world)
+            score = "accuracy" if "accuracy" in values else "loss"
+            found.append((name, score, values[score]))
+        return found
+
+    def _switch(self, result: Evaluation | None) -> list[Switch]:
+        learner, epoch = self.learner, self.progress.epoch
+        policy, measures = learner.policy, None if result is None else result.measures()
+        # For the comparison below; not where it cannot come to that.
+        idle = not policy.may_switch or (measures is None and policy.settings.needs_measures)
+        old = self.model if idle else deepcopy(self.model)
+        switches = policy.after_epoch(self.model, learner.optimizer, measures, epoch)
         if switches:
             self.world.align([*self.model.parameters(), *self.model.buffers()])  # hosts may differ in their rounding
             # Evaluation reads running batch-norm statistics, which lag behind the weights before a switch and belong to
-            # the old map after it; refreshed on both sides, they leave the effect of the switch alone.
-            size = self.metrics.batch_size
+            # the old layer after it; refreshed on both sides, they leave the effect of the switch alone.
+            size = self.settings.metrics.batch_size
             with self._measuring():
-                new_fresh, old_fresh = (refreshed(m, self.dataset, size, self.world) for m in (self.model, old))
-            at = {}
-            for split in ("train", "test"):
-                at[f"{split}_accuracy_before"] = result.network(split, "accuracy")
-                at[f"{split}_accuracy_after"] = self._accuracy(self.model, split)
-                at[f"{split}_accuracy_before_refreshed"] = self._accuracy(old_fresh, split)
-                at[f"{split}_accuracy_after_refreshed"] = self._accuracy(new_fresh, split)
-            plain, fresh = (
-                f"{at[f'train_accuracy_before{kind}']:.4f} -> {at[f'train_accuracy_after{kind}']:.4f}"
-                for kind in ("", "_refreshed")
-            )
-            probes = self.model.probes(self.metrics.probe)
-            for s in switches:
-                self.folder.event("switch", layer=layer_of(probes, s.site), **s.record(), **at)
-                what = s.recipe.kind if s.recipe.kind == "frozen" else f"{s.recipe.frame} ETF"
-                self.display.say(
-                    f"  epoch {epoch}: {s.site} is fixed ({what}), {s.parameters_freed:,} parameters fewer, "
-                    f"train accuracy {plain}, with refreshed norms {fresh}"
-                )
+                new_fresh, old_fresh = (refreshed(m, self.feed.dataset, size, self.world) for m in (self.model, old))
+            at: dict[str, float] = {}
+            kinds = {"before": (old, result), "after": (self.model, None)}
+            kinds |= {"before_refreshed": (old_fresh, None), "after_refreshed": (new_fresh, None)}
+            found = {kind: self._scores(model, known) for kind, (model, known) in kinds.items()}
+            for i in range(len(self.feed.dataset.splits)):
+                for kind, of_splits in found.items():
+                    split, score, value = of_splits[i]
+                    at[f"{split}_{score}_{kind}"] = value
+            probes = self.model.probes(self.settings.metrics.probe)
+            named = [(layer_of(probes, s.site), s) for s in switches]
+            self.observer.switched(Switched(epoch, named, at, score))
             self.progress.unsettled = [s.site for s in switches]
         return switches
 
-    def _accuracy(self, model: Classifier, split: str) -> float:
-        with self._measuring():
-            return accuracy(model, self.dataset, getattr(self.dataset, split), self.metrics.batch_size, self.world)
-
     def _stop_diverged(self, loss: float, epoch: int) -> None:
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr = self.learner.optimizer.param_groups[0]["lr"]
         where = self._culprit or first_not_finite(self.model)
-        self.folder.event("diverged", epoch=epoch, running_loss=loss, learning_rate=lr, where=where)
-        kept = checkpoint.exists(self.folder.path)
+        self.observer.diverged(epoch, loss, lr, where)
         raise Diverged(
             f"training diverged in epoch {epoch} at learning rate {lr:g} (loss {loss:g}"
             + (f", first not finite: the {where}" if where else "")
             + "); lower optimizer.lr"
-            + (f". The last good checkpoint stays in {self.folder.path}" if kept else "")
         )
-
-    def _show(self, running_loss: float, result: Evaluation | None, seconds: float) -> None:
-        learn = learnable(self.model.parameters())
-        self.display.update(self.progress.epoch, seconds, learn, running_loss, result)

@@ -1,19 +1,20 @@
-"""What training minimises: a loss of the logits and an explicit L2 penalty, under the names of conf/loss/.
+"""What training minimises: a loss of the model's output and explicit L2 penalties, under the names of conf/loss/.
 
-The objective is mean loss + (lambda / 2) ||theta||^2, theta all learnable parameters but those that `l2_skip` leaves
-out. Unlike AdamW's decoupled `optimizer.weight_decay` the penalty goes through the optimizer as every other gradient
-does, SGD's own weight decay included: with SGD the two are the same.
+The objective is mean loss + sum over parameters of (lambda / 2) ||theta||^2, lambda by parameter (`penalties`). Unlike
+AdamW's decoupled `optimizer.weight_decay` a penalty goes through the optimizer as every other gradient does, SGD's own
+weight decay included: with SGD the two are the same.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nclab.data import Dataset
+from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
+from nclab.interfaces.targets import Classes
 from nclab.models import Classifier
 from nclab.training.optim import at_least
 
@@ -38,63 +39,120 @@ class LossSettings:
             raise ValueError(f"loss.l2_skip={self.l2_skip} needs loss.l2 above 0: without it nothing is penalised")
 
 
-class Loss(ABC):
-    """A loss of logits (B, C) in float32 and labels (B,)."""
+class Objective:
+    """Base of all objectives. A subclass defines `each`, and what else differs.
+
+    stackable: whether many seeds may be trained as one batched model (`torch.func.vmap` runs `mean` for all of them);
+    false for an objective with numbers of its own that differ between seeds. headline: the score, or the metric of the
+    layer `network`, by which runs are compared.
+    """
+
+    stackable: bool = True
+    headline: str = "accuracy"
 
     def __init__(self, settings: LossSettings):
+        self.settings = settings
         self.l2, self.l2_skip = settings.l2, settings.l2_skip
 
-    @abstractmethod
-    def each(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of every sample, (B,)."""
-
-    def mean(self, logits: Tensor, labels: Tensor, of: int | None = None) -> Tensor:
-        """What these samples add to the mean over a batch of `of` (None: these alone), ()."""
-        return self.each(logits, labels).sum() / (len(labels) if of is None else of)
-
-    def check(self, model: Classifier) -> None:
-        """Raise ValueError for settings that mean nothing in this network, untrained and without fixed maps."""
+    def check(self, model: Classifier, dataset: Dataset) -> None:
+        """Raise ValueError for settings that mean nothing with this network, untrained and without fixed layers, or
+        this dataset; changes nothing."""
         if self.l2_skip == "head_bias" and f"{model.classifier}.bias" not in dict(model.named_parameters()):
             raise ValueError("loss.l2_skip=head_bias needs a head with a bias; got model.head_bias=false")
 
-    def penalised(self, model: Classifier) -> list[str]:
-        """Names of the parameters in the penalty: the learnable ones, without what `l2_skip` says; none where lambda is
-        0, so that nothing is gathered for it."""
+    def setup(self, model: Classifier, dataset: Dataset) -> None:
+        """Called once before training, when model and dataset are on their device: class counts, fixed centres."""
+
+    def each(self, out: Output, batch: Batch) -> Tensor:
+        """The loss of every sample, (B,)."""
+        raise NotImplementedError(f"{type(self).__name__} must define each(out, batch)")
+
+    def mean(self, out: Output, batch: Batch) -> Tensor:
+        """What these samples add to the mean over the whole batch of `batch.of`, ()."""
+        return self.each(out, batch).sum() / batch.of
+
+    def scores(self, out: Output, batch: Batch) -> dict[str, Tensor]:
+        """Numbers of every sample (B,) whose mean over a split is logged: the loss without its penalty and, where
+        targets are classes, whether the largest logit is the right one."""
+        scores = {"loss": self.each(out, batch)}
+        if batch.targets.ndim == 1:
+            scores["accuracy"] = out.prediction.argmax(1) == batch.targets
+        return scores
+
+    @property
+    def penalises(self) -> bool:
+        """Whether there is a penalty to log, be it 0 where all is fixed."""
+        return bool(self.l2) or type(self).penalties is not Objective.penalties
+
+    def penalties(self, model: nn.Module) -> dict[str, float]:
+        """Name of each penalised parameter -> its lambda: the learnable ones, without what `l2_skip` says; empty where
+        lambda is 0, so that nothing is gathered for it."""
         if not self.l2:
-            return []
+            return {}
         skipped = {"none": (), "head_bias": (f"{model.classifier}.bias",), "biases": _biases(model)}[self.l2_skip]
-        return [name for name, p in model.named_parameters() if p.requires_grad and name not in skipped]
+        return {name: self.l2 for name, p in model.named_parameters() if p.requires_grad and name not in skipped}
 
-    def penalty(self, model: Classifier) -> float:
-        """(lambda / 2) ||theta||^2, summed in float64."""
-        chosen = set(self.penalised(model))
-        squares = [p.detach().double().square().sum() for name, p in model.named_parameters() if name in chosen]
-        return self.l2 / 2 * float(torch.stack(squares).sum()) if squares else 0.0
 
-    def add_gradient(self, parameters: Iterable[nn.Parameter | Tensor]) -> None:
-        """Add that of the penalty, lambda theta, to the gradients of the parameters that are in it: one call for all,
-        where the penalty in autograd's graph would cost three operations a parameter."""
+def penalty(objective: Objective, model: nn.Module) -> float:
+    """sum over parameters of (lambda / 2) ||theta||^2, summed in float64."""
+    parameters = dict(model.named_parameters())
+    total = 0.0
+    for strength, names in _by_strength(objective.penalties(model)).items():
+        squares = [parameters[name].detach().double().square().sum() for name in names]
+        total += strength / 2 * float(torch.stack(squares).sum())
+    return total
+
+
+Penalised = list[tuple[float, list[Tensor]]]  # lambda, and the parameters that it holds for
+
+
+def penalised(objective: Objective, model: nn.Module, parameters: dict[str, Tensor] | None = None) -> Penalised:
+    """The parameters in the penalty by their lambda; `parameters` (None: the model's own) may be stacks of several
+    models' under the same names."""
+    held = dict(model.named_parameters()) if parameters is None else parameters
+    by_strength = _by_strength(objective.penalties(model))
+    return [(strength, [held[name] for name in names]) for strength, names in by_strength.items()]
+
+
+def add_penalty_gradient(groups: Penalised) -> None:
+    """Add lambda theta to the gradient of every penalised parameter that has one: one call a lambda, where the penalty
+    in autograd's graph would cost three operations a parameter."""
+    for strength, parameters in groups:
         with_grad = [p for p in parameters if p.grad is not None]
         if with_grad:
-            torch._foreach_add_([p.grad for p in with_grad], [p.detach() for p in with_grad], alpha=self.l2)
+            torch._foreach_add_([p.grad for p in with_grad], [p.detach() for p in with_grad], alpha=strength)
+
+
+def _by_strength(penalties: dict[str, float]) -> dict[float, list[str]]:
+    groups: dict[float, list[str]] = {}
+    for name, strength in penalties.items():
+        groups.setdefault(strength, []).append(name)
+    return groups
 
 
 def _biases(model: nn.Module) -> set[str]:
-    """Names of the biases of linear maps and the shifts of norms."""
+    """Names of the biases of linear layers and the shifts of norms."""
     return {name for name, _ in model.named_parameters() if name.rpartition(".")[2] == "bias"}
 
 
 @LOSSES.add("cross_entropy", LossSettings)
-class CrossEntropy(Loss):
+class CrossEntropy(Objective):
     """-log softmax(logits)_y."""
 
-    def each(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, labels, reduction="none")
+    def check(self, model: Classifier, dataset: Dataset) -> None:
+        super().check(model, dataset)
+        if not isinstance(dataset.targets, Classes):
+            raise ValueError(
+                f"loss={self.settings.name} needs classes, and the dataset holds values; loss=mse reads both"
+            )
 
-    def mean(self, logits: Tensor, labels: Tensor, of: int | None = None) -> Tensor:
-        if of is None or of == len(labels):
-            return functional.cross_entropy(logits, labels)  # the same bits, with fewer operations
-        return functional.cross_entropy(logits, labels, reduction="sum") / of
+    def each(self, out: Output, batch: Batch) -> Tensor:
+        return functional.cross_entropy(out.prediction, batch.targets, reduction="none")
+
+    def mean(self, out: Output, batch: Batch) -> Tensor:
+        if batch.of == len(batch.targets):
+            return functional.cross_entropy(out.prediction, batch.targets)  # the same bits, with fewer operations
+        return functional.cross_entropy(out.prediction, batch.targets, reduction="sum") / batch.of
 
 
 @dataclass
@@ -103,12 +161,19 @@ class MSESettings(LossSettings):
 
 
 @LOSSES.add("mse", MSESettings)
-class MeanSquaredError(Loss):
-    """1/2 ||logits - e_y||^2, e_y one-hot: summed over classes, as theory has it, not averaged over them."""
+class MeanSquaredError(Objective):
+    """1/2 ||prediction - y||^2, y one-hot where targets are classes: summed over outputs, as theory has it."""
 
-    def each(self, logits: Tensor, labels: Tensor) -> Tensor:
-        # ||z - e_y||^2 = ||z||^2 - 2 z_y + 1 would cancel near the optimum.
-        return (logits - functional.one_hot(labels, logits.shape[1])).square().sum(1) / 2
+    def setup(self, model: Classifier, dataset: Dataset) -> None:
+        if not isinstance(dataset.targets, Classes):
+            self.headline = "loss"
+
+    def each(self, out: Output, batch: Batch) -> Tensor:
+        y = batch.targets
+        if y.ndim == 1:
+            # ||z - e_y||^2 = ||z||^2 - 2 z_y + 1 would cancel near the optimum.
+            y = functional.one_hot(y, out.prediction.shape[1])
+        return (out.prediction - y).square().sum(1) / 2
 
 
 CROSS_ENTROPY = CrossEntropy(LossSettings())

@@ -130,3 +130,9 @@ def multistep(s: MultiStepSettings, epochs: int) -> Schedule:
 def cosine(s: CosineSettings, epochs: int) -> Schedule:
     """final + (1 - final) (1 + cos(pi epoch / epochs)) / 2 (Loshchilov and Hutter 2017, without restarts)."""
     return lambda epoch: s.final + (1 - s.final) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def learning_rate(optimizer: OptimizerSettings, schedule: ScheduleSettings, epochs: int) -> Callable[[int], float]:
+    """The learning rate of each epoch, counted from 0: optimizer.lr times the schedule's factor."""
+    factor = SCHEDULES[schedule.name].build(schedule, epochs)
+    return lambda epoch: optimizer.lr * factor(epoch)

@@ -25,14 +25,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
+from nclab.interfaces.batch import Batch, Output
 from nclab.models import Classifier
-from nclab.runfolder.checkpoint import random_state, set_random_state
-from nclab.runfolder.display import SeedsDisplay
+from nclab.parallel.gradients import SummedGradients
+from nclab.parallel.group import SINGLE
 from nclab.system.machine import OutOfMemory
 from nclab.system.signals import Stopped
 from nclab.training.evaluate import Evaluation
 from nclab.training.fit import FAILURES, Fit
-from nclab.training.step import compiled_step, epoch_order
+from nclab.training.objective import Objective, penalised
+from nclab.training.progress import Part, random_state, set_random_state
+from nclab.training.step import batch_loss, compiled_step, train_steps
 
 # A step with more operations in its forward pass than this keeps a CPU busy by itself: in turns the weights of one seed
 # stay in the cache, batched those of all pass through it (an MLP-5x400 loses a fifth). And fewer seeds than this gain
@@ -41,7 +44,7 @@ MOST_FLOPS_ON_CPU = 5e7
 LEAST_SEEDS_ON_CPU = 4
 
 Tensors = dict[str, Tensor]
-Forward = Callable[[Classifier, Tensors, Tensors, Tensor], Tensor]
+StackedRun = Callable[[Classifier, Objective, Tensors, Tensors, Batch], Tensor]  # -> losses (S,)
 
 
 class Member:
@@ -52,7 +55,7 @@ class Member:
         self.random = random_state()
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def own_random_state(self) -> Iterator[None]:
         """For what a single run does here too."""
         set_random_state(self.random)
         try:
@@ -62,23 +65,24 @@ class Member:
 
 
 def train_all(
-    members: list[Member], forward: Forward | None, display: SeedsDisplay
+    members: list[Member], run: StackedRun | None, after_epoch: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[Fit, Evaluation | Exception]]:
     """Trains all members to their ends; yields each fit when it is through, with its last evaluation, or with the
     error that took it out (one of FAILURES). The others go on.
 
     Those that are behind, after a resume, catch up first. Fits of one structure are trained as one model where that is
-    faster (`least_to_pay`), else, and without `forward`, in turns; where an adaptive policy fixes other maps in other
+    faster (`least_to_pay`), else, and without `run`, in turns; where an adaptive policy fixes other maps in other
     seeds, they are several models until they agree again. All save their checkpoints in the same epochs, so that a
-    resume finds them together. After a signal all that are not through are saved where they are, and Stopped is raised.
+    resume finds them together; `after_epoch` is called when all have ended one. After a signal all that are not through
+    are saved where they are, and Stopped is raised.
     """
     waiting = list(members)
     try:
-        yield from _train_waiting(waiting, forward, display)
+        yield from _train_waiting(waiting, run, after_epoch)
     except Stopped as stopped:
         for member in waiting:
             try:
-                with member.alone():
+                with member.own_random_state():
                     member.fit.leave(stopped)
             except FAILURES as error:  # the others can still be saved
                 yield member.fit, error
@@ -86,7 +90,7 @@ def train_all(
 
 
 def _train_waiting(
-    waiting: list[Member], forward: Forward | None, display: SeedsDisplay
+    waiting: list[Member], stacked_run: StackedRun | None, after_epoch: Callable[[], None]
 ) -> Iterator[tuple[Fit, Evaluation | Exception]]:
     """`train_all`; those that are through leave the list."""
     members = list(waiting)
@@ -95,7 +99,7 @@ def _train_waiting(
     def run(member: Member, work: Callable[[], None]) -> None:
         fit = member.fit
         try:
-            with member.alone():
+            with member.own_random_state():
                 work()
                 if fit.finished:
                     ended.append((fit, fit.result()))
@@ -106,7 +110,7 @@ def _train_waiting(
 
     for member in members:
         run(member, member.fit.begin)
-    least = least_to_pay(members[0].fit) if forward and members else math.inf
+    least = least_to_pay(members[0].fit) if stacked_run and members else math.inf
     while ended or waiting:
         yield from ended
         ended.clear()
@@ -117,7 +121,7 @@ def _train_waiting(
         for group in _groups(due, least):
             began = time.perf_counter()
             try:
-                losses = _train_epoch(group, forward)
+                losses = _train_epoch(group, stacked_run)
             except OutOfMemory as error:
                 ended.extend((member.fit, error) for member in group)
                 waiting[:] = [member for member in waiting if member not in group]
@@ -129,106 +133,146 @@ def _train_waiting(
             for member in due:
                 if member in waiting and member.fit.saved_epoch <= epoch:
                     run(member, member.fit.save)
-        display.flush()
+        after_epoch()
 
 
 def least_to_pay(fit: Fit) -> float:
     """How many such fits train faster as one batched model than in turns: two on a GPU, several on a CPU, and there
-    only where a step is small. Counted, not timed, so that a run does not depend on the moment."""
-    images = fit.dataset.train.samples[: fit.batch_size]
-    if images.device.type != "cpu":
+    only where a step is small; none where objective or policy must see each model. Counted, not timed, so that a run
+    does not depend on the moment."""
+    learner, dataset = fit.learner, fit.feed.dataset
+    if not (learner.objective.stackable and learner.policy.stackable):
+        return math.inf
+    samples = dataset.train.samples[: fit.feed.batch_size]
+    if samples.device.type != "cpu":
         return 2
     with torch.no_grad(), FlopCounterMode(display=False) as count:
-        fit.model.eval()(fit.dataset.inputs(images))
+        learner.model.eval()(dataset.inputs(samples))
     return LEAST_SEEDS_ON_CPU if count.get_total_flops() <= MOST_FLOPS_ON_CPU else math.inf
 
 
-def _train_epoch(group: list[Member], forward: Forward) -> list[float]:
+def _train_epoch(group: list[Member], run: StackedRun) -> list[float]:
     if len(group) > 1:
         fits = [member.fit for member in group]
         with fits[0].training():
-            return train_epoch_together(fits, forward)
-    with group[0].alone():
-        return [group[0].fit.train_alone()]
+            return train_epoch_stacked(fits, run)
+    with group[0].own_random_state():
+        return [group[0].fit.train_epoch()]
 
 
-def stacked_logits(model: Classifier, parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
-    """Images (S, B, ch, h, w) -> logits (S, B, C) of S models. `model` lends its code, the numbers are those of the
-    stacks; buffers that a training step changes (batch norm) are changed in place. What differs between the models must
-    be a parameter or a buffer, and vmap refuses a model that draws random numbers."""
+def stacked_losses(
+    model: Classifier, objective: Objective, parameters: Tensors, buffers: Tensors, batch: Batch
+) -> Tensor:
+    """The one training step's forward pass (`nclab.training.step.batch_loss`), mapped over S models: mean losses (S,).
+
+    `model` lends its code, the numbers are those of the stacks; buffers that a training step changes (batch norm) are
+    changed in place. What differs between the models must be a parameter or a buffer, and vmap refuses a model that
+    draws random numbers.
+    """
+
+    def loss(p: Tensors, b: Tensors, inputs: Tensor, targets: Tensor, index: Tensor) -> Tensor:
+        def run(x: Tensor) -> Output:
+            return Output(*functional_call(model, (p, b), (x,)))
+
+        return batch_loss(run, objective, Batch(inputs, targets, index, batch.of))[0]
+
     # Attention by matrix products: the CPU's fused kernel has no rule for vmap, which would loop over seeds, and those
     # of a GPU prepare no backward pass for tensors whose gradient is asked for outside of vmap only.
     with sdpa_kernel(SDPBackend.MATH):
-        return vmap(lambda p, b, images: functional_call(model, (p, b), (images,))[0])(parameters, buffers, x)
+        return vmap(loss)(parameters, buffers, batch.inputs, batch.targets, batch.index)
 
 
-def batched_forward(precision: str = "float32", compiled: bool = False) -> Forward | None:
-    """`stacked_logits` as training steps run it, see `training_forward`; None for bf16: autocast rounds
-    elsewhere under vmap, and the numbers would not be those of single runs."""
+def stacked_run(precision: str = "float32", compiled: bool = False) -> StackedRun | None:
+    """`stacked_losses` as training steps run it, see `training_run`; None for bf16: autocast rounds elsewhere under
+    vmap, and the numbers would not be those of single runs."""
     if precision != "float32":
         return None
-    return compiled_step(stacked_logits) if compiled else stacked_logits
+    return compiled_step(stacked_losses) if compiled else stacked_losses
 
 
-def train_epoch_together(fits: list[Fit], forward: Forward) -> list[float]:
-    """`train_epoch` of S fits of one structure at once, each in its own random order; returns their mean
-    losses. The sum over seeds of their objectives is minimised: no gradient of one depends on another."""
-    first = fits[0]
-    models = [fit.model.train() for fit in fits]
-    parameters, buffers = (
-        {name: _stack([of[name] for of in tensors]) for name in tensors[0]}
-        for tensors in ([_by_name(m) for m in models], [dict(m.named_buffers()) for m in models])
-    )
-    for name, parameter in first.model.named_parameters():
-        parameters[name].requires_grad_(parameter.requires_grad)
-    optimizer = _stacked_optimizer(fits, parameters)
-    penalised = [parameters[name] for name in first.loss.penalised(first.model)]
-    labels = first.dataset.train.labels
-    parts = [fit.progress.part for fit in fits]
-    orders = [epoch_order(fit.progress.part, labels, fit.generators["order"]) for fit in fits]
-    done = replace(parts[0], loss=torch.tensor([float(part.loss) for part in parts], device=labels.device))  # (S,)
-    for i, batch in enumerate(torch.stack(orders).split(first.batch_size, dim=1)):  # (S, B)
-        size = batch.shape[1]
-        if i < done.batches or size == 1:
-            continue
-        if first.stop.number is not None:
-            break
-        x = _inputs(fits, batch)  # (S, B, ch, h, w)
-        logits = forward(first.model, parameters, buffers, x)  # (S, B, C)
-        each = first.loss.each(logits.flatten(0, 1), labels[batch].flatten())  # (S B)
-        losses = each.unflatten(0, batch.shape).mean(1)  # (S,)
+class Stack:
+    """Weights, buffers and optimizer states of S fits of one structure as one `nclab.training.step.Trainee`.
+
+    The sum over seeds of their objectives is minimised: no gradient of one depends on another.
+    """
+
+    def __init__(self, fits: list[Fit], run: StackedRun):
+        self.fits, self.run = fits, run
+        self.first = fits[0].learner
+        models = [fit.model.train() for fit in fits]
+        self.parameters, self.buffers = (
+            {name: _stack([of[name] for of in tensors]) for name in tensors[0]}
+            for tensors in ([_by_name(m) for m in models], [dict(m.named_buffers()) for m in models])
+        )
+        for name, parameter in self.first.model.named_parameters():
+            self.parameters[name].requires_grad_(parameter.requires_grad)
+        self.optimizer = _stacked_optimizer(fits, self.parameters)
+        self.penalised = penalised(self.first.objective, self.first.model, self.parameters)
+
+    def order(self, part: Part) -> Tensor:
+        return torch.stack([fit.feed.order(fit.progress.epoch, fit.progress.part) for fit in self.fits])  # (S, n)
+
+    def batch(self, rows: Tensor) -> Batch:
+        return self.fits[0].feed.stacked_batch([fit.feed for fit in self.fits], rows)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Output | None]:
+        return self.run(self.first.model, self.first.objective, self.parameters, self.buffers, batch), None
+
+    def after_step(self, batch: Batch, out: Output | None, step: int) -> None:
+        """Policies that do something here are not stacked."""
+
+    def watch(self, losses: Tensor, batch: Batch) -> bool:
+        """Let those whose loss is not finite see where that began; to the others their losses mean nothing."""
         if losses.device.type == "cpu" and not losses.isfinite().all():
-            _watch(fits, losses, x, parameters, buffers)
-        optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()
-        first.loss.add_gradient(penalised)
-        optimizer.step()
-        done.count(losses.detach(), size)
-    _hand_back(fits, parameters, buffers, optimizer)
-    sums = done.loss.tolist()  # one transfer from the device an epoch
-    for part, loss in zip(parts, sums, strict=True):
-        part.batches, part.samples, part.loss = done.batches, done.samples, loss
-    first.stop.check()
-    return [loss / done.samples for loss in sums]
+            for seed, fit in enumerate(self.fits):
+                if not fit.diverging and not losses[seed].isfinite():
+                    self._hand_back_weights(seed)
+                    own = Batch(batch.inputs[seed], batch.targets[seed], batch.index[seed], batch.of)
+                    fit.watch(losses[seed].detach(), own)
+        return False
+
+    def hand_back(self, done: Part) -> list[float]:
+        """Every fit gets its slice of the stacks, copied: a checkpoint of a view would hold the stack; and what was
+        `done` of the epoch. Returns the sums of their losses."""
+        for seed, fit in enumerate(self.fits):
+            self._hand_back_weights(seed)
+            for name, parameter in _by_name(fit.model).items():
+                for key, value in self.optimizer.state.get(self.parameters[name], {}).items():
+                    fit.learner.optimizer.state[parameter][key] = (
+                        torch.empty_like(parameter).copy_(value[seed])
+                        if _per_seed(key, value, self.parameters[name])
+                        else _clone(value)
+                    )
+        sums = done.loss.tolist()  # one transfer from the device an epoch
+        for fit, loss in zip(self.fits, sums, strict=True):
+            part = fit.progress.part
+            part.batches, part.samples, part.loss = done.batches, done.samples, loss
+        return sums
+
+    def _hand_back_weights(self, seed: int) -> None:
+        fit = self.fits[seed]
+        for own, stacks in (
+            (_by_name(fit.model), self.parameters),
+            (dict(fit.model.named_buffers()), self.buffers),
+        ):
+            for name, tensor in own.items():
+                tensor.detach().copy_(stacks[name].detach()[seed])
 
 
-def _watch(fits: list[Fit], losses: Tensor, x: Tensor, parameters: Tensors, buffers: Tensors) -> None:
-    """Let those whose loss is a number no more see where that began; to the others their losses mean nothing."""
-    for seed, fit in enumerate(fits):
-        if not fit.diverging and not losses[seed].isfinite():
-            _hand_back_weights(fit, seed, parameters, buffers)
-            fit.watch(losses[seed].detach(), x[seed])
-
-
-def _inputs(fits: list[Fit], batch: Tensor) -> Tensor:
-    """What the models see: each its own images (S, B) -> (S, B, ch, h, w), changed by its own random numbers."""
-    dataset, images = fits[0].dataset, fits[0].dataset.train.samples
-    if dataset.augment == "none":
-        return dataset.inputs(images.index_select(0, batch.flatten())).unflatten(0, batch.shape)
-    generators = [fit.generators["augment"] for fit in fits]
-    return torch.stack(
-        [dataset.inputs(images.index_select(0, rows), g) for rows, g in zip(batch, generators, strict=True)]
-    )
+def train_epoch_stacked(fits: list[Fit], run: StackedRun) -> list[float]:
+    """`nclab.training.step.train_epoch` of S fits of one structure at once, each in its own random order; returns their
+    mean losses."""
+    stack, parts = Stack(fits, run), [fit.progress.part for fit in fits]
+    device = fits[0].feed.dataset.train.targets.device
+    done = replace(parts[0], loss=torch.tensor([float(part.loss) for part in parts], device=device))  # (S,)
+    first = fits[0]
+    try:
+        with SummedGradients(stack.parameters.values(), SINGLE) as gradients:
+            train_steps(stack, done, first.feed.batch_size, gradients, first.check, stack.watch)
+    except Stopped:
+        stack.hand_back(done)
+        raise
+    return [loss / done.samples for loss in stack.hand_back(done)]
 
 
 def _stack(tensors: list[Tensor]) -> Tensor:
@@ -244,39 +288,19 @@ def _stacked_optimizer(fits: list[Fit], parameters: Tensors) -> Optimizer:
     Right for optimizers whose update of a number depends on that number's gradients and state alone, as those of SGD
     and Adam do; the mean over a tensor, say, would run over the seeds too.
     """
-    optimizer = copy(fits[0].optimizer)
+    optimizer = copy(fits[0].learner.optimizer)
     named = [_by_name(fit.model) for fit in fits]
     optimizer.param_groups = [
         {**group, "params": [parameters[name] for name, p in named[0].items() if any(p is q for q in group["params"])]}
-        for group in fits[0].optimizer.param_groups
+        for group in fits[0].learner.optimizer.param_groups
     ]
     optimizer.state = defaultdict(dict)
     for name, parameter in named[0].items():
-        states = [fit.optimizer.state.get(own[name], {}) for fit, own in zip(fits, named, strict=True)]
+        states = [fit.learner.optimizer.state.get(own[name], {}) for fit, own in zip(fits, named, strict=True)]
         for key, value in states[0].items():
             per_seed = _per_seed(key, value, parameter)
             optimizer.state[parameters[name]][key] = _stack([s[key] for s in states]) if per_seed else _clone(value)
     return optimizer
-
-
-def _hand_back(fits: list[Fit], parameters: Tensors, buffers: Tensors, optimizer: Optimizer) -> None:
-    """Every fit gets its slice of the stacks, copied: a checkpoint of a view would hold the stack."""
-    for seed, fit in enumerate(fits):
-        _hand_back_weights(fit, seed, parameters, buffers)
-        for name, parameter in _by_name(fit.model).items():
-            state = optimizer.state.get(parameters[name], {})
-            for key, value in state.items():
-                fit.optimizer.state[parameter][key] = (
-                    torch.empty_like(parameter).copy_(value[seed])
-                    if _per_seed(key, value, parameters[name])
-                    else _clone(value)
-                )
-
-
-def _hand_back_weights(fit: Fit, seed: int, parameters: Tensors, buffers: Tensors) -> None:
-    for own, stacks in ((_by_name(fit.model), parameters), (dict(fit.model.named_buffers()), buffers)):
-        for name, tensor in own.items():
-            tensor.detach().copy_(stacks[name].detach()[seed])
 
 
 def _by_name(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -319,11 +343,11 @@ def _structure(fit: Fit) -> tuple:
             *((key, str(value)) for key, value in group.items() if key != "params"),
             *(names[id(p)] for p in group["params"]),
         )
-        for group in fit.optimizer.param_groups
+        for group in fit.learner.optimizer.param_groups
     )
     state = tuple(
         (names[id(p)], key, _kind(key, value, p) or id(fit))  # of no known kind: this fit trains alone
-        for p, entries in fit.optimizer.state.items()
+        for p, entries in fit.learner.optimizer.state.items()
         for key, value in entries.items()
     )
     return at, modules, tensors, learnt, settings, state

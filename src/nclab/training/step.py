@@ -1,24 +1,28 @@
-"""One epoch of training steps: how a step runs the model, in which order the samples come, and the steps themselves."""
+"""One training step, and an epoch of them: for one model, or for the stacks of several (`nclab.training.seeds`)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.optim import Optimizer
 
-from nclab.data import Dataset
+from nclab.etf import ETFPolicy
+from nclab.interfaces.batch import Batch, Output
 from nclab.models import Classifier
 from nclab.parallel.gradients import SummedGradients
-from nclab.parallel.group import SINGLE, ProcessGroup
-from nclab.runfolder.checkpoint import Part
-from nclab.training.objective import CROSS_ENTROPY, Loss
+from nclab.training.feed import Feed
+from nclab.training.objective import Objective, Penalised, add_penalty_gradient, penalised
+from nclab.training.progress import Part
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
 MOST_GRAPHS = 256  # one a switch and batch shape; torch goes on uncompiled beyond its limit, without a word
-Forward = Callable[[Tensor], Tensor]
+Run = Callable[[Tensor], Output]
+Watch = Callable[[Tensor, Batch], bool]
 
 
-def compiled_step(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def compiled_step(run: Callable[..., Output]) -> Callable[..., Output]:
     """`run` by torch.compile, on a GPU as CUDA graphs: small models are bound by the launches of their kernels."""
     # What an earlier run of this process compiled must neither serve this one nor use up its recompilations.
     torch.compiler.reset()
@@ -26,74 +30,146 @@ def compiled_step(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return torch.compile(run, mode="reduce-overhead")
 
 
-def training_forward(model: Classifier, precision: str = "float32", compiled: bool = False) -> Forward:
-    """How a training step runs the model: images (B, ch, h, w) -> logits (B, C) in float32.
+def training_run(model: Classifier, precision: str = "float32", compiled: bool = False) -> Run:
+    """How a training step runs the model: inputs (B, ...) -> Output with a prediction in the model's own precision.
 
     bf16: under autocast, weights and optimizer state stay float32. compiled: see `compiled_step`; torch compiles anew
-    when a map is replaced. Evaluation uses neither: every logged metric is of the float32 network.
+    when a layer is replaced. Evaluation uses neither: every logged metric is of the float32 network.
     """
     run = compiled_step(model) if compiled else model
-    device = next(model.parameters()).device.type
-    dtype = PRECISIONS[precision]
+    own = next(model.parameters())
+    device, dtype = own.device.type, PRECISIONS[precision]
+    if dtype is None:
+        return run
 
-    def forward(x: Tensor) -> Tensor:
-        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-            return run(x)[0].float()
+    def lowered(x: Tensor) -> Output:
+        with torch.autocast(device, dtype=dtype):
+            prediction, features = run(x)
+        return Output(prediction.to(own.dtype), features)
 
-    return forward
+    return lowered
+
+
+@dataclass
+class Learner:
+    """What is trained, and how.
+
+    learning_rate(epoch) is that of an epoch counted from 0; run is `training_run` of the model.
+    """
+
+    model: Classifier
+    objective: Objective
+    policy: ETFPolicy
+    optimizer: Optimizer
+    learning_rate: Callable[[int], float]
+    run: Run
+
+
+class Trainee(Protocol):
+    """What `train_step` trains: one model, or the stacks of S."""
+
+    optimizer: Optimizer
+    penalised: Penalised
+
+    def order(self, part: Part) -> Tensor:
+        """Rows of the train split of this epoch, (n,) or (S, n)."""
+
+    def batch(self, rows: Tensor) -> Batch:
+        """The batch of rows (b,) or (S, b)."""
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Output | None]:
+        """Forward: the mean loss without penalty, () or (S,), and the output of a single model."""
+
+    def after_step(self, batch: Batch, out: Output | None, step: int) -> None:
+        """What follows an optimizer step."""
+
+
+class Single:
+    """One model as a `Trainee`. `epoch` is the one under way, `steps` those that the epochs before had."""
+
+    def __init__(self, learner: Learner, feed: Feed, epoch: int = 0, steps: int = 0):
+        self.learner, self.feed, self.epoch, self.steps = learner, feed, epoch, steps
+        self.optimizer = learner.optimizer
+        self.penalised = penalised(learner.objective, learner.model)
+
+    def order(self, part: Part) -> Tensor:
+        return self.feed.order(self.epoch, part)
+
+    def batch(self, rows: Tensor) -> Batch:
+        return self.feed.batch(rows)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Output | None]:
+        return batch_loss(self.learner.run, self.learner.objective, batch)
+
+    def after_step(self, batch: Batch, out: Output | None, step: int) -> None:
+        self.learner.policy.after_step(self.learner.model, batch, out, self.steps + step)
+
+
+def batch_loss(run: Run, objective: Objective, batch: Batch) -> tuple[Tensor, Output]:
+    """The forward pass of the one step: run the model on a batch and take the mean loss, ()."""
+    out = run(batch.inputs)
+    return objective.mean(out, batch), out
+
+
+def train_step(
+    trainee: Trainee, batch: Batch, step: int, gradients: SummedGradients, watch: Watch
+) -> tuple[Tensor, bool]:
+    """Forward, backward, penalty, optimizer step, policy. Returns the loss of the whole batch, () or (S,), and whether
+    `watch` took it for the end: the weights are then those before the step."""
+    own_share, out = trainee.loss(batch)
+    trainee.optimizer.zero_grad(set_to_none=True)
+    loss = gradients.backward(own_share)
+    if watch(loss, batch):
+        return loss, True
+    add_penalty_gradient(trainee.penalised)  # to the sum over processes, once
+    trainee.optimizer.step()
+    trainee.after_step(batch, out, step)
+    return loss, False
+
+
+def never(loss: Tensor, batch: Batch) -> bool:
+    """The `Watch` of who does not look."""
+    return False
+
+
+def train_steps(
+    trainee: Trainee,
+    part: Part,
+    batch_size: int,
+    gradients: SummedGradients,
+    check: Callable[[], None] = lambda: None,
+    watch: Watch = never,
+) -> Tensor | None:
+    """The steps of one epoch, from where `part` stands. `check` may raise between two batches; where `watch` returns
+    True the epoch ends before that batch's step, and the loss of that batch is returned.
+
+    The last, smaller batch is trained on too, unless it is a single sample: batch norm has no variance then.
+    """
+    for i, rows in enumerate(trainee.order(part).split(batch_size, dim=-1)):
+        size = rows.shape[-1]
+        if i < part.batches or size == 1:
+            continue
+        check()
+        loss, ended = train_step(trainee, trainee.batch(rows), part.batches, gradients, watch)
+        if ended:
+            return loss
+        part.count(loss, size)
+    return None
 
 
 def train_epoch(
-    model: Classifier,
-    dataset: Dataset,
-    optimizer: Optimizer,
-    batch_size: int,
-    generators: dict[str, Generator],
-    forward: Forward,
+    learner: Learner,
+    feed: Feed,
     part: Part | None = None,
+    epoch: int = 0,
+    steps: int = 0,
     check: Callable[[], None] = lambda: None,
-    watch: Callable[[Tensor, Tensor], bool] = lambda loss, x: False,
-    world: ProcessGroup = SINGLE,
-    loss: Loss = CROSS_ENTROPY,
+    watch: Watch = never,
 ) -> float:
-    """One epoch over the train split in random order; returns the mean loss, without its penalty, of the batches'
-    samples.
-
-    The last, smaller batch is trained on too, unless it is a single sample: batch norm has no variance then. `part`
-    keeps count, so that an epoch which `check` ended by raising goes on where it stopped. A batch whose loss is taken
-    for the end by `watch(loss, x)`, x what the model saw of it, is the last, before its step, and its loss is returned.
-    Several processes draw the same order and the same changes of images; each takes its rows of the batch, some
-    of the last one none.
-    """
-    model.train()
+    """One epoch of one model, counted from 0, `steps` optimizer steps into its run; returns the mean loss, without its
+    penalty, of the batches' samples: of the last batch alone where `watch` ended the epoch."""
     part = part or Part()
-    samples, labels = dataset.train.samples, dataset.train.labels
-    parameters = dict(model.named_parameters())
-    penalised = [parameters[name] for name in loss.penalised(model)]
-    with SummedGradients(model.parameters(), world) as gradients:
-        for i, batch in enumerate(epoch_order(part, labels, generators["order"]).split(batch_size)):
-            if i < part.batches or len(batch) == 1:
-                continue
-            check()
-            rows = world.share(len(batch))
-            own = batch[rows]
-            # index_select: on a CPU five times as fast as indexing with a tensor
-            x = dataset.inputs(samples.index_select(0, own), generators["augment"], rows, len(batch))
-            own_share = loss.mean(forward(x), labels.index_select(0, own), len(batch))
-            optimizer.zero_grad(set_to_none=True)
-            of_batch = gradients.backward(own_share)
-            if watch(of_batch, x):
-                return of_batch.item()
-            loss.add_gradient(penalised)  # to the sum over processes, once
-            optimizer.step()
-            part.count(of_batch, len(batch))
-    return float(part.loss) / part.samples
-
-
-def epoch_order(part: Part, labels: Tensor, generator: Generator) -> Tensor:
-    """A random order of the samples, (N,): that of the epoch under way, else a new one."""
-    if part.order is None:
-        part.order = generator.get_state()
-    else:
-        generator.set_state(part.order)
-    return torch.randperm(len(labels), generator=generator).to(labels.device)
+    learner.model.train()
+    with SummedGradients(learner.model.parameters(), feed.world) as gradients:
+        ended = train_steps(Single(learner, feed, epoch, steps), part, feed.batch_size, gradients, check, watch)
+    return float(part.loss) / part.samples if ended is None else ended.item()

@@ -90,8 +90,12 @@ class Adaptive(ETFPolicy):
         sites = [site for stage in stages[1:] for site in stage]  # the first stage is never beyond anything
         check_fits(model, [site for site in sites if self._may_fix(model, site)], self.settings)
 
-    def after_epoch(self, model: nn.Module, optimizer: Optimizer, measures: Measures, epoch: int) -> list[Switch]:
+    def after_epoch(
+        self, model: nn.Module, optimizer: Optimizer, measures: Measures | None, epoch: int
+    ) -> list[Switch]:
         s = self.settings
+        if measures is None:
+            return []
         if not all(map(math.isfinite, (measures.accuracy, *measures.ncc.values()))):
             self.since.clear()
             return []

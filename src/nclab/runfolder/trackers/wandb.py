@@ -1,30 +1,23 @@
-"""Trackers mirror what a run records; a tracker that fails says so once and never costs the run."""
+"""tracker=wandb: Weights & Biases."""
 
 import math
 import netrc
 import os
 import secrets
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from nclab.interfaces.registry import Registry
 from nclab.runfolder.folder import write_atomic
+from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
 from nclab.system.redact import redacted
 
-TRACKERS = Registry("tracker", "nclab.runfolder.trackers")
 MODES = ("online", "offline", "disabled")
 NOT_IN_PROJECT = frozenset("/\\#?%:")  # wandb refuses them, after the run has begun
-
-
-@dataclass
-class TrackerSettings:
-    name: str = "none"
 
 
 @dataclass
@@ -50,27 +43,6 @@ class WandbSettings(TrackerSettings):
             raise ValueError("tracker.entity must be a name, or null for your own; got ''")
         if not all(1 <= len(tag) <= 64 for tag in self.tags):
             raise ValueError(f"tracker.tags must have 1 to 64 characters each, got {self.tags}")
-
-
-class Tracker:
-    """Mirrors nothing. `start(folder, config)` once, `log(epoch, numbers)` an epoch, `finish(summary)` once."""
-
-    def start(self, folder: Path, config: dict[str, Any]) -> None:
-        """Begin, or continue, the mirror of the run in `folder`."""
-
-    def log(self, epoch: int, numbers: dict[str, float]) -> None:
-        """`numbers` are those of metrics.csv at this epoch, under split/layer/metric."""
-
-    def finish(self, summary: dict[str, Any]) -> None:
-        """End the mirror of a finished run."""
-
-    def abort(self) -> None:
-        """Let go of the mirror of a run that failed or was interrupted; it may be continued later."""
-
-
-@TRACKERS.add("none", TrackerSettings)
-def no_tracker(settings: TrackerSettings) -> Tracker:
-    return Tracker()
 
 
 @TRACKERS.add("wandb", WandbSettings)
@@ -146,37 +118,3 @@ def _has_key() -> bool:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
-
-
-class Guarded(Tracker):
-    """Calls the tracker inside until its first failure, reports that through `on_failure`, and is silent after."""
-
-    def __init__(self, inner: Tracker, on_failure: Callable[[str], None]):
-        self.inner: Tracker | None = inner
-        self.on_failure = on_failure
-
-    def _try(self, method: str, *args: Any) -> None:
-        if self.inner is None:
-            return
-        try:
-            # A tracker's own deprecation and resource warnings are no business of the run.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                getattr(self.inner, method)(*args)
-        except Exception as error:
-            failed, self.inner = self.inner, None
-            with suppress(Exception):  # it has failed already; this only lets go of what it holds
-                failed.abort()
-            self.on_failure(f"{type(error).__name__}: {error}")
-
-    def start(self, folder: Path, config: dict[str, Any]) -> None:
-        self._try("start", folder, config)
-
-    def log(self, epoch: int, numbers: dict[str, float]) -> None:
-        self._try("log", epoch, numbers)
-
-    def finish(self, summary: dict[str, Any]) -> None:
-        self._try("finish", summary)
-
-    def abort(self) -> None:
-        self._try("abort")

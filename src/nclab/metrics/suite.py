@@ -1,0 +1,88 @@
+"""Suites of metrics: what an evaluation measures of a split, besides the objective's own scores.
+
+`metrics.suite=[collapse, ...]` names them. A suite is one Python file that registers a class or function in `METRICS`,
+which is called without arguments for every split of every evaluation and gives a `Metric`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from nclab.interfaces.batch import Batch, Output
+from nclab.interfaces.registry import Registry
+from nclab.interfaces.targets import Targets
+
+METRICS = Registry("metric", "nclab.metrics.suites")
+NETWORK = "network"  # the layer of what belongs to no layer
+
+
+@dataclass
+class SuiteSettings:
+    """Suites have no keys of their own."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a suite is told before it measures a split.
+
+    probes: the points of the network that are measured (`nclab.models.Probe`). targets: kind of the dataset's targets.
+    split: name of the split. train: the same suite after it measured the train split, None where this is the train
+    split: class means are its. eps: NCC error up to which a layer counts as separated.
+    """
+
+    model: nn.Module
+    probes: Sequence[Any]
+    targets: Targets
+    split: str = "train"
+    train: "Metric | None" = None
+    eps: float = 0.01
+
+
+class Metric:
+    """Base of all suites. An evaluation calls `start` once, then for every pass over the split `add` for every batch of
+    this process, and `next_pass` between two passes; last `compute`. The sums of all processes are added up in between.
+
+    passes: how many passes over the split this suite needs, known after `start`.
+    """
+
+    passes: int = 1
+
+    def start(self, context: Context) -> None:
+        """Raise ValueError where model or data do not allow the suite, e.g. targets without classes; else get ready.
+        Reads no weight: a check calls it with a model without memory."""
+
+    def wanted(self, n_pass: int) -> set[str] | None:
+        """Names of the features that `add` reads in this pass, `input` and `logits` among them; None: all. What a later
+        pass wants is kept in memory where it fits."""
+        return None
+
+    def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
+        """A batch of this process in pass n_pass (from 1).
+
+        features: name -> (B, d), with `input` (B, d_in) and `logits` (B, C). In a later pass what `wanted` does not
+        name may be missing, and is then empty in `batch.inputs` and `out.prediction`."""
+        raise NotImplementedError(f"{type(self).__name__} must define add(n_pass, features, batch, out)")
+
+    def sums(self) -> Tensor:
+        """What processes add up after a pass: one float64 tensor of any shape, the same in all of them, also in one
+        that saw no batch."""
+        raise NotImplementedError(f"{type(self).__name__} must define sums()")
+
+    def next_pass(self, n_pass: int, reduced: Tensor) -> None:
+        """Before pass n_pass (from 2): the sums over all processes after the pass before."""
+
+    def compute(self, reduced: Tensor) -> dict[str, float]:
+        """'layer/metric' -> value, or 'metric' -> value of the whole network; nan where undefined. `reduced`: the sums
+        over all processes after the last pass."""
+        raise NotImplementedError(f"{type(self).__name__} must define compute(reduced)")
+
+
+def by_layer(values: dict[str, float]) -> dict[str, dict[str, float]]:
+    """What `compute` gave, by layer: {'fc1/nc1': 0.3, 'r2': 0.9} -> {'fc1': {'nc1': 0.3}, 'network': {'r2': 0.9}}."""
+    layers: dict[str, dict[str, float]] = {}
+    for key, value in values.items():
+        layer, _, metric = key.rpartition("/")
+        layers.setdefault(layer or NETWORK, {})[metric] = value
+    return layers

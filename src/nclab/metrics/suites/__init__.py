@@ -1,0 +1,1 @@
+"""One module a suite; each registers itself in `nclab.metrics.suite.METRICS`."""

@@ -1,0 +1,1 @@
+"""One module a tracker; each registers itself in `nclab.runfolder.tracker.TRACKERS`."""

@@ -1,0 +1,118 @@
+"""How far a training is, and the state that a checkpoint holds of it: everything that the next batch depends on."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.optim import Optimizer
+
+from nclab.etf import ETFPolicy, FixedLinear
+from nclab.etf.layer import pack, replace, unpack
+from nclab.models import Classifier
+from nclab.training.sampler import Sampler
+
+
+@dataclass
+class Part:
+    """The epoch under way: what has been trained of it. A run can be saved between any two batches."""
+
+    batches: int = 0
+    samples: int = 0  # in these batches
+    loss: Tensor | float = 0.0  # sum over these samples
+    seconds: float = 0.0  # of the processes before this one
+    order: Tensor | None = None  # state of the generator that drew the order of this epoch, before it did
+
+    def count(self, loss: Tensor, samples: int) -> None:
+        """Add a batch: its mean loss, () or (S,), and its size."""
+        self.loss = self.loss + loss * samples
+        self.samples += samples
+        self.batches += 1
+
+
+@dataclass
+class Progress:
+    """How far a run is, and what it remembers besides weights."""
+
+    epoch: int = 0  # epochs trained
+    seconds: float = 0.0  # of all the processes that worked on the run
+    unsettled: list[str] | None = None  # layers switched after the last epoch
+    total_parameters: int = 0  # learnable before any switch
+    part: Part | None = None  # of the next epoch; None before the first, when even the start is not measured
+    processes: int = 1  # that saved this
+    steps: int = 0  # optimizer steps of the epochs trained
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> "Progress":
+        """From what `plain` made, also of a version that noted less."""
+        progress = cls(**plain)
+        if progress.part is not None:
+            progress.part = Part(**progress.part)
+        return progress
+
+    def plain(self) -> dict[str, Any]:
+        plain = asdict(self)
+        if self.part is not None:
+            plain["part"]["loss"] = float(self.part.loss)  # exact: as a float64 it is the same number
+        return plain
+
+
+def state_of(
+    model: Classifier,
+    policy: ETFPolicy,
+    optimizer: Optimizer,
+    sampler: Sampler,
+    generators: dict[str, Generator],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Plain values and tensors, without copies: weights, fixed layers as recipes, optimizer, policy, sampler, random
+    states."""
+    fixed = {site: pack(m) for site, m in model.etf_sites().items() if isinstance(m, FixedLinear)}
+    return {
+        "progress": progress.plain(),
+        "fixed": fixed,
+        "model": model.state_dict(),
+        "policy": policy.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "sampler": sampler.state_dict(),
+        "generators": {name: g.get_state() for name, g in generators.items()},
+        **random_state(),
+    }
+
+
+def restore_model(state: dict[str, Any], model: Classifier) -> None:
+    """Bring a freshly built model, before any policy touched it, to the state: fixed layers first, then weights."""
+    sites = model.etf_sites()
+    for site, packed in state["fixed"].items():
+        replace(model, site, unpack(sites[site], packed))
+    model.load_state_dict(state["model"])
+
+
+def restore_rest(
+    state: dict[str, Any],
+    policy: ETFPolicy,
+    optimizer: Optimizer,
+    sampler: Sampler,
+    generators: dict[str, Generator],
+) -> Progress:
+    """Optimizer, policy, sampler and random states; the optimizer must have been built on the restored model."""
+    optimizer.load_state_dict(state["optimizer"])
+    policy.load_state_dict(state["policy"])
+    sampler.load_state_dict(state.get("sampler", {}))  # absent before there was a choice: shuffled, which has none
+    for name, generator in generators.items():
+        generator.set_state(state["generators"][name])
+    set_random_state(state)
+    return Progress.of(state["progress"])
+
+
+def random_state() -> dict[str, Any]:
+    """The states of torch's own generators, those outside of a feed's."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"torch_rng": torch.get_rng_state(), "cuda_rng": cuda}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Take back what `random_state` gave; the GPUs' part only on a machine with as many of them."""
+    torch.set_rng_state(state["torch_rng"])
+    if state["cuda_rng"] and torch.cuda.device_count() == len(state["cuda_rng"]):
+        torch.cuda.set_rng_state_all(state["cuda_rng"])

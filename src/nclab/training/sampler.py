@@ -1,0 +1,74 @@
+"""In which order an epoch passes over the samples, under the names of conf/sampler/.
+
+A builder registered in `SAMPLERS` is called as build(settings) and gives a `Sampler`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from nclab.interfaces.registry import Registry
+from nclab.training.phases import Phase, Portion
+
+SAMPLERS = Registry("sampler", "nclab.training.sampler")
+
+
+@dataclass
+class SamplerSettings:
+    name: str = "shuffled"
+
+
+class Sampler:
+    """Base of all samplers. What a sampler remembers between epochs is in `state_dict` (plain values and tensors), so
+    that a resumed run draws what it would have drawn."""
+
+    def begin_phase(self, phase: Phase, portion: Portion) -> None:
+        """Called once a phase, before its first epoch; what it changes must be in `state_dict`."""
+
+    def order(self, split: Portion, epoch: int, generator: Generator) -> Tensor:
+        """Rows (n,) of the train split in the order of this epoch (counted from 0), drawn from `generator` alone."""
+        raise NotImplementedError(f"{type(self).__name__} must define order(split, epoch, generator)")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+@SAMPLERS.add("shuffled", SamplerSettings)
+class Shuffled(Sampler):
+    """Every sample once an epoch, in a new random order."""
+
+    def __init__(self, settings: SamplerSettings):
+        self.settings = settings
+
+    def order(self, split: Portion, epoch: int, generator: Generator) -> Tensor:
+        targets = split.split.targets
+        return split.of(torch.randperm(len(split), generator=generator).to(targets.device))
+
+
+@dataclass
+class ClassBalancedSettings(SamplerSettings):
+    name: str = "class_balanced"
+
+
+@SAMPLERS.add("class_balanced", ClassBalancedSettings)
+class ClassBalanced(Sampler):
+    """As many draws an epoch as there are samples: a class uniformly, then one of its samples, with replacement
+    (class-balanced sampling of long-tailed recognition). Classes without a sample in the portion are never drawn."""
+
+    def __init__(self, settings: ClassBalancedSettings):
+        self.settings = settings
+
+    def order(self, split: Portion, epoch: int, generator: Generator) -> Tensor:
+        targets = split.targets.cpu()
+        if targets.ndim != 1 or targets.is_floating_point():
+            raise ValueError(
+                f"sampler=class_balanced needs classes, got targets {tuple(targets.shape)} {targets.dtype}"
+            )
+        weights = 1 / targets.bincount().clamp(min=1)[targets].double()
+        drawn = torch.multinomial(weights, len(split), replacement=True, generator=generator)
+        return split.of(drawn.to(split.split.targets.device))
