@@ -1,11 +1,15 @@
 """The two passes over the features: what they cost in memory, and that the host waits for nothing."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nclab.metrics import collapse
-from nclab.metrics.collapse import OnDevice, class_means, class_sums, spread
+from nclab.metrics import CollapseMeter, passes
+from nclab.metrics import meter as meter_module
+from nclab.metrics.geometry import class_means, geometry
+from nclab.metrics.passes import MeansOnDevice, class_sums, within_sums
 
 C = 10
 
@@ -30,51 +34,88 @@ def some_features(n: int, d: int = 64, classes: int = C):
     g = torch.Generator().manual_seed(0)
     y = torch.arange(n) % classes
     h = 3 * torch.randn(classes, d, generator=g)[y] + torch.randn(n, d, generator=g)
-    means = class_means(*class_sums(h, y, classes))
-    return h, y, OnDevice.of(means, h)
+    return h, y, MeansOnDevice.of(class_means(*class_sums(h, y, classes)), h)
 
 
 @pytest.mark.parametrize("chunk", [1, 1000, 2**13])
 def test_chunks_change_no_number(monkeypatch, chunk):
-    h, y, at = some_features(1003)
+    h, y, means = some_features(1003)
     logits = torch.randn(1003, C, generator=torch.Generator().manual_seed(1))
-    whole = spread(h, y, at, logits)
-    monkeypatch.setattr(collapse, "CPU_CHUNK", chunk)
-    parts = spread(h, y, at, logits)
+    whole = within_sums(h, y, means, logits)
+    monkeypatch.setattr(passes, "CPU_CHUNK", chunk)
+    parts = within_sums(h, y, means, logits)
     for name in ("counts", "ncc_hits", "mismatches"):
         assert torch.equal(getattr(parts, name), getattr(whole, name)), name
-    assert parts.decided == whole.decided == 1003
-    torch.testing.assert_close(parts.squares, whole.squares, rtol=1e-6, atol=0)
-    torch.testing.assert_close(parts.along, whole.along, rtol=1e-6, atol=0)
+    assert parts.with_logits == whole.with_logits == 1003
+    torch.testing.assert_close(parts.within, whole.within, rtol=1e-6, atol=0)
+    torch.testing.assert_close(parts.within_span, whole.within_span, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(("d", "classes"), [(64, C), (8, 100)])
 def test_memory_is_bounded_by_the_chunk_not_by_the_number_of_samples(monkeypatch, d, classes):
-    monkeypatch.setattr(collapse, "CPU_CHUNK", 2**15)
-    h, y, at = some_features(20_000, d, classes)
+    monkeypatch.setattr(passes, "CPU_CHUNK", 2**15)
+    h, y, means = some_features(20_000, d, classes)
     for call, bound in (
-        (lambda: spread(h, y, at), 2 * 2**15),  # scores in float32, one-hot labels in float64
+        (lambda: within_sums(h, y, means), 2 * 2**15),  # scores in float32, one-hot labels in float64
         (lambda: class_sums(h, y, classes), 2**15),  # one-hot labels in float32
     ):
-        with Allocations(h, y, *vars(at).values()) as seen:
+        with Allocations(h, y, *vars(means).values()) as seen:
             call()
         assert 0 < seen.largest <= bound
 
 
 def test_no_samples_add_nothing():
-    h, y, at = some_features(50)
-    none = spread(h[:0], y[:0], at)
-    assert none.counts.sum() == none.squares.sum() == none.along.sum() == none.ncc_hits == none.decided == 0
+    h, y, means = some_features(50)
+    none = within_sums(h[:0], y[:0], means)
+    assert none.counts.sum() == none.within.sum() == none.within_span.sum() == none.ncc_hits == none.with_logits == 0
 
 
 def test_no_pass_waits_for_the_device():
     """A meta tensor has no values: whatever reads one on the host (a branch, a count, a boolean index) raises."""
-    h, y, at = some_features(3000)
+    h, y, means = some_features(3000)
     h, y, logits = h.to("meta"), y.to("meta"), torch.empty(3000, C, device="meta")
     _, sums = class_sums(h, y, C)
-    seen = spread(h, y, OnDevice(*(t.to("meta") for t in vars(at).values())), logits)
+    seen = within_sums(h, y, MeansOnDevice(*(t.to("meta") for t in vars(means).values())), logits)
     assert sums.is_meta
-    assert seen.squares.is_meta
+    assert seen.within.is_meta
     assert seen.mismatches.is_meta
     with pytest.raises(RuntimeError, match="meta"):
-        float(seen.squares.sum())
+        float(seen.within.sum())
+
+
+@pytest.fixture
+def meter_on_meta(monkeypatch) -> CollapseMeter:
+    """As on a GPU, whose labels are looked at once a pass: a meter whose batches lie on the meta device."""
+    monkeypatch.setattr(meter_module, "full_precision", lambda _: nullcontext())  # no autocast on meta
+    return CollapseMeter(C, geometry(torch.randn(C, 64)))
+
+
+def test_no_batch_of_a_meter_waits_for_the_device(meter_on_meta):
+    h, y, logits = (torch.empty(s, device="meta") for s in ((30, 64), (30,), (30, C)))
+    for _ in range(2):
+        meter_on_meta.add_spread(h, y.long(), logits, torch.randn(C, 64))
+    with pytest.raises(RuntimeError, match="meta"):
+        meter_on_meta.compute(torch.randn(C, 64))
+    first = CollapseMeter(C)
+    for _ in range(2):
+        first.add_means(h, y.long())
+    with pytest.raises(RuntimeError, match="meta"):
+        _ = first.class_means
+
+
+@pytest.mark.parametrize("wrong", [-7, C + 2])
+def test_labels_out_of_range_on_a_gpu_are_named_at_the_end_of_the_pass(monkeypatch, wrong):
+    monkeypatch.setattr(meter_module, "in_host_memory", lambda _: False)
+    h, y = torch.randn(100, 64), torch.arange(100) % C
+    bad = torch.where(torch.arange(100) == 17, wrong, y)
+    for labels in ([bad, y], [y, bad]):
+        first = CollapseMeter(C)
+        for own in labels:
+            first.add_means(h, own)
+        with pytest.raises(ValueError, match=f"labels must lie in 0..9, got {min(0, wrong)}..{max(9, wrong)}"):
+            _ = first.class_means
+        second = CollapseMeter(C, geometry(torch.randn(C, 64)))
+        for own in labels:
+            second.add_spread(h, own)
+        with pytest.raises(ValueError, match=f"labels must lie in 0..9, got {min(0, wrong)}..{max(9, wrong)}"):
+            second.compute()

@@ -1,0 +1,71 @@
+"""ClassMeans: the class means of a layer and what every metric needs of them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EPS = torch.finfo(torch.float64).eps
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class ClassMeans:
+    """Class means of a layer, float64, and what every metric needs of them; `geometry` makes it.
+
+    means (C, d): mu_c.
+    centred (C, d): the rows m_c of M, m_c = mu_c - mu_G.
+    gram (C, C): M M^T.
+    eigenvalues (C,): of the Gram, in descending order.
+    rank: eigenvalues above the cut (see `geometry`).
+    basis (d, rank): V = M^T U lambda^(-1/2), orthonormal; U are the eigenvectors of the Gram.
+    distances (C, C): ||mu_c - mu_c'||^2.
+    """
+
+    means: Tensor
+    centred: Tensor
+    gram: Tensor
+    eigenvalues: Tensor
+    rank: int
+    basis: Tensor
+    distances: Tensor
+
+
+def class_means(counts: Tensor, sums: Tensor, precision: torch.dtype = torch.float64) -> ClassMeans:
+    """Class means and their geometry from the sums of pass 1 over features of dtype `precision`.
+
+    Raises ValueError that names an empty class."""
+    counts, sums = counts.cpu(), sums.cpu()
+    empty = torch.nonzero(counts == 0).flatten().tolist()
+    if empty:
+        raise ValueError(f"class {', '.join(map(str, empty))} has no sample: its mean does not exist")
+    return geometry(sums / counts[:, None], precision)
+
+
+def geometry(means: Tensor, precision: torch.dtype = torch.float64) -> ClassMeans:
+    """Geometry of class means (C, d) that were taken from features of dtype `precision`.
+
+    Raises ValueError for fewer than 2 classes.
+
+    An eigenvalue counts as a direction above the cut max(C eps64 lambda_max, C (eps ||mu||_F)^2), eps that of
+    `precision`: the second term is the rounding of the means themselves. Without it C equal means would span
+    directions of pure rounding noise (a class token before the first block)."""
+    means = means.to(torch.float64)
+    num_classes = means.shape[0]
+    if num_classes < 2:
+        raise ValueError(f"neural collapse needs at least 2 classes, got {num_classes}")
+    centred = means - means.mean(0)
+    gram = centred @ centred.T
+    if not torch.isfinite(gram).all():
+        nothing = torch.full((num_classes,), NAN, dtype=torch.float64)
+        empty = means.new_zeros(means.shape[1], 0)
+        return ClassMeans(means, centred, gram, nothing, 0, empty, gram)
+    eigenvalues, vectors = torch.linalg.eigh(gram)
+    eigenvalues, vectors = eigenvalues.flip(0), vectors.flip(1)  # descending
+    noise = num_classes * (torch.finfo(precision).eps * means.norm()) ** 2
+    cut = torch.maximum(num_classes * EPS * eigenvalues[0], noise)
+    rank = int((eigenvalues > cut).sum())
+    basis = centred.T @ (vectors[:, :rank] / eigenvalues[:rank].sqrt())  # (d, rank)
+    coordinates = centred @ basis  # (C, rank)
+    distances = torch.cdist(coordinates, coordinates, compute_mode="donot_use_mm_for_euclid_dist").square()
+    return ClassMeans(means, centred, gram, eigenvalues, rank, basis, distances)
