@@ -1,17 +1,20 @@
 """Collapse metrics, usable alone.
 
+`measure`: features that are at hand. `CollapseMeter`: a stream of batches. `measure_model`: any module and a loader.
 """
 
 from nclab.metrics.collapse import subspace_alignment
 from nclab.metrics.depth import effective_depth, effective_depth_first
 from nclab.metrics.geometry import ClassMeans, geometry
 from nclab.metrics.meter import CollapseMeter, measure
+from nclab.metrics.model import ModelMeasures, measure_model
 from nclab.metrics.passes import WithinSums, class_sums, within_sums
 from nclab.metrics.precision import full_precision
 
 __all__ = [
     "ClassMeans",
     "CollapseMeter",
+    "ModelMeasures",
     "WithinSums",
     "class_sums",
     "effective_depth",
@@ -19,6 +22,7 @@ __all__ = [
     "full_precision",
     "geometry",
     "measure",
+    "measure_model",
     "subspace_alignment",
     "within_sums",
 ]
