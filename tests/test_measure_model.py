@@ -51,7 +51,7 @@ def check(values: dict[str, float], h: Tensor, loader: list, head: nn.Linear | N
     truth = reference(h, y, C, *(() if head is None else (head.weight.detach(), head.bias.detach())))
     assert set(values) == set(truth)
     for name, value in truth.items():
-        assert values[name] == pytest.approx(value, rel=2e-4, abs=1e-5), name
+        assert values[name] == pytest.approx(value, rel=1e-5, abs=1e-7), name
 
 
 def network(*last: nn.Module) -> nn.Sequential:
