@@ -149,6 +149,13 @@ def test_hugging_face_bert():
     check(values["classifier"], hooked(model, loader, "classifier", lambda t: t, inputs=True), loader, head)
 
 
+def test_an_operation_in_place_behind_a_layer_changes_nothing():
+    model, loader = network(), batches(6)
+    h = hooked(model, loader, "0", lambda t: t)
+    assert (h < 0).any()  # not what the ReLU leaves
+    check(measure_model(model, loader, ["0"], C)["0"], h, loader)
+
+
 def test_two_forward_passes_give_the_numbers_of_one():
     model, loader = network(), batches(6)
     once = measure_model(model, loader, ["0", "2", "3"], C)

@@ -125,6 +125,29 @@ def test_parts_of_several_processes_need_the_same_samples_only_together():
     assert meter.compute()["ncc_accuracy"] == measure(H, Y, C)["ncc_accuracy"]
 
 
+def test_sums_of_two_processes():
+    """Each has a part of the split; `sums` are added up and `accept` takes what comes of it."""
+    whole = metered()
+    whole.add_spread(H, Y, H @ WEIGHT.T, WEIGHT)
+    parts = [(slice(0, 150), CollapseMeter(C)), (slice(150, N), CollapseMeter(C))]
+    with pytest.raises(RuntimeError, match="no batch seen"):
+        parts[0][1].sums()
+
+    def add_up() -> None:
+        total = sum(meter.sums() for _, meter in parts)
+        for _, meter in parts:
+            meter.accept(total)
+
+    for rows, meter in parts:
+        meter.add_means(H[rows], Y[rows])
+    add_up()
+    for rows, meter in parts:
+        meter.add_spread(H[rows], Y[rows], H[rows] @ WEIGHT.T, WEIGHT)
+    add_up()
+    first, second = (meter.compute(WEIGHT) for _, meter in parts)
+    assert first == second == pytest.approx(whole.compute(WEIGHT), rel=1e-6)
+
+
 def test_a_weight_belongs_to_both_calls():
     meter = metered()
     meter.add_spread(H, Y)

@@ -115,13 +115,30 @@ class CollapseMeter:
             if self._counts is None:
                 raise RuntimeError("no batch seen: call add_means for every batch first")
             self._check_label_range()
-            counts, sums = self._counts, self._sums
             if self._reduce is not None:
-                total = self._reduce(torch.cat([counts[:, None], sums], 1))  # (C, 1 + d)
-                counts, sums = total[:, 0], total[:, 1:]
-            self._means = class_means(counts, sums, self._precision)
-            self._counts_of_pass_1 = counts.cpu()
+                self.accept(self._reduce(self.sums()))
+            self._means = class_means(self._counts, self._sums, self._precision)
+            self._counts_of_pass_1 = self._counts.cpu()
         return self._means
+
+    def sums(self) -> Tensor:
+        """The sums of the pass under way, flat and float64: what several processes add up, for `accept`.
+
+        Raises ValueError for a label out of range, RuntimeError if this pass saw no batch."""
+        self._check_label_range()
+        if self._within is not None:
+            return self._within.flat()
+        if self._counts is None:
+            raise RuntimeError("no batch seen: call add_means for every batch first")
+        return torch.cat([self._counts[:, None], self._sums], 1).flatten()  # (C (1 + d),)
+
+    def accept(self, reduced: Tensor) -> None:
+        """Go on with these sums, those of all processes, in the place of this one's. An alternative to `reduce`."""
+        if self._within is not None:
+            self._within = self._within.like(reduced)
+        else:
+            total = reduced.view(self.num_classes, -1)
+            self._counts, self._sums = total[:, 0], total[:, 1:]
 
     def add_spread(
         self, features: Array, labels: Array, logits: Array | None = None, weight: Array | None = None
@@ -176,8 +193,8 @@ class CollapseMeter:
             given, not_given = ("compute", "add_spread") if weight is not None else ("add_spread", "compute")
             raise ValueError(f"{given} was given a weight and {not_given} was not: give the classifier's to both")
         self._check_label_range()
-        m, s = self.class_means, self._within if self._reduce is None else self._within.reduced(self._reduce)
-        s = s.cpu()
+        m, s = self.class_means, self._within
+        s = (s if self._reduce is None else s.like(self._reduce(self.sums()))).cpu()
         self._check_same_samples(s.counts)
         finite = bool(torch.isfinite(s.within).all()) and bool(torch.isfinite(m.gram).all())
         values = {

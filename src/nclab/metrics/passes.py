@@ -4,7 +4,6 @@ Pass 1 (`class_sums`) gives the class means. Pass 2 (`within_sums`) gives what t
 them. Neither forms a d x d matrix, and the host waits for the device in neither.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -71,12 +70,15 @@ class WithinSums:
         tensors = (self.counts, self.within, self.within_span, self.ncc_hits, self.mismatches, self.cosine_gaps)
         return WithinSums(*(t.cpu() for t in tensors), self.with_logits)
 
-    def reduced(self, reduce: Callable[[Tensor], Tensor]) -> "WithinSums":
-        """The sums over all parts of a split, by one call of `reduce` on a float64 tensor."""
+    def flat(self) -> Tensor:
+        """All sums as one float64 tensor, so that several processes add them up at once."""
         numbers = [self.ncc_hits, self.mismatches, self.cosine_gaps, self.counts.new_full((), self.with_logits)]
-        flat = torch.cat([self.counts, self.within, self.within_span, torch.stack([n.double() for n in numbers])])
+        return torch.cat([self.counts, self.within, self.within_span, torch.stack([n.double() for n in numbers])])
+
+    def like(self, flat: Tensor) -> "WithinSums":
+        """The sums that `flat` made one tensor of."""
         sizes = [len(self.counts)] * 2 + [len(self.within_span), 4]
-        counts, within, within_span, numbers = reduce(flat).split(sizes)
+        counts, within, within_span, numbers = flat.split(sizes)
         hits, mismatches, gaps, with_logits = numbers
         return WithinSums(counts, within, within_span, hits.long(), mismatches.long(), gaps, int(with_logits))
 
