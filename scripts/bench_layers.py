@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from nclab.bench.harness import Call, arguments, interleaved, limits, save
-from nclab.etf.layer import FixedLinear, Recipe, fix, pack
+from nclab.etf import FixedLinear, Recipe, fix, state_without_fixed
+from nclab.etf.state import pack
 from nclab.training.optim import AdamWSettings, SGDSettings, adamw, sgd
 
 FRAMES = ("canonical", "block", "signed_permutation", "hadamard")
@@ -75,7 +76,7 @@ def stored(kind: str, d: int) -> dict[str, int]:
     optimizer.step()
     moments = (t for state in optimizer.state.values() for t in state.values())
     buffer = io.BytesIO()
-    torch.save((layer.state_dict(), pack(layer) if isinstance(layer, FixedLinear) else None), buffer)
+    torch.save((state_without_fixed(layer), pack(layer) if isinstance(layer, FixedLinear) else None), buffer)
     return {
         "map_bytes": sum(t.nbytes for t in (*layer.parameters(), *layer.buffers())),
         "adam_bytes": sum(t.nbytes for t in moments),

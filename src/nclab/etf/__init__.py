@@ -1,11 +1,15 @@
-"""Simplex ETFs: the frames, linear maps fixed to them, and the policies that say which maps and when."""
+"""Simplex ETFs: the frames, linear layers fixed to them, and what says which layers and when."""
 
+from nclab.etf.convert import AdaptiveETF, convert
 from nclab.etf.frame import nearest_etf, nearest_etf_product, simplex_basis, simplex_etf
-from nclab.etf.layer import ETFLinear, FixedLinear, FrozenLinear, ImplicitETFLinear, Recipe, etf_weight, fix
+from nclab.etf.layer import ETFLinear, FixedLinear, FrozenLinear, ImplicitETFLinear, fix
 from nclab.etf.policy import POLICIES, ETFPolicy, Measures, Switch
+from nclab.etf.recipe import Recipe, etf_weight
+from nclab.etf.state import fixed_layers, load_without_fixed, state_without_fixed
 
 __all__ = [
     "POLICIES",
+    "AdaptiveETF",
     "ETFLinear",
     "ETFPolicy",
     "FixedLinear",
@@ -14,10 +18,14 @@ __all__ = [
     "Measures",
     "Recipe",
     "Switch",
+    "convert",
     "etf_weight",
     "fix",
+    "fixed_layers",
+    "load_without_fixed",
     "nearest_etf",
     "nearest_etf_product",
     "simplex_basis",
     "simplex_etf",
+    "state_without_fixed",
 ]

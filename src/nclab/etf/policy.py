@@ -1,4 +1,4 @@
-"""Which linear maps become fixed, and when: the interface of every ETF policy, and the switch itself."""
+"""Which linear layers become fixed, and when: the interface of every ETF policy, and the switch itself."""
 
 import hashlib
 import math
@@ -10,7 +10,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from nclab.etf.frame import FRAMES
-from nclab.etf.layer import KINDS, RANKS, ROWS, Recipe, fix, replace, require_fit
+from nclab.etf.layer import fix, replace
+from nclab.etf.module_path import reads_weight, require_fit_at
+from nclab.etf.recipe import KINDS, RANKS, ROWS, Recipe
 from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
 
@@ -20,13 +22,19 @@ LARGEST_SCALE = 1e30  # of a map, and its inverse the smallest: weights are floa
 
 @dataclass(frozen=True)
 class Switch:
-    """One linear map became fixed: where, when (epoch 0 = before training), how, and what the optimizer lost."""
+    """One linear layer became fixed: where (its module path), when (epoch 0 = before training), how, and how many
+    parameters the optimizer lost."""
 
     site: str
     epoch: int
     recipe: Recipe
     scale: float
     parameters_freed: int
+
+    @property
+    def layer(self) -> str:
+        """The layer's module path."""
+        return self.site
 
     def record(self) -> dict[str, Any]:
         """Flat and JSON-ready."""
@@ -112,7 +120,10 @@ class FixSettings(PolicySettings):
 
     @property
     def label(self) -> str:
-        return f"frozen_{self.stem}" if self.kind == "frozen" else self.stem
+        owner = next(c for c in type(self).__mro__ if "stem" in vars(c))  # a subclass under a name of its own shows it
+        inherited = owner.name != self.name and not self.stem.startswith(self.name)
+        stem = f"{self.name}_{self.stem}" if inherited else self.stem
+        return f"frozen_{stem}" if self.kind == "frozen" else stem
 
     @property
     def stem(self) -> str:
@@ -158,11 +169,14 @@ def forget(optimizer: Optimizer, gone: Iterable[nn.Parameter]) -> None:
 
 
 class ETFPolicy:
-    """Base of all policies: fixes nothing. Subclasses override `setup`, `after_epoch` or both.
+    """Base of all policies: fixes nothing. Subclasses override `setup`, `after_step`, `after_epoch`.
 
-    setup(model, seed) runs before training, after_epoch(model, optimizer, measures, epoch) after every measured
-    epoch; both replace maps in place and return the switches. What a policy remembers between epochs is in
-    `state_dict()` (plain numbers and strings), so that a resumed run decides as if it had never stopped.
+    setup(model, seed): once, before training. after_step(model, batch, out, step): after every optimizer step; `step`
+    counts the steps of the run from 0, `batch` and `out` are those of the step; for layers that follow the training
+    without a switch. after_epoch(model, optimizer, measures, epoch): after every epoch but the last; `measures` is None
+    for an epoch that was not measured. setup and after_epoch replace layers in place and return the switches. What a
+    policy remembers is in `state_dict()` (plain numbers and strings), so that a resumed run decides as if it had never
+    stopped.
     """
 
     def __init__(self, settings: PolicySettings):
@@ -170,18 +184,14 @@ class ETFPolicy:
         self.seed = 0
 
     @property
-    def may_switch(self) -> bool:
-        """Whether `after_epoch` may fix layers while training goes on."""
-        return type(self).after_epoch is not ETFPolicy.after_epoch
-
-    @property
     def stackable(self) -> bool:
-        """Whether many seeds may be trained as one batched model, which calls no `after_step`."""
+        """True where many seeds may train as one batched model: no `after_step` has to see each model by itself."""
         return type(self).after_step is ETFPolicy.after_step
 
-    def after_step(self, model: nn.Module, batch: Batch, out: Output, step: int) -> None:
-        """After every optimizer step, `step` of them (from 0) into the run: for layers that are set anew at every step.
-        No event."""
+    @property
+    def may_switch(self) -> bool:
+        """True where `after_epoch` may fix a layer, so that the model before it is worth keeping for a comparison."""
+        return type(self).after_epoch is not ETFPolicy.after_epoch
 
     def check(self, model: nn.Module) -> None:
         """Raise ValueError where the settings cannot be met by the model; changes nothing."""
@@ -190,6 +200,9 @@ class ETFPolicy:
         self.check(model)
         self.seed = seed
         return []
+
+    def after_step(self, model: nn.Module, batch: Batch, out: Output, step: int) -> None:
+        """Nothing."""
 
     def after_epoch(
         self, model: nn.Module, optimizer: Optimizer, measures: Measures | None, epoch: int
@@ -215,24 +228,18 @@ def check_before_training(settings: FixSettings) -> None:
 
 
 def switch(model: nn.Module, site: str, recipe: Recipe, epoch: int, optimizer: Optimizer | None = None) -> Switch:
-    """Fix the map at `site` now; with an optimizer, make it forget what is no longer learnable."""
-    linear = model.etf_sites()[site]
-    fixed = fix(linear, recipe)
+    """Fix the layer at `site` now; with an optimizer, make it forget what is no longer learnable."""
+    linear = model.get_submodule(site)
+    fixed = fix(linear, recipe, dense=reads_weight(model, site))
     kept = {id(p) for p in fixed.parameters()}
     gone = [p for p in linear.parameters() if id(p) not in kept]
     replace(model, site, fixed)
     if optimizer is not None:
         forget(optimizer, gone)
-    return Switch(site, epoch, recipe, fixed.scale, learnable(gone))
+    return Switch(site, epoch, fixed.recipe, fixed.scale, learnable(gone))
 
 
 def check_fits(model: nn.Module, sites: Iterable[str], settings: FixSettings) -> None:
-    """Raise ValueError, naming the map, where a frame does not fit a map; changes nothing."""
+    """Raise ValueError, naming the layer, where a frame does not fit a layer; changes nothing."""
     for site in sites:
-        linear, recipe = model.etf_sites()[site], settings.recipe(model, site, seed=0)
-        if recipe.kind == "etf":
-            try:
-                require_fit(linear.out_features, linear.in_features, recipe)
-            except ValueError as error:
-                shape = f"{linear.in_features} -> {linear.out_features}"
-                raise ValueError(f"etf does not fit map '{site}' ({shape}): {error}") from None
+        require_fit_at(site, model.etf_sites()[site], settings.recipe(model, site, seed=0))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nclab.etf import Switch
 from nclab.etf.policy import learnable
+from nclab.etf.state import state_without_fixed
 from nclab.interfaces.batch import Batch
 from nclab.models import Classifier, layer_of
 from nclab.parallel.group import PeerLost
@@ -221,7 +222,7 @@ class Fit:
 
     def _finite(self) -> bool:
         """Weights and running statistics are numbers whose squares are too: nothing else may reach a checkpoint."""
-        return is_finite(list(self.model.state_dict().values()))
+        return is_finite(list(state_without_fixed(self.model).values()))
 
     def _measure(self, epoch: int, scalars: dict[str, float], train_seconds: float = 0.0) -> Evaluation:
         result = self._evaluate()

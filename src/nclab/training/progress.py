@@ -7,8 +7,9 @@ import torch
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
-from nclab.etf import ETFPolicy, FixedLinear
-from nclab.etf.layer import pack, replace, unpack
+from nclab.etf import ETFPolicy
+from nclab.etf.layer import replace
+from nclab.etf.state import fixed_layers, load_without_fixed, pack, state_without_fixed, unpack
 from nclab.models import Classifier
 from nclab.training.sampler import Sampler
 
@@ -67,11 +68,10 @@ def state_of(
 ) -> dict[str, Any]:
     """Plain values and tensors, without copies: weights, fixed layers as recipes, optimizer, policy, sampler, random
     states."""
-    fixed = {site: pack(m) for site, m in model.etf_sites().items() if isinstance(m, FixedLinear)}
     return {
         "progress": progress.plain(),
-        "fixed": fixed,
-        "model": model.state_dict(),
+        "fixed": {site: pack(layer) for site, layer in fixed_layers(model).items()},
+        "model": state_without_fixed(model),
         "policy": policy.state_dict(),
         "optimizer": optimizer.state_dict(),
         "sampler": sampler.state_dict(),
@@ -82,10 +82,9 @@ def state_of(
 
 def restore_model(state: dict[str, Any], model: Classifier) -> None:
     """Bring a freshly built model, before any policy touched it, to the state: fixed layers first, then weights."""
-    sites = model.etf_sites()
     for site, packed in state["fixed"].items():
-        replace(model, site, unpack(sites[site], packed))
-    model.load_state_dict(state["model"])
+        replace(model, site, unpack(model.get_submodule(site), packed))
+    load_without_fixed(model, state["model"])
 
 
 def restore_rest(

@@ -1,0 +1,100 @@
+"""When layers become fixed while training: the rule of etf=adaptive and AdaptiveETF (arXiv 2412.00884, Figure 2)."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from nclab.etf.layer import FixedLinear
+
+ORDERS = ("deepest_first", "at_once")
+
+
+class RuleSettings(Protocol):
+    """The numbers of a `DepthRule`."""
+
+    threshold: float  # on train NCC accuracy
+    relative: bool  # times the network's own train accuracy; false: absolute
+    patience: int  # epochs that a stage must stay above the threshold
+    start: int | None  # first epoch that may switch
+    pause: int  # least number of epochs between switches
+    order: str  # deepest_first: one stage at a time, from the output | at_once: all beyond the effective depth
+
+
+def check_rule(settings: RuleSettings, prefix: str = "") -> None:
+    """Raise ValueError for numbers out of range; `prefix` stands before the names of the keys."""
+    if settings.order not in ORDERS:
+        raise ValueError(f"unknown {prefix}order '{settings.order}'; valid: {', '.join(ORDERS)}")
+    if not 0 < settings.threshold <= 1:
+        raise ValueError(f"{prefix}threshold must be in (0, 1], got {settings.threshold}")
+    for key in ("patience", "pause", "start"):
+        value = getattr(settings, key)
+        if value is not None and value < 1:
+            raise ValueError(f"{prefix}{key} must be at least 1, got {value}")
+
+
+class DepthRule:
+    """Effective depth = the first stage of the network from which on every train NCC accuracy has stayed at or above
+    the threshold for `patience` epochs. The layers of every stage after it become fixed, one stage at a time or all at
+    once, switches at least `pause` epochs apart.
+
+    A measure that is not finite never switches anything and starts the counting afresh.
+    """
+
+    def __init__(self, settings: RuleSettings):
+        self.settings = settings
+        self.since: dict[str, int] = {}  # stage -> epoch from which on it has been above the threshold
+        self.last_switch: int | None = None
+
+    def choose(
+        self, ncc: Mapping[str, float], accuracy: float, epoch: int, candidates: Callable[[str], list[str]]
+    ) -> list[str]:
+        """The layers to fix after this epoch, in network order.
+
+        ncc: stage -> train NCC accuracy, in network order. accuracy: of the network on the train split. candidates:
+        stage -> its layers that may still become fixed.
+        """
+        s = self.settings
+        if not all(map(math.isfinite, (accuracy, *ncc.values()))):
+            self.since.clear()
+            return []
+        bar = s.threshold * (accuracy if s.relative else 1.0)
+        for stage, value in ncc.items():
+            if value >= bar:
+                self.since.setdefault(stage, epoch)
+            else:
+                self.since.pop(stage, None)
+        if s.start is not None and epoch < s.start:
+            return []
+        if self.last_switch is not None and epoch - self.last_switch < s.pause:
+            return []
+        beyond = [layers for layers in map(candidates, self._settled(ncc, epoch)[1:]) if layers]
+        if s.order == "deepest_first":
+            beyond = beyond[-1:]
+        if beyond:
+            self.last_switch = epoch
+        return [layer for layers in beyond for layer in layers]
+
+    def _settled(self, ncc: Mapping[str, float], epoch: int) -> list[str]:
+        """The stages that, with all later ones, have been separated long enough."""
+        settled: list[str] = []
+        for stage in reversed(list(ncc)):
+            if stage not in self.since or epoch - self.since[stage] + 1 < self.settings.patience:
+                break
+            settled.insert(0, stage)
+        return settled
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"since": dict(self.since), "last_switch": self.last_switch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.since = dict(state["since"])
+        self.last_switch = state["last_switch"]
+
+
+def may_become_fixed(layer: nn.Module) -> bool:
+    """Whether the layer is still learnable and its weight finite: a diverged one is left alone."""
+    return not isinstance(layer, FixedLinear) and bool(torch.isfinite(layer.weight).all())
