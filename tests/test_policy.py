@@ -1,10 +1,16 @@
 """Policies on a small network: which maps they fix, when, and what the optimizer keeps."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch.nn import functional
 
-from nclab.etf import POLICIES, ETFLinear, FixedLinear, FrozenLinear, Measures
+from nclab.etf import POLICIES, ETFLinear, ETFPolicy, FixedLinear, FrozenLinear, Measures
+from nclab.etf.policies.adaptive import AdaptiveSettings
+from nclab.etf.policies.last_k import LastKSettings
+from nclab.etf.policy import PolicySettings
+from nclab.interfaces.batch import Batch, Output
 from nclab.models.mlp import MLP
 
 
@@ -242,3 +248,86 @@ def test_frozen_adaptive_freezes_the_current_weights():
     (switch,) = p.after_epoch(model, optimizer, separated(0.1, 0.1, 0.95, 0.95), 1)
     assert (switch.site, switch.recipe.kind) == ("fc4", "frozen")
     assert torch.equal(model.fc4.weight, weight)
+
+
+def test_adaptive_ignores_an_epoch_that_was_not_measured():
+    model = network()
+    p = policy("adaptive", patience=2, start=1)
+    p.setup(model, 0)
+    p.after_epoch(model, trained(model), separated(0.1, 0.95, 0.95, 0.95), 1)
+    state = p.state_dict()
+    assert p.after_epoch(model, trained(model), None, 2) == []
+    assert p.state_dict() == state
+    assert state["since"]
+    assert fixed(model) == []
+
+
+class Following(ETFPolicy):
+    """Sees every step and every epoch."""
+
+    def after_step(self, model, batch, out, step):
+        model.seen = (step, len(batch.targets), out.prediction.shape)
+
+
+class Switching(ETFPolicy):
+    def after_epoch(self, model, optimizer, measures, epoch):
+        return []
+
+
+def test_a_policy_says_what_the_training_loop_must_do_for_it():
+    settings = PolicySettings()
+    plain, following, switching = ETFPolicy(settings), Following(settings), Switching(settings)
+    assert [p.stackable for p in (plain, following, switching)] == [True, False, True]
+    assert [p.may_switch for p in (plain, following, switching)] == [False, False, True]
+    assert [policy(name).may_switch for name in POLICIES.names()] == [name == "adaptive" for name in POLICIES.names()]
+    assert all(policy(name).stackable for name in POLICIES.names())
+    model = network()
+    batch = Batch(torch.randn(3, 20), torch.zeros(3, dtype=torch.int64), torch.arange(3), 3)
+    assert plain.after_step(model, batch, Output(*model.eval()(batch.inputs)), 0) is None
+    following.after_step(model, batch, Output(*model(batch.inputs)), 7)
+    assert model.seen == (7, 3, (3, 5))
+    assert plain.after_epoch(model, None, None, 1) == []
+
+
+@dataclass
+class MySettings(LastKSettings):
+    name: str = "mine"
+
+
+@dataclass
+class MyAdaptiveSettings(AdaptiveSettings):
+    name: str = "mine"
+
+
+@dataclass
+class StemSettings(LastKSettings):
+    name: str = "mine"
+
+    @property
+    def stem(self) -> str:
+        return "k" + str(self.k)
+
+
+def test_a_subclass_has_a_label_of_its_own_name():
+    assert MySettings(k=2).label == "mine_last2"
+    assert MySettings(k=2, kind="frozen").label == "frozen_mine_last2"
+    assert LastKSettings(k=2, name="mine").label == "mine_last2"  # named by its YAML alone
+    assert MyAdaptiveSettings().label == "mine"
+    assert MyAdaptiveSettings(kind="frozen", frame="nearest").label == "frozen_mine_current"
+    assert StemSettings(k=2).label == "k2"  # who says how it is called is called so
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "label"),
+    [
+        ("none", {}, "none"),
+        ("last_k", {"k": 2}, "last2"),
+        ("last_k", {"k": 2, "kind": "frozen"}, "frozen_last2"),
+        ("adaptive", {}, "adaptive"),
+        ("adaptive", {"kind": "frozen"}, "frozen_current"),
+        ("transformer_ffn", {"blocks": [3, 1], "classifier": True}, "ffn_1+3_head"),
+        ("transformer_ffn", {"kind": "frozen"}, "frozen_ffn_all"),
+    ],
+)
+def test_labels_stay(name, settings, label):
+    assert POLICIES[name].settings(**settings).label == label

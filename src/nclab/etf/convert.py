@@ -125,6 +125,8 @@ class AdaptiveETF:
             threshold=threshold, relative=relative, patience=patience, start=start, pause=pause, order=order
         )
         check_rule(settings)
+        if kind == "frozen" and frame == "nearest":
+            frame = "random"  # the default; a frozen layer has none
         if isinstance(stages, str) or len(stages) < 2:
             raise ValueError(f"expected at least 2 stages, from input to output, got {stages!r}")
         self.model = model
