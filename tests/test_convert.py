@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations
 from nclab.etf import ETFLinear, FrozenLinear, ImplicitETFLinear, Recipe, convert, etf_weight, fix, fixed_layers
 from nclab.etf.policy import site_seed
 from nclab.etf.state import pack, state_without_fixed, unpack
+from nclab.runfolder.checkpoint import restore_model
 
 NAMES = ["0", "2", "4"]
 MODULES = ("convert", "depth_rule", "frame", "layer", "module_path", "policy", "recipe", "state", "structured")
@@ -133,6 +134,13 @@ class OwnForward(nn.Linear):
         return super().forward(x) * 2
 
 
+def replaced_forward() -> nn.Module:
+    """As libraries that offload weights do it."""
+    model = plain()
+    model[2].forward = lambda x: 2 * x
+    return model
+
+
 ENCODER = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
 
 
@@ -153,6 +161,7 @@ ENCODER = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         (same_module_twice(), ["again"], {}, "'again.weight' is tied to 2.weight"),
         (parametrized(), ["2"], {}, "weight of '2' is computed"),
         (nn.Sequential(OwnForward(4, 4)), ["0"], {}, "is OwnForward with a forward or a weight of its own"),
+        (replaced_forward(), ["2"], {}, "is Linear with a forward or a weight of its own"),
         (nn.Sequential(nn.LazyLinear(4)), ["0"], {}, "has no shape yet"),
         (plain(), ["2", "0"], {"classifier": "0"}, r"map '0' \(12 -> 16\): 16 vectors .* dimension 15 or more"),
         (plain(), ["2"], {"classifier": "4"}, r"classifier must be one of the layers to fix \(2\), got '4'"),
@@ -329,6 +338,55 @@ def test_frozen_layers_keep_the_weight_as_it_stands():
 
 def test_seedless_weights_differ_too():
     assert not torch.equal(etf_weight(4, 4, Recipe())[0], etf_weight(4, 4, Recipe())[0])
+
+
+def test_hooks_stay_with_the_layer():
+    model, seen = plain(), []
+    handle = model[2].register_forward_hook(lambda module, args, out: seen.append(type(module)))
+    model[2].register_forward_pre_hook(lambda module, args, kwargs: seen.append("before"), with_kwargs=True)
+    model[2].register_full_backward_hook(lambda module, *gradients: seen.append("backward"))
+    convert(model, ["2"])
+    model(X).sum().backward()
+    assert seen == ["before", ETFLinear, "backward"]
+    handle.remove()
+    model(X)
+    assert seen[3:] == ["before"]
+
+
+def test_a_pickled_model_is_the_same():
+    for frame in ("random", "hadamard"):
+        model = converted(frame=frame)
+        buffer = io.BytesIO()
+        torch.save(model, buffer)
+        buffer.seek(0)
+        assert torch.equal(torch.load(buffer, weights_only=False)(X), model(X))
+
+
+class Headed(nn.Module):
+    """A model that has a fixed layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(12, 8)
+        self.head = ETFLinear(8, 4)
+        self.fast = ImplicitETFLinear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.fast(self.body(x)))
+
+
+def test_a_layer_that_a_model_constructs_is_in_our_checkpoints():
+    torch.manual_seed(0)
+    model = Headed()
+    fixed = {name: pack(layer) for name, layer in fixed_layers(model).items()}
+    state = through_a_file({"fixed": fixed, "model": state_without_fixed(model)})
+    assert not any("weight" in packed for packed in state["fixed"].values())
+    assert sorted(state["model"]) == ["body.bias", "body.weight", "fast.bias", "head.bias"]
+    other = Headed()
+    assert not torch.allclose(other(X), model(X))
+    restore_model(state, other)
+    assert torch.equal(other(X), model(X))
+    assert [type(layer) for layer in fixed_layers(other).values()] == [ETFLinear, ImplicitETFLinear]
 
 
 def test_the_examples_in_the_docstrings_run():

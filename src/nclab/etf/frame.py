@@ -16,6 +16,9 @@ def simplex_basis(num_vectors: int) -> Tensor:
 
     Shape (K, K-1), float64; B B^T = I_K - 11^T/K. Used instead of the K x K centring matrix because the simplex
     spans K-1 dimensions only: d = K-1 needs no orthonormal K-frame, which would not fit.
+
+    >>> simplex_basis(2).flatten()
+    tensor([ 0.7071, -0.7071], dtype=torch.float64)
     """
     k = torch.arange(1, num_vectors, dtype=torch.float64)
     basis = torch.triu(torch.ones(num_vectors, num_vectors - 1, dtype=torch.float64))
@@ -61,6 +64,10 @@ def simplex_etf(num_vectors: int, dim: int, frame: str = "random", generator: Ge
     `canonical` (P = first K columns of the identity: the formula printed in arXiv 2412.00884), `block`,
     `signed_permutation`, `hadamard`, see `nclab.etf.structured`. For the frame nearest to a matrix see `nearest_etf`.
     Raises ValueError where d < K-1 (no such frame exists), K < 2, or the frame is unknown.
+
+    >>> etf = simplex_etf(10, 512, generator=torch.Generator().manual_seed(0))
+    >>> etf.shape, round(float(etf[:, 0] @ etf[:, 0]), 6), round(float(etf[:, 0] @ etf[:, 1]), 6)
+    (torch.Size([512, 10]), 1.0, -0.111111)
     """
     require_simplex(num_vectors, dim, frame)
     if frame == "random":
@@ -77,6 +84,10 @@ def nearest_etf(target: Tensor) -> tuple[Tensor, float]:
     Q = U V^T (orthogonal Procrustes, Schoenemann 1966) and, that fixed, the least-squares scale
     s = <E, A> / ||E||_F^2 = <E, A> / K >= 0. Returns (E (d, K) float64, s).
     Raises ValueError where d < K-1 or A is not finite.
+
+    >>> etf, scale = nearest_etf(3 * simplex_etf(4, 8, "canonical"))
+    >>> round(scale, 6), torch.allclose(etf, simplex_etf(4, 8, "canonical"))
+    (3.0, True)
     """
     dim, num_vectors = target.shape
     require_simplex(num_vectors, dim)
@@ -91,6 +102,10 @@ def nearest_etf_product(target: Tensor, num_classes: int) -> tuple[Tensor, float
 
     M_out M_in^T = C/(C-1) Q_out Q_in^T for free orthonormal Q: the best are the first C-1 singular vectors of A.
     Returns (product (d_out, d_in) float64 of rank C-1, least-squares scale s >= 0). Raises as `nearest_etf`.
+
+    >>> product, scale = nearest_etf_product(torch.eye(6), num_classes=3)
+    >>> int(torch.linalg.matrix_rank(product))
+    2
     """
     require_simplex(num_classes, min(target.shape))
     target = _finite_double(target)

@@ -14,6 +14,17 @@ from nclab.etf.structured import STRUCTURED, StructuredETF, ThinETF
 
 RECIPES_ONLY = ContextVar("RECIPES_ONLY", default=False)  # state dicts without fixed weights, see `nclab.etf.state`
 
+HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_is_full_backward_hook",
+)
+
 
 class FixedLinear(nn.Module):
     """y = x W^T + b with W fixed: no gradient, no optimizer state, no weight decay. Where it replaces a layer, the bias
@@ -279,7 +290,8 @@ def fix(linear: nn.Linear, recipe: Recipe, dense: bool = False) -> FixedLinear:
     """The fixed layer that takes the place of `linear`.
 
     Args:
-        linear: gives shape, device, dtype and the bias Parameter; for frame nearest and kind frozen also the weight.
+        linear: gives shape, device, dtype, hooks and the bias Parameter; for frame nearest and kind frozen also the
+            weight.
         recipe: how the weight is made. Without a seed every call draws another frame from torch's global generator.
         dense: store the weight also where the recipe is implicit.
 
@@ -301,6 +313,13 @@ def fix(linear: nn.Linear, recipe: Recipe, dense: bool = False) -> FixedLinear:
     else:
         weight, scale = etf_weight(linear.out_features, linear.in_features, recipe, linear.weight)
         fixed = ETFLinear.of(weight.to(linear.weight), bias, recipe, scale)
+    return in_place_of(linear, fixed)
+
+
+def in_place_of(linear: nn.Module, fixed: FixedLinear) -> FixedLinear:
+    """The fixed layer with the hooks and the training mode of the layer whose place it takes."""
+    for hooks in HOOKS:  # the same dictionaries, so that their handles still remove them
+        setattr(fixed, hooks, getattr(linear, hooks))
     return fixed.train(linear.training)
 
 

@@ -37,10 +37,8 @@ def linear_at(model: nn.Module, name: str) -> nn.Linear:
         raise ValueError(f"layer '{name}' ({kind}) has no shape yet; run one batch through the model first")
     if not isinstance(module.weight, nn.Parameter):
         raise ValueError(f"the weight of '{name}' is computed (a parametrization); remove it first, then convert")
-    if type(module).forward is not nn.Linear.forward or tuple(module.weight.shape) != (
-        module.out_features,
-        module.in_features,
-    ):
+    own_forward = type(module).forward is not nn.Linear.forward or "forward" in vars(module)
+    if own_forward or module.weight.shape != (module.out_features, module.in_features):
         raise ValueError(f"'{name}' is {kind} with a forward or a weight of its own, expected a plain nn.Linear")
     return module
 

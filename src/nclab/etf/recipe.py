@@ -10,7 +10,7 @@ from nclab.etf.frame import FRAMES, nearest_etf, nearest_etf_product, require_si
 from nclab.etf.structured import STRUCTURED
 
 KINDS = ("etf", "frozen")
-RANKS = ("full", "classes")  # of a hidden map
+RANKS = ("full", "classes")  # of a hidden layer
 ROWS = "rows"  # of a classifier
 
 
@@ -59,7 +59,7 @@ class Recipe:
 
     @property
     def implicit(self) -> bool:
-        """True where the map is applied without its weight (d_out, d_in): structured frames, and the product of two
+        """True where the layer is applied without its weight (d_out, d_in): structured frames, and the product of two
         random thin ETFs."""
         thin = self.frame == "random" and self.rank == "classes"
         return self.kind == "etf" and (self.frame in STRUCTURED or thin)
@@ -86,11 +86,11 @@ def require_fit(d_out: int, d_in: int, recipe: Recipe) -> None:
 
 
 def unit_scale(d_out: int, d_in: int, recipe: Recipe) -> float:
-    """The factor that makes the mean square of a row of a hidden map's weight 1, so that its outputs have the variance
-    of its inputs: sqrt(max(1, d_out / d_in)) at rank full, sqrt(d_out (C-1)) / C at rank classes.
+    """The factor that makes the mean square of a row of a hidden layer's weight 1, so that its outputs have the
+    variance of its inputs: sqrt(max(1, d_out / d_in)) at rank full, sqrt(d_out (C-1)) / C at rank classes.
 
-    At factor 1 a map that widens, as the first of a feed-forward part, would shrink its outputs to where GELU is almost
-    linear. A classifier's rows have length 1 as they are: 1.
+    At factor 1 a layer that widens, as the first of a feed-forward part, would shrink its outputs to where GELU is
+    almost linear. A classifier's rows have length 1 as they are: 1.
     """
     if recipe.rank == "classes":
         return math.sqrt(d_out * (recipe.num_classes - 1)) / recipe.num_classes
@@ -101,7 +101,7 @@ def etf_weight(d_out: int, d_in: int, recipe: Recipe, current: Tensor | None = N
     """Fixed weight (d_out, d_in), float64, and its scale, which is already multiplied in.
 
     rank `full`: a simplex ETF on K = min(d_in, d_out) vertices in the larger dimension, transposed where
-    d_out < d_in. All singular values are sqrt(K/(K-1)) but one, which is 0: the map keeps lengths.
+    d_out < d_in. All singular values are sqrt(K/(K-1)) but one, which is 0: the layer keeps lengths.
     rank `classes`: M_out M_in^T of two simplex ETFs on C vertices, rank C-1.
     rank `rows`: the d_out rows are a simplex ETF in R^d_in, as a classifier's are at collapse; needs d_in >= d_out - 1.
     `current` (d_out, d_in) is needed by frame `nearest` only. Raises ValueError where the frame does not fit.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nclab.etf.layer import RECIPES_ONLY, ETFLinear, FixedLinear, FrozenLinear, fix
+from nclab.etf.layer import RECIPES_ONLY, ETFLinear, FixedLinear, FrozenLinear, fix, in_place_of
 from nclab.etf.recipe import Recipe
 
 
@@ -32,7 +32,7 @@ def unpack(linear: nn.Linear | FixedLinear, packed: dict[str, Any]) -> FixedLine
     weight = torch.as_tensor(packed["weight"]).to(linear.weight, copy=True)
     layer = kind.of(weight, linear.bias if recipe.bias else None, recipe, packed["scale"])
     layer.loaded = recipe.seeded
-    return layer.train(linear.training)
+    return in_place_of(linear, layer)
 
 
 def fixed_layers(model: nn.Module) -> dict[str, FixedLinear]:
