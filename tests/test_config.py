@@ -179,7 +179,7 @@ def test_wrong_configuration_is_refused(overrides, message):
     ("overrides", "message"),
     [
         (["etf=last_k", "etf.k=5"], r"etf.k must be between 1 and 4, .*\(fc1, fc2, fc3, fc4\); got 5"),
-        (["etf=last_k", "model.width=8"], r"map 'fc4' \(8 -> 10\): 10 vectors form a simplex ETF in dimension 9"),
+        (["etf=last_k", "model.width=8"], r"layer 'fc4' \(8 -> 10\): 10 vectors form a simplex ETF in dimension 9"),
         (["etf=last_k", "etf.frame=nearest"], "valid here: random, canonical"),
         (["model.depth=1"], "model.depth must be at least 2"),
         (["batch_size=500"], "batch_size must be at most 200"),

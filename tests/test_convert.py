@@ -163,7 +163,7 @@ ENCODER = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         (nn.Sequential(OwnForward(4, 4)), ["0"], {}, "is OwnForward with a forward or a weight of its own"),
         (replaced_forward(), ["2"], {}, "is Linear with a forward or a weight of its own"),
         (nn.Sequential(nn.LazyLinear(4)), ["0"], {}, "has no shape yet"),
-        (plain(), ["2", "0"], {"classifier": "0"}, r"map '0' \(12 -> 16\): 16 vectors .* dimension 15 or more"),
+        (plain(), ["2", "0"], {"classifier": "0"}, r"layer '0' \(12 -> 16\): 16 vectors .* dimension 15 or more"),
         (plain(), ["2"], {"classifier": "4"}, r"classifier must be one of the layers to fix \(2\), got '4'"),
         (plain(), ["2"], {"rank": "classes"}, "rank 'classes' needs num_classes"),
         (plain(), ["2"], {"frame": "haar"}, "unknown frame 'haar'; valid: random, canonical"),
@@ -300,6 +300,16 @@ def test_a_state_survives_half_precision():
         state = {name: t.bfloat16() for name, t in one.state_dict().items()}
         other.load_state_dict(state)
         torch.testing.assert_close(other(X), one(X), atol=0.05, rtol=0.05)
+
+
+def test_a_state_of_double_precision_is_recognised():
+    for settings in ({}, {"rank": "classes", "num_classes": 4, "frame": "nearest"}):
+        one, other = (nn.Sequential(nn.Linear(300, 300)).double() for _ in range(2))
+        for seed, model in enumerate((one, other)):
+            convert(model, ["0"], seed=seed, **settings)
+        other.load_state_dict(one.state_dict())
+        assert other[0].loaded
+        assert other[0].scale == pytest.approx(one[0].scale)
 
 
 def test_a_state_can_be_assigned_to_a_model_on_meta():

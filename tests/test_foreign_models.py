@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from nclab.etf import ETFLinear, FixedLinear, FrozenLinear, ImplicitETFLinear, convert, fixed_layers
 
-FUSED = "aten::_transformer_encoder_layer_fwd"
+FUSED_LAYER, FUSED_ATTENTION = "aten::_transformer_encoder_layer_fwd", "aten::_native_multi_head_attention"
 
 
 @dataclass
@@ -170,12 +170,12 @@ def test_a_converted_model_exports(name, frame):
     torch.testing.assert_close(out if torch.is_tensor(out) else out["logits"], outputs(name, model, x))
 
 
-def fused_and_not(model: nn.Module, *args: Tensor) -> tuple[Tensor, Tensor, int]:
+def fused_and_not(kernel: str, model: nn.Module, *args: Tensor) -> tuple[Tensor, Tensor, int]:
     """Outputs by torch's fused kernel and without it, and how often the kernel ran."""
     model.eval()
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as prof:
         fast = model(*args)
-    calls = sum(event.count for event in prof.key_averages() if event.key == FUSED)
+    calls = sum(event.count for event in prof.key_averages() if event.key == kernel)
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad():
@@ -197,11 +197,27 @@ def test_the_fused_encoder_computes_what_the_layers_compute(settings, padded):
     if "frame" in settings:
         assert type(model.head) is ImplicitETFLinear
     mask = torch.arange(5).expand(4, 5) >= torch.tensor([[5], [3], [4], [2]])
-    fast, slow, calls = fused_and_not(model, x, *([mask] * padded))
+    fast, slow, calls = fused_and_not(FUSED_LAYER, model, x, *([mask] * padded))
     assert calls == 2
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
-    again, _, _ = fused_and_not(built("encoder", 0, convert=False), x, *([mask] * padded))
+    again, _, _ = fused_and_not(FUSED_LAYER, built("encoder", 0, convert=False), x, *([mask] * padded))
     assert settings.get("kind") == "frozen" or not torch.allclose(fast, again)  # the conversion counts on both
+
+
+@pytest.mark.parametrize("frame", ["random", "hadamard"])
+def test_fused_attention_computes_what_the_layers_compute(frame):
+    class Attention(nn.MultiheadAttention):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x, x, x, need_weights=False)[0]
+
+    torch.manual_seed(0)
+    model, x = Attention(16, 2, batch_first=True), torch.randn(3, 5, 16)
+    plain, _, _ = fused_and_not(FUSED_ATTENTION, model, x)
+    convert(model, ["out_proj"], frame=frame)
+    fast, slow, calls = fused_and_not(FUSED_ATTENTION, model, x)
+    assert calls == 1
+    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(fast, plain)
 
 
 def test_the_real_sizes_of_vit_b_16_fit():

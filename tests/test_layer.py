@@ -1,4 +1,4 @@
-"""Fixed linear maps: their weight, what learns, and what a checkpoint holds of them."""
+"""Fixed linear layers: their weight, what learns, and what a checkpoint holds of them."""
 
 import pytest
 import torch

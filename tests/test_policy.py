@@ -119,12 +119,12 @@ def test_a_model_with_nothing_left_to_learn_is_refused():
 
 def test_too_few_dimensions_for_the_classes_are_refused_by_name():
     model = network(width=16, num_classes=20)
-    with pytest.raises(ValueError, match=r"map 'fc3' \(16 -> 16\): 20 vectors form .* dimension 19 or more"):
+    with pytest.raises(ValueError, match=r"layer 'fc3' \(16 -> 16\): 20 vectors form .* dimension 19 or more"):
         policy("last_k", k=2, rank="classes").setup(model, 0)
-    with pytest.raises(ValueError, match=r"map 'fc4' \(16 -> 20\): 20 vectors form .* got dimension 16"):
+    with pytest.raises(ValueError, match=r"layer 'fc4' \(16 -> 20\): 20 vectors form .* got dimension 16"):
         policy("adaptive").setup(model, 0)
     assert fixed(model) == []
-    with pytest.raises(ValueError, match=r"map 'fc4' \(4 -> 5\): frame 'canonical' needs dimension >= 5, got 4"):
+    with pytest.raises(ValueError, match=r"layer 'fc4' \(4 -> 5\): frame 'canonical' needs dimension >= 5, got 4"):
         policy("last_k", classifier_frame="canonical").setup(network(width=4), 0)
 
 

@@ -71,7 +71,7 @@ def require_fit_at(name: str, linear: nn.Linear, recipe: Recipe) -> None:
         require_fit(linear.out_features, linear.in_features, recipe)
     except ValueError as error:
         shape = f"{linear.in_features} -> {linear.out_features}"
-        raise ValueError(f"etf does not fit map '{name}' ({shape}): {error}") from None
+        raise ValueError(f"etf does not fit layer '{name}' ({shape}): {error}") from None
 
 
 def reads_weight(model: nn.Module, name: str) -> bool:

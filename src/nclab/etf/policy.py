@@ -17,7 +17,7 @@ from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
 
 POLICIES = Registry("etf", "nclab.etf.policies")
-LARGEST_SCALE = 1e30  # of a map, and its inverse the smallest: weights are float32
+LARGEST_SCALE = 1e30  # of a layer, and its inverse the smallest: weights are float32
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Switch:
 @dataclass(frozen=True)
 class Measures:
     """What a policy may know after an epoch: accuracy of the network and NCC accuracy of every stage, by its layer in
-    network order, both on the train split and in evaluation mode; and the maps that end in each stage."""
+    network order, both on the train split and in evaluation mode; and the layers that end in each stage."""
 
     accuracy: float
     ncc: dict[str, float] = field(default_factory=dict)
@@ -81,9 +81,9 @@ class PolicySettings:
 
 @dataclass
 class FixSettings(PolicySettings):
-    """How a map is fixed. See `nclab.etf.layer.etf_weight` for frame, rank and scale.
+    """How a layer is fixed. See `nclab.etf.etf_weight` for frame, rank and scale.
 
-    kind `frozen` is the control of every ETF claim: the same maps at the same time, frozen as they stand, so that the
+    kind `frozen` is the control of every ETF claim: the same layers at the same time, frozen as they stand, so that the
     difference between two runs is what the ETF itself contributes; frames, rank and scales then mean nothing.
     The classifier has keys of its own: over ReLU features a canonical frame reads C of d units and those die.
     """
@@ -127,11 +127,11 @@ class FixSettings(PolicySettings):
 
     @property
     def stem(self) -> str:
-        """Short form of which maps are fixed, for run names."""
+        """Short form of which layers are fixed, for run names."""
         return self.name
 
     def scale_of(self, role: str) -> float | None:
-        """Factor on the weight of a map of this role; None: that of `etf_weight`."""
+        """Factor on the weight of a layer of this role; None: that of `etf_weight`."""
         return self.classifier_scale if role == "classifier" else self.scale
 
     def recipe(self, model: nn.Module, site: str, seed: int) -> Recipe:

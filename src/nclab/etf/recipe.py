@@ -142,7 +142,7 @@ def etf_scale(weight: Tensor, recipe: Recipe) -> float | None:
     rank `full` and `rows`: unit vectors at cosine -1/(K-1). rank `classes`: W W^T W = (s C/(C-1))^2 W, rank C-1. Both
     up to the rounding of the weight's dtype.
     """
-    tolerance = 8 * torch.finfo(weight.dtype).eps
+    tolerance = max(8 * torch.finfo(weight.dtype).eps, 1e-9)  # not below the rounding of this check
     w = weight.detach().to(device="cpu", dtype=torch.float64)
     norm = float(w.norm())
     if not (math.isfinite(norm) and norm > 0):

@@ -1,4 +1,4 @@
-"""etf=adaptive: maps beyond the effective depth become simplex ETFs while training (arXiv 2412.00884, Figure 2)."""
+"""etf=adaptive: layers beyond the effective depth become simplex ETFs while training (arXiv 2412.00884, Figure 2)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ MAPS = ("all", "hidden")
 
 @dataclass
 class AdaptiveSettings(FixSettings):
-    """When a map is fixed. The paper's threshold and patience are not published; these are our choices."""
+    """When a layer is fixed. The paper's threshold and patience are not published; these are our choices."""
 
     name: str = "adaptive"
     frame: str = "nearest"
@@ -25,7 +25,7 @@ class AdaptiveSettings(FixSettings):
     start: int | None = None  # first epoch that may switch; None: a third of all epochs
     pause: int = 1  # least number of epochs between switches
     maps: str = "all"  # all | hidden (the classifier stays learnable)
-    order: str = "deepest_first"  # one map at a time, from the output; at_once: all beyond the effective depth
+    order: str = "deepest_first"  # one stage at a time, from the output; at_once: all beyond the effective depth
 
     def __post_init__(self) -> None:
         super().__post_init__()

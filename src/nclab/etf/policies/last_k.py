@@ -1,4 +1,4 @@
-"""etf=last_k: the last k linear maps are simplex ETFs from initialisation on (arXiv 2412.00884, Figure 1)."""
+"""etf=last_k: the last k linear layers are simplex ETFs from initialisation on (arXiv 2412.00884, Figure 1)."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from nclab.etf.policy import POLICIES, ETFPolicy, FixSettings, Switch, check_bef
 @dataclass
 class LastKSettings(FixSettings):
     name: str = "last_k"
-    k: int = 1  # 1 = the classifier alone; 2 adds the last hidden map; ...
+    k: int = 1  # 1 = the classifier alone; 2 adds the last hidden layer; ...
 
     @property
     def stem(self) -> str:
@@ -19,8 +19,8 @@ class LastKSettings(FixSettings):
 
 @POLICIES.add("last_k", LastKSettings)
 class LastK(ETFPolicy):
-    """Fixes the last k maps before training. Raises ValueError for k outside 1..number of maps, for a frame that
-    does not fit, and for frame `nearest`."""
+    """Fixes the last k layers before training. Raises ValueError for k outside 1..number of layers, for a frame
+    that does not fit, and for frame `nearest`."""
 
     def check(self, model: nn.Module) -> None:
         sites = list(model.etf_roles())

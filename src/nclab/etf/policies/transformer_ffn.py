@@ -1,4 +1,4 @@
-"""etf=transformer_ffn: both feed-forward maps of chosen blocks are simplex ETFs from initialisation on
+"""etf=transformer_ffn: both feed-forward layers of chosen blocks are simplex ETFs from initialisation on
 (ETF-Transformer, arXiv 2412.00884, Figures 3 and 4)."""
 
 import re
@@ -14,7 +14,7 @@ CHOICE = re.compile(r"all|(first|last)([1-9]\d*)")
 
 @dataclass
 class TransformerFFNSettings(FixSettings):
-    """Which blocks, and the factors on their two maps; `scale` sets both, the other two one each."""
+    """Which blocks, and the factors on their two layers; `scale` sets both, the other two one each."""
 
     name: str = "transformer_ffn"
     blocks: Any = "all"  # all | firstN | lastN | [1, 3]: blocks are counted from 1 at the input
@@ -48,8 +48,8 @@ class TransformerFFNSettings(FixSettings):
 
 @POLICIES.add("transformer_ffn", TransformerFFNSettings)
 class TransformerFFN(ETFPolicy):
-    """Fixes the maps d -> m and m -> d of the chosen blocks before training, whatever the ratio m / d. Raises
-    ValueError for a model without feed-forward maps, blocks that it has not, a frame that does not fit, and frame
+    """Fixes the layers d -> m and m -> d of the chosen blocks before training, whatever the ratio m / d. Raises
+    ValueError for a model without feed-forward layers, blocks that it has not, a frame that does not fit, and frame
     `nearest`."""
 
     def check(self, model: nn.Module) -> None:
@@ -61,18 +61,18 @@ class TransformerFFN(ETFPolicy):
         return [switch(model, site, self.settings.recipe(model, site, seed), 0) for site in self._sites(model)]
 
     def _sites(self, model: nn.Module) -> list[str]:
-        """The maps to fix, in network order."""
+        """The layers to fix, in network order."""
         s = self.settings
         roles = model.etf_roles()
-        maps: dict[str, list[str]] = {}  # block -> its feed-forward maps
+        layers: dict[str, list[str]] = {}  # block -> its feed-forward layers
         for site, role in roles.items():
             if role in ("ffn_in", "ffn_out"):
-                maps.setdefault(site.rpartition(".")[0], []).append(site)
-        if not maps:
+                layers.setdefault(site.rpartition(".")[0], []).append(site)
+        if not layers:
             raise ValueError(
                 "etf=transformer_ffn needs a model with feed-forward maps, such as model=vit with model.ratio above 0"
             )
-        blocks = list(maps)
+        blocks = list(layers)
         if isinstance(s.blocks, list):
             numbers, asked = s.blocks, s.blocks[-1]
         else:
@@ -83,5 +83,5 @@ class TransformerFFN(ETFPolicy):
             raise ValueError(
                 f"etf.blocks={s.blocks} asks for block {asked}; the model has {len(blocks)}: {', '.join(blocks)}"
             )
-        chosen = [site for number in numbers for site in maps[blocks[number - 1]]]
+        chosen = [site for number in numbers for site in layers[blocks[number - 1]]]
         return chosen + ([model.classifier] if s.classifier else [])
