@@ -26,7 +26,7 @@ from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped
 
 TABLES = ("table1", "table2", "variants")  # over all datasets; the others are figures, one a dataset
-FETCH = Path(__file__).with_name("fetch_data.py")
+FETCH = (sys.executable, "-m", "nclab.data.command", "fetch")
 
 
 def main() -> int:
@@ -39,7 +39,7 @@ def main() -> int:
         fetch = sorted({part.dataset for part in parts} & {*SOURCES})  # the others ship with a package
         root = next(iter(configs.values())).data_root
         where = [] if root is None else ["--root", root]
-        if fetch and subprocess.run([sys.executable, FETCH, *fetch, *where]).returncode:
+        if fetch and subprocess.run([*FETCH, *fetch, *where]).returncode:
             return FAILED
         # Seed by seed: a sweep that is stopped has whole seeds to show.
         outcomes = run_all(

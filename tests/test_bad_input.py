@@ -103,7 +103,6 @@ WRONG = {
     "~dataset": "dataset must be one of cifar10, .*; got dataset=None",
     "dataset.train_size=0": "dataset.train_size of digits: subset size must be between 1 and 1437, got 0",
     "dataset.train_size=9": "dataset.train_size=9 .*expected images of every class, got none of class",
-    "dataset.test_size=1": "dataset.test_size=1 .*expected images of every class, got none of class",
     "dataset.test_size=999": "dataset.test_size of digits: subset size must be between 1 and 360, got 999",
     "dataset.train_size=nan": "dataset.train_size: .*expected int | None, got nan",
     "dataset.pixels=raw": "dataset.pixels: expected one of unit, standardize; got 'raw'",
@@ -119,8 +118,8 @@ WRONG = {
     "dataset=imdb dataset.vocabulary=1048577": "dataset.vocabulary must be at most 1048576, got 1048577",
     "dataset=imdb dataset.vocabulary=many": "dataset.vocabulary: .*expected int, got many",
     "dataset=phrases dataset.train_size=1601": "dataset.train_size of phrases: .*between 1 and 1600, got 1601",
-    "dataset=phrases dataset.test_size=1": "dataset.test_size=1 .*expected texts of every class, got none of class",
-    "dataset=imdb data_root=/nowhere": "imdb is not under /nowhere .*fetch it with: .*fetch_data.py imdb",
+    "dataset=phrases dataset.valid_size=1600": "dataset.valid_size=1600 .*expected at least one text, got no text",
+    "dataset=imdb data_root=/nowhere": "imdb is not under /nowhere .*fetch it with: .*nclab-data fetch imdb",
     # model
     "model=cnn": "Could not find 'model/cnn'; Available options .*mlp; rn; tf; vit",
     "model.depth=1": "model.depth must be at least 2, got 1",

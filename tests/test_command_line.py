@@ -33,7 +33,7 @@ def test_the_command_line(tmp_path):
         (["seeds=[0,1]", "seed=3"], "seeds takes the place of seed; leave out one of them"),
         (["seeds=[0,0]"], "seeds must be distinct numbers"),
         (["seeds=[0,1]", "batch_size=9999"], "batch_size must be at most 1437"),
-        (["dataset=mnist"], "fetch it with: python scripts/fetch_data.py mnist"),
+        (["dataset=mnist"], "fetch it with: nclab-data fetch mnist"),
     ],
 )
 def test_wrong_commands_end_in_one_line_and_exit_code_2(tmp_path, overrides, message):

@@ -7,13 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from conftest import composed
+from data_files import write_mnist
 from run_folders import Killed
 
 import nclab.train
-from nclab.data import DatasetSettings, MissingDataError, checksum, load_dataset, mnist
+from nclab.data import DatasetSettings, MissingDataError, checksum, load_dataset
 from nclab.data.checksum import ChecksumError, md5_of, unpacked
 from nclab.training.fit import Fit
 
@@ -26,18 +26,7 @@ def flip(path, place):
 
 @pytest.fixture
 def mnist_files(tmp_path, monkeypatch):
-    """Forty made-up images of MNIST's layout below tmp_path/data, with their checksums."""
-    raw = tmp_path / "data" / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    draw = np.random.default_rng(0)
-    table = {}
-    for images, labels in mnist.FILES.values():
-        for name, array in ((images, draw.integers(0, 256, (40, 28, 28), np.uint8)), (labels, np.arange(40) % 10)):
-            header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
-            (raw / name).write_bytes(header + array.astype(np.uint8).tobytes())
-            table[name] = md5_of(raw / name)
-    monkeypatch.setitem(mnist.MD5, "mnist", table)
-    return raw
+    return write_mnist(tmp_path / "data", monkeypatch, 40, 40)
 
 
 def test_a_resume_with_a_damaged_file_ends_in_one_line_and_exit_code_2(mnist_files, tmp_path, monkeypatch, capsys):

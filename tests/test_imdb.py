@@ -108,7 +108,7 @@ def test_the_raw_layout_comes_first_where_it_is_whole(tmp_path, monkeypatch):
 
 def test_files_that_are_none_of_the_reviews_are_named(tmp_path, monkeypatch):
     with pytest.raises(
-        MissingDataError, match=rf"aclImdb/ or imdb/reviews.json.*fetch_data\.py imdb --root {tmp_path}$"
+        MissingDataError, match=rf"aclImdb/ or imdb/reviews.json.*nclab-data fetch imdb --root {tmp_path}$"
     ):
         load_dataset(settings(), tmp_path)
     path = write_json(tmp_path, monkeypatch)

