@@ -119,6 +119,10 @@ WRONG = {
     "dataset=imdb dataset.vocabulary=many": "dataset.vocabulary: .*expected int, got many",
     "dataset=phrases dataset.train_size=1601": "dataset.train_size of phrases: .*between 1 and 1600, got 1601",
     "dataset=phrases dataset.valid_size=1600": "dataset.valid_size=1600 .*expected at least one text, got no text",
+    "dataset=npz": "dataset.path: Missing mandatory value",
+    "dataset=npz dataset.path=~/nowhere.npz": "dataset.path: expected an .npz file, found none at /.*/nowhere.npz",
+    "dataset=image_folder dataset.path=/nowhere": "dataset.path: expected a folder of pictures, found none at /nowhere",
+    "dataset=torchvision dataset.set=KMNIST data_root=/nowhere": "KMNIST is not under /nowhere; dataset.download=true",
     "dataset=imdb data_root=/nowhere": "imdb is not under /nowhere .*fetch it with: .*nclab-data fetch imdb",
     # model
     "model=cnn": "Could not find 'model/cnn'; Available options .*mlp; rn; tf; vit",

@@ -18,10 +18,21 @@ GROUPS = ("dataset", "model", "etf", "optimizer", "schedule", "tracker", "experi
 OPTIONS = [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 
 
+def asked(option):
+    """Keys of the option that have no default."""
+    node = OmegaConf.load(CONF / f"{option.replace('=', '/')}.yaml")
+    return {key: "own" for key in node if OmegaConf.is_missing(node, key)}
+
+
+def complete(option):
+    group = option.split("=")[0]
+    return composed(option, *(f"{group}.{key}={value}" for key, value in asked(option).items()))
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_shipped_option_composes_to_a_checked_configuration(option):
     group, name = option.split("=")
-    config = composed(option)
+    config = complete(option)
     if group != "experiment":
         assert getattr(config, group).name == name
 
@@ -30,8 +41,8 @@ def test_every_shipped_option_composes_to_a_checked_configuration(option):
 def test_yaml_holds_every_key_of_its_schema_at_the_schemas_default(option):
     group, name = option.split("=")
     node = OmegaConf.load(CONF / group / f"{name}.yaml")
-    schema = type(getattr(composed(option), group))
-    assert dict(node) == vars(schema(name=name))
+    schema = type(getattr(complete(option), group))
+    assert {**OmegaConf.to_container(node), **asked(option)} == vars(schema(name=name, **asked(option)))
 
 
 @pytest.mark.parametrize(

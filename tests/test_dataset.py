@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import composed
 from data_files import random_images, seeded
-from omegaconf import OmegaConf
 
 from nclab.data import DATASETS, Dataset, DatasetSettings, ImageSettings, Split, data_root, load_dataset
 from nclab.interfaces.registry import Entry
 from nclab.interfaces.targets import Classes
-
-CONF = Path(__file__).parent.parent / "conf" / "dataset"
 
 
 def small(classes: int = 3, per_class: int = 4, shape: tuple[int, int, int] = (2, 5, 6), **more) -> Dataset:
@@ -23,15 +21,6 @@ def small(classes: int = 3, per_class: int = 4, shape: tuple[int, int, int] = (2
 
 
 # ---- registration, settings, root
-
-
-def test_every_dataset_has_a_yaml_file_of_its_name_that_fits_its_settings():
-    files = {path.stem: OmegaConf.load(path) for path in CONF.glob("*.yaml")}
-    assert {name for name in DATASETS.names() if DATASETS[name].build.__module__.startswith("nclab.data.")} == {*files}
-    for name, keys in files.items():
-        asked = {key: "own" for key in keys if OmegaConf.is_missing(keys, key)}  # which have no default
-        merged = OmegaConf.merge(OmegaConf.structured(DATASETS[name].settings), keys, asked)
-        assert OmegaConf.to_object(merged) == DATASETS[name].settings(name, **asked)
 
 
 @pytest.mark.parametrize("key", ["pixels", "augment"])
@@ -187,3 +176,9 @@ def test_sizes_follow_the_splits_that_the_data_bring_along(tmp_path, monkeypatch
     assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 12, "valid": 3}
     with pytest.raises(ValueError, match=r"dataset.test_size of own: the data have no test split"):
         load_dataset(DatasetSettings("own", test_size=3), tmp_path)
+
+
+def test_only_a_valid_split_changes_the_name_of_a_run():
+    plain, valid = composed("dataset=digits"), composed("dataset=digits", "dataset.valid_size=9")
+    assert "valid_size" not in plain.identity()["dataset"]  # runs keep the name they had before the key came
+    assert plain.run_name != valid.run_name

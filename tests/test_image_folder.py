@@ -185,5 +185,7 @@ def test_what_torchvision_lacks_is_said(tmp_path):
     with pytest.raises(ValueError, match=r"dataset.set must be a class of torchvision.datasets, .*; got 'a b'"):
         composed("dataset=torchvision", "dataset.set=a b")
     assert list(tmp_path.iterdir()) == []
-    config = composed("dataset=torchvision", "dataset.set=EMNIST", "dataset.options={split:letters}")
+    words = ["dataset=torchvision", "dataset.set=EMNIST", "dataset.options={split:letters}"]
+    config = composed(*words)
+    assert config.run_name == composed(*words, "dataset.download=true").run_name != composed(*words[:2]).run_name
     assert config.dataset.options == {"split": "letters"}

@@ -20,6 +20,7 @@ MACHINE_KEYS = (
     "tracker",
     "resume",
     "seeds",
+    "dataset.download",  # whose files are the same ones
     "metrics.memory_gib",  # which pass makes the features changes no number
 )
 # Of these, the ones that bits may depend on: a resumed run keeps those it started with.
@@ -34,6 +35,7 @@ LATER: dict[str, Any] = {
     "phases": {"name": "single"},
     "metrics.suite": ["collapse"],
     "metrics.headline": None,
+    "dataset.valid_size": None,
 }
 
 # Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed.
