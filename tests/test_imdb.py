@@ -69,7 +69,7 @@ def write_raw(root, seed: int = 1):
 
 
 def tensors(dataset) -> list[torch.Tensor]:
-    return [t for s in (dataset.train, dataset.test) for t in (s.samples, s.targets)]
+    return [t for s in (dataset.train, dataset.splits["test"]) for t in (s.samples, s.targets)]
 
 
 def same(one, other) -> bool:
@@ -88,10 +88,13 @@ def test_both_layouts_give_the_same_dataset(tmp_path, monkeypatch):
     assert same(raw, other)
     assert packed.shape == (6, 12)
     assert packed.train.targets.tolist() == [0] * FEW + [1] * FEW
-    first_of_negative, second_of_positive = packed.train.samples[:FEW, 0], packed.test.samples[FEW:, 1]  # all are "a"
+    first_of_negative, second_of_positive = (
+        packed.train.samples[:FEW, 0],
+        packed.splits["test"].samples[FEW:, 1],
+    )  # all are "a"
     (number,) = set(first_of_negative.tolist())
     assert set(second_of_positive.tolist()) == {number} != {UNKNOWN}
-    assert not torch.equal(packed.train.samples, packed.test.samples)
+    assert not torch.equal(packed.train.samples, packed.splits["test"].samples)
 
 
 def test_the_raw_layout_comes_first_where_it_is_whole(tmp_path, monkeypatch):

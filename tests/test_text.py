@@ -102,8 +102,8 @@ def test_tokens_equal_a_slow_reference():
 def test_the_vocabulary_is_of_train_texts_alone():
     dataset = tokenized([["a a"], ["b"]], [["z z z z"], ["b a"]], TextSettings("imdb", length=2, vocabulary=9))
     assert dataset.train.samples.tolist() == [[2, 2], [3, 0]]
-    assert dataset.test.samples.tolist() == [[1, 1], [3, 2]]
-    assert dataset.train.targets.tolist() == dataset.test.targets.tolist() == [0, 1]
+    assert dataset.splits["test"].samples.tolist() == [[1, 1], [3, 2]]
+    assert dataset.train.targets.tolist() == dataset.splits["test"].targets.tolist() == [0, 1]
 
 
 # ---- the dataset
@@ -166,14 +166,14 @@ def test_a_model_sees_the_tokens_as_they_are_wherever_they_lie():
     assert dataset.inputs(batch) is batch
     assert torch.equal(dataset.inputs(batch, torch.Generator(), slice(0, 2), 8), batch)
     moved = dataset.to("cpu")
-    assert torch.equal(moved.test.samples, dataset.test.samples)
+    assert torch.equal(moved.splits["test"].samples, dataset.splits["test"].samples)
     assert (type(moved), moved.shape) == (TextDataset, dataset.shape)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_texts_move_to_a_gpu():
     moved = load_dataset(DatasetSettings("phrases"), ".", "cuda")
-    assert {t.device.type for s in (moved.train, moved.test) for t in (s.samples, s.targets)} == {"cuda"}
+    assert {t.device.type for s in (moved.train, moved.splits["test"]) for t in (s.samples, s.targets)} == {"cuda"}
     assert torch.equal(moved.train.samples.cpu(), load_dataset(DatasetSettings("phrases"), ".").train.samples)
 
 
@@ -226,10 +226,10 @@ def test_phrases_are_balanced_short_and_in_one_split_alone():
     lengths = {len(sentence.split()) for held in drawn for sentence in held}
     assert (min(lengths), max(lengths)) == (4, 20)
     dataset = load_dataset(DatasetSettings("phrases"), ".")
-    rows = [{row.numpy().tobytes() for row in s.samples} for s in (dataset.train, dataset.test)]
+    rows = [{row.numpy().tobytes() for row in s.samples} for s in (dataset.train, dataset.splits["test"])]
     assert not rows[0] & rows[1]
-    assert [s.targets.bincount().tolist() for s in (dataset.train, dataset.test)] == [[800, 800], [200, 200]]
-    assert not (dataset.test.samples == UNKNOWN).any()
+    assert [s.targets.bincount().tolist() for s in (dataset.train, dataset.splits["test"])] == [[800, 800], [200, 200]]
+    assert not (dataset.splits["test"].samples == UNKNOWN).any()
     assert dataset.shape == TokenShape(32, 500)
 
 
@@ -250,7 +250,7 @@ def test_the_order_of_words_counts_in_phrases():
 def test_subsets_of_phrases_keep_their_tokens_and_classes(tmp_path):
     whole = load_dataset(DatasetSettings("phrases"), tmp_path)
     part = load_dataset(PhraseSettings("phrases", train_size=60, test_size=11), tmp_path)
-    assert (part.train.targets.bincount().tolist(), len(part.test)) == ([30, 30], 11)
+    assert (part.train.targets.bincount().tolist(), len(part.splits["test"])) == ([30, 30], 11)
     rows = {row.numpy().tobytes(): int(y) for row, y in zip(whole.train.samples, whole.train.targets, strict=True)}
     for row, label in zip(part.train.samples, part.train.targets, strict=True):
         assert rows[row.numpy().tobytes()] == label
