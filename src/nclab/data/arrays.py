@@ -15,7 +15,7 @@ from nclab.interfaces.shapes import ArrayShape, IndexShape
 class ArraySettings(DatasetSettings):
     """The keys of a dataset of arrays."""
 
-    standardize: bool = False  # minus mean, over std of the train split, per number
+    standardize: bool = False  # mean 0, variance 1 a number over the train split; of images a channel
 
     @property
     def standardizes(self) -> bool:

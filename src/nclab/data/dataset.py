@@ -41,9 +41,11 @@ class DatasetSettings:
     """The keys that every conf/dataset/*.yaml has; those of images, texts and arrays come on top."""
 
     name: str
-    train_size: int | None = None  # samples kept of the train split: the same ones in every run; None: all
+    # samples kept of the train split: a fixed stratified subset, the same for every seed; null: all
+    train_size: int | None = None
     test_size: int | None = None  # likewise of the test split
-    valid_size: int | None = None  # samples taken out of the train split as split valid; None: none are
+    # samples taken out of train, likewise, as split valid, by which a sweep may be judged; null: none
+    valid_size: int | None = None
 
     @property
     def standardizes(self) -> bool:

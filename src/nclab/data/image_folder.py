@@ -8,7 +8,7 @@ the sorted names of train's folders. PNG and JPEG files count; others, and hidde
 are decoded at every start; where that takes long, keep them in an .npz (dataset=npz).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ FOLDERS = {"test": "test", "valid": "valid", "val": "valid"}  # beside train -> 
 class FolderSettings(PictureSettings):
     """The keys of conf/dataset/image_folder.yaml; a value out of its range raises ValueError."""
 
-    path: str = ""  # of the folder; ~ is the home folder
+    path: str = field(kw_only=True)  # of the folder, ~ included; part of the name of a run, as it is written
 
     def __post_init__(self) -> None:
         super().__post_init__()

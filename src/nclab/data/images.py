@@ -18,8 +18,8 @@ PIXELS = ("unit", "standardize")
 class ImageSettings(DatasetSettings):
     """The keys of an image dataset; a value outside its choices raises ValueError."""
 
-    pixels: str = "unit"  # unit: [0, 1] | standardize: minus mean, over std of the train split, per channel
-    augment: str = "none"  # none | crop_flip: shift by up to 4 pixels, mirror; training batches only
+    pixels: str = "unit"  # unit: [0, 1] | standardize: mean 0, variance 1 a channel over the train split
+    augment: str = "none"  # none | crop_flip: shift by up to 4 pixels and mirror, training batches only
 
     def __post_init__(self) -> None:
         for key, choices in {"pixels": PIXELS, "augment": AUGMENTATIONS}.items():

@@ -12,7 +12,7 @@ classes, floats (N,) or (N, n) are values. Object arrays are refused: loading th
 
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,8 @@ CHANNELS = (1, 3)  # what makes a last axis one of channels
 class NpzSettings(ArraySettings):
     """The keys of conf/dataset/npz.yaml; a value out of its choices raises ValueError."""
 
-    path: str = ""  # of the file; ~ is the home folder
-    augment: str = "none"  # of images: none | crop_flip
+    path: str = field(kw_only=True)  # of the file, ~ included; part of the name of a run, as it is written
+    augment: str = "none"  # of images: none | crop_flip: shift by up to 4 pixels and mirror, training batches only
 
     def __post_init__(self) -> None:
         require_path(self.path, "an .npz file")

@@ -20,8 +20,8 @@ MOST_SIDE = 2**12  # pixels
 class PictureSettings(ImageSettings):
     """The keys of a dataset of pictures; a value out of its range raises ValueError."""
 
-    size: int | None = None  # pixels a side that every picture is resized to; None: they have one size
-    channels: int | None = None  # 1: grey, 3: colour; None: as the first picture
+    size: int | None = None  # pixels a side that every picture is resized to; null: they have one size
+    channels: int | None = None  # 1: grey | 3: colour | null: as the first picture
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,8 +21,8 @@ MOST_VOCABULARY = 2**20  # tokens; the train reviews of IMDB have 81,375 words
 class TextSettings(DatasetSettings):
     """The keys of a text dataset; a value out of its range raises ValueError."""
 
-    length: int = 256  # tokens kept of a text, its first ones; shorter texts are filled up
-    vocabulary: int = 10_000  # tokens: the most frequent words of the whole train split, PAD and UNKNOWN included
+    length: int = 256  # tokens kept of a text, its first ones; shorter texts are filled up with token 0
+    vocabulary: int = 10_000  # the most frequent words of the train split, with filling (0) and unknown word (1)
 
     def __post_init__(self) -> None:
         for key, least, most in (("length", 1, MOST_LENGTH), ("vocabulary", SPECIAL + 1, MOST_VOCABULARY)):

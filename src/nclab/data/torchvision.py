@@ -10,7 +10,7 @@ that torchvision keeps under dataset.path (null: the data root), and nothing is 
 import inspect
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,10 @@ BY_SPLIT = {"train": "train", "test": "test", "val": "valid", "valid": "valid"} 
 class TorchvisionSettings(PictureSettings):
     """The keys of conf/dataset/torchvision.yaml; a value out of its range raises ValueError."""
 
-    set: str = ""  # name of a class in torchvision.datasets
-    path: str | None = None  # its folder; ~ is the home folder; None: the data root
-    download: bool = False  # whether files that are not there may be downloaded
-    options: dict[str, Any] | None = None  # further arguments of the class
+    set: str = field(kw_only=True)  # name of a class in torchvision.datasets
+    path: str | None = None  # folder of its files, ~ included; part of the name of a run; null: data_root
+    download: bool = False  # true: download files that are not there
+    options: dict | None = None  # further arguments of the class: {split: balanced} of EMNIST
 
     def __post_init__(self) -> None:
         super().__post_init__()
