@@ -1,8 +1,10 @@
 """Sweeps by hydra/launcher=local and slurm. Here Slurm's commands are scripts that say what a test wants to hear; a
 real Slurm is in test_slurm.py."""
 
+import base64
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,9 +14,13 @@ import pytest
 import yaml
 from run_folders import events
 
+from nclab.cluster import job as job_module
 from nclab.cluster import launch, slurm
-from nclab.cluster.launch import SweepFailed, on_slurm, on_this_machine, train_folders
-from nclab.cluster.slurm import SlurmError, SlurmSettings, Work, fate_of, job_of, submit
+from nclab.cluster import train_folders as folders_module
+from nclab.cluster.job import Job, submit
+from nclab.cluster.launch import SweepFailed, on_slurm, on_this_machine
+from nclab.cluster.slurm import SlurmError, SlurmSettings, fate_of, job_of
+from nclab.cluster.train_folders import train_folders
 from nclab.cluster.workers import shared_gpus
 from nclab.config.schema import ConfigError
 from nclab.run.execute import train
@@ -145,7 +151,7 @@ def test_without_slurm_or_submitit_it_says_what_to_install(tiny, cluster, monkey
 
 
 def test_more_jobs_than_an_array_holds(tiny, cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(slurm, "JOBS_OF_AN_ARRAY", 2)
+    monkeypatch.setattr(job_module, "JOBS_OF_AN_ARRAY", 2)
     folders = [tmp_path / str(i) for i in range(9)]
     for folder in folders:
         folder.mkdir()
@@ -221,11 +227,11 @@ def test_a_job_that_gets_a_signal_saves_and_returns_to_the_queue(
 
     monkeypatch.setattr(RunFolder, "event", then_signal)
     with pytest.raises(SystemExit, match="140"):
-        Work([str(config.folder)], 1, requeues=2)()
+        Job([str(config.folder)], 1, requeues=2)()
     assert last.items() <= events(config.folder)[-1].items()
     assert len([call for call in cluster.calls("scontrol") if "requeue" in call]) == calls
     monkeypatch.setattr(RunFolder, "event", event)
-    Work([str(config.folder)], 1, requeues=2)()
+    Job([str(config.folder)], 1, requeues=2)()
     assert (config.folder / "DONE").exists()
     resume = events(config.folder, "resume")[-1]
     assert resume["job"] == "42"
@@ -236,8 +242,30 @@ def test_a_run_that_fails_in_its_job_fails_the_job(tiny, cluster, capsys):
     config = tiny("optimizer.lr=1e30", "model.norm=none")
     on_slurm([config], QUICK)
     with pytest.raises(SystemExit, match="1"):
-        Work([str(config.folder)], 1, requeues=2)()
+        Job([str(config.folder)], 1, requeues=2)()
     assert "diverged" in events(config.folder, "failed")[0]["reason"]
+
+
+# submitit's pickle of nclab.slurm.Work(["outputs/main/run"], 1, 20), as the code wrote it before nclab.cluster.job was.
+OLD_JOB = """
+gAWV7AAAAAAAAACME3N1Ym1pdGl0LmNvcmUudXRpbHOUjBFEZWxheWVkU3VibWlzc2lvbpSTlCmBlH2UKIwIZnVuY3Rpb26UjAtuY2xhYi5zbHVybZSM
+BFdvcmuUk5QpgZR9lCiMB2ZvbGRlcnOUXZSMEG91dHB1dHMvbWFpbi9ydW6UYYwMc2lkZV9ieV9zaWRllEsBjAhyZXF1ZXVlc5RLFHVijARhcmdzlCmM
+Bmt3YXJnc5R9lIwHX3Jlc3VsdJROjAVfZG9uZZSJjAxfdGltZW91dF9taW6US/CMEl90aW1lb3V0X2NvdW50ZG93bpRLFHViLg=="""
+
+
+def test_a_job_that_was_queued_by_earlier_code_runs(tiny, cluster, tmp_path, monkeypatch):
+    config = tiny()
+    on_slurm([config], QUICK)
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs" / "main").mkdir(parents=True)
+    (tmp_path / "outputs" / "main" / "run").symlink_to(config.folder)
+    job = pickle.loads(base64.b64decode(OLD_JOB)).function
+    assert isinstance(job, Job)
+    assert (job.folders, job.side_by_side, job.requeues) == (["outputs/main/run"], 1, 20)
+    job()
+    assert (config.folder / "DONE").exists()
+    assert b"nclab.cluster.job" in pickle.dumps(job.checkpoint())  # requeued under the new path
 
 
 def test_a_job_waits_for_what_is_left_of_its_first_life(tiny, cluster, monkeypatch, capsys):
@@ -245,7 +273,7 @@ def test_a_job_waits_for_what_is_left_of_its_first_life(tiny, cluster, monkeypat
     on_slurm([config], QUICK)
     monkeypatch.setenv("SLURM_JOB_ID", "42")
     orphan = RunFolder(config.folder).__enter__()
-    monkeypatch.setattr(launch.time, "sleep", lambda seconds: orphan.__exit__())
+    monkeypatch.setattr(folders_module.time, "sleep", lambda seconds: orphan.__exit__())
     assert train_folders([config.folder], 1) == 0
     assert "waits: " in capsys.readouterr().out
     assert (config.folder / "DONE").exists()

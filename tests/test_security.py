@@ -376,7 +376,7 @@ def test_a_bugs_traceback_holds_no_secret(secret, tmp_path, monkeypatch, capsys)
         raise RuntimeError(f"cannot log in with {SECRET}")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nclab.train.train", broken)
+    monkeypatch.setattr("nclab.run.task.train", broken)
     code, said = run_main(monkeypatch, capsys)
     assert (code, SECRET in said) == (1, False)
     assert f"RuntimeError: cannot log in with {MASK}" in said

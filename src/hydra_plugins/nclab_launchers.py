@@ -21,6 +21,7 @@ class _SweepLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.config = hydra_context, config
+        self.planned = task_function.planned  # an nclab.run.task.Task
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from nclab.cluster.launch import SweepFailed, composed
@@ -28,7 +29,7 @@ class _SweepLauncher(Launcher):
         from nclab.run.exit import FAILED, complain
 
         start = self.prepared()
-        configs = composed(self.config, self.context.config_loader, job_overrides, self.here)
+        configs = composed(self.config, self.context.config_loader, job_overrides, self.planned, self.here)
         try:
             start(configs)
         except (SweepFailed, SlurmError) as error:

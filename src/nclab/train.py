@@ -15,47 +15,17 @@ import traceback
 from contextlib import nullcontext
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
-from nclab.config.command import PLANNED, arguments, sweep, with_home_quoted
+from nclab.config.command import arguments, sweep, with_home_quoted
 from nclab.config.place import CONF
-from nclab.config.schema import typed
 from nclab.parallel.group import refuse_several
 from nclab.run.build import as_config_error
-from nclab.run.execute import check, is_done, requested, train, train_together
+from nclab.run.execute import check, is_done
 from nclab.run.exit import BAD, BAD_INPUT, FAILED, INTERRUPTED, complain
+from nclab.run.task import Task
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
 from nclab.training.fit import FAILURES
-
-_failures: list[int] = []  # of this process's runs
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
-def _hydra_main(composed: DictConfig) -> str:
-    try:
-        with StopSignals() as stop:
-            stop.check()
-        configs = requested(typed(composed), HydraConfig.get().overrides.task)
-        if composed.get("seeds") is None:
-            return str(train(configs[0]))
-        ended = train_together(configs)
-    except BAD as error:
-        if composed.get("debug") is True:
-            raise
-        sys.exit(complain(error, BAD_INPUT))  # wrong input ends a sweep at once
-    except FAILURES as error:
-        if composed.get("debug") is True:
-            raise
-        _failures.append(complain(error, FAILED))  # the other runs of a sweep are tried
-        return ""
-    except Stopped as stopped:  # a sweep stops too
-        sys.exit(complain(stopped, stopped.exit_code))
-    for folder, error in ended.items():
-        if error is not None:
-            _failures.append(complain(error, FAILED, f"{folder.name}: "))
-    return " ".join(map(str, ended))
 
 
 def main() -> None:
@@ -75,7 +45,6 @@ def main() -> None:
 def _main() -> None:
     # Hydra would print a wrong override in its own way and exit with 1; with this set it raises it to us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    _failures.clear()
     with masked_terminal():
         code = _command()
     if code:
@@ -90,13 +59,13 @@ def _command() -> int:
         if args.multirun:
             as_config_error(refuse_several, "--multirun starts its runs by itself")
         planned = sweep(args, CONF)
+        task = Task(planned.configs)
         # All, before the first is trained.
         new = (c for c in planned.configs.values() if c.resume is None and not is_done(c))
         check(new, here=planned.launcher != "slurm")
-        PLANNED.update(planned.configs)
         # One for all runs of a sweep: a signal that comes when one is just through ends the others too.
         with StopSignals() if args.multirun else nullcontext():
-            _hydra_main()
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)()
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
@@ -115,7 +84,7 @@ def _command() -> int:
     except Exception:
         traceback.print_exc()
         return FAILED
-    return FAILED if _failures else 0
+    return FAILED if task.failures else 0
 
 
 if __name__ == "__main__":

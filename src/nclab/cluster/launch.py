@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,23 +20,22 @@ from pathlib import Path
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
-from nclab.cluster.slurm import SlurmError, SlurmSettings, about, job_of, jobs_in_queue, submit
-from nclab.cluster.workers import SECONDS_BETWEEN_TRIES, Outcome, default_jobs, line, run_all
-from nclab.config.command import PLANNED
+from nclab.cluster.job import submit
+from nclab.cluster.slurm import SlurmError, SlurmSettings, about, job_of, jobs_in_queue
+from nclab.cluster.workers import Outcome, default_jobs, line, run_all
 from nclab.config.schema import ConfigError, RunConfig, to_yaml, typed
-from nclab.run.execute import as_started, check, requested, train
-from nclab.run.exit import BAD, FAILED, complain, same_command
+from nclab.run.execute import as_started, check, requested
+from nclab.run.exit import same_command
 from nclab.runfolder import checkpoint
-from nclab.runfolder.folder import RunFolder, RunLocked, note, write_atomic
-from nclab.runfolder.provenance import slurm_job
+from nclab.runfolder.folder import RunFolder, write_atomic
 from nclab.runs.queue import Queue
 from nclab.runs.state import inspect, submission
 from nclab.system.lock import is_held
 from nclab.system.machine import default_threads
 from nclab.system.signals import StopSignals
-from nclab.training.fit import FAILURES
 
-LOOKS = 2  # how often a job must be missed in the queue before its run counts as ended: a file may take a moment
+# A run counts as ended after its job was absent from the queue this many times: its files may take a moment to appear.
+TIMES_ABSENT = 2
 
 
 class SweepFailed(RuntimeError):
@@ -44,16 +43,27 @@ class SweepFailed(RuntimeError):
 
 
 def composed(
-    base: DictConfig, loader: ConfigLoader, job_overrides: Sequence[Sequence[str]], here: bool
+    base: DictConfig,
+    loader: ConfigLoader,
+    job_overrides: Sequence[Sequence[str]],
+    planned: Mapping[tuple[str, ...], RunConfig],
+    here: bool,
 ) -> list[RunConfig]:
-    """The runs of a sweep, each once, in order. here: they will be trained on this machine.
+    """The runs of a sweep, each once, in order.
+
+    Args:
+        base: the configuration without the overrides of a job.
+        loader: Hydra's.
+        job_overrides: the overrides of each job.
+        planned: the checked configurations of jobs that are known already, by their overrides.
+        here: the runs will be trained on this machine, so its devices are checked too.
 
     Raises ConfigError and MissingDataError for the first wrong one.
     """
     configs: dict[Path, RunConfig] = {}
     new = []  # not checked yet
     for overrides in job_overrides:
-        config = PLANNED.get(tuple(overrides))
+        config = planned.get(tuple(overrides))
         known = config is not None
         if config is None:
             whole = loader.load_sweep_config(base, list(overrides))
@@ -143,55 +153,6 @@ def _queue() -> dict[str, str]:
     return queue
 
 
-def train_folders(folders: list[Path], side_by_side: int) -> int:
-    """Train the runs of these folders, as a job does; returns how many failed, which it said. Raises Stopped.
-
-    A run that another process holds is waited for: where a node was lost to the cluster but lives, the requeued job
-    meets what is left of its first life.
-    """
-    if len(folders) == 1:
-        return int(not _trained(folders[0]))
-    configs = []
-    for folder in folders:
-        try:
-            config = as_started(RunConfig(resume=str(folder)))
-            check([config])  # one that is wrong must not keep the others from their turn
-            configs.append(config)
-        except BAD as error:
-            _cannot_begin(folder, error)
-    failed = len(folders) - len(configs)
-    return failed + sum(outcome.error is not None for outcome in run_all(configs, side_by_side))
-
-
-def _cannot_begin(folder: Path, error: Exception) -> None:
-    """Say and note why, as the run's own log is not open yet."""
-    complain(error, FAILED)
-    with suppress(OSError):
-        note(folder, "failed", reason=str(error), job=slurm_job())
-
-
-def _trained(folder: Path) -> bool:
-    """Train one run, when nobody else does; false where it failed."""
-    while True:
-        try:
-            train(RunConfig(resume=str(folder)))
-            return True
-        except BAD as error:
-            _cannot_begin(folder, error)
-            return False
-        except RunLocked as error:
-            with StopSignals() as stop:
-                stop.check()
-            if job_of(folder) != slurm_job():
-                print(f"left to job {job_of(folder)}: {error}", flush=True)
-                return True
-            print(f"waits: {error}", flush=True)
-            time.sleep(SECONDS_BETWEEN_TRIES)
-        except FAILURES as error:
-            complain(error, FAILED)
-            return False
-
-
 def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, str]:
     """Every run's configuration goes into its folder first: that is all that its job will read."""
     made = []
@@ -220,7 +181,7 @@ def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, 
 
 def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
     """Wait for all runs; prints one line a run; returns what failed. Ctrl-C leaves the jobs alone and exits."""
-    missed: Counter[Path] = Counter()
+    absent: Counter[Path] = Counter()
     waiting, failures, shown = dict(jobs), [], None
     with StopSignals() as stop:
         while waiting:
@@ -230,11 +191,11 @@ def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
                 if _done(folder):
                     ended = line(Outcome(folder))
                 elif queue is None or job in queue or is_held(folder):
-                    missed[folder] = 0
+                    absent[folder] = 0
                     continue
                 else:
-                    missed[folder] += 1
-                    if missed[folder] < LOOKS:
+                    absent[folder] += 1
+                    if absent[folder] < TIMES_ABSENT:
                         continue
                     failures.append(f"{folder}: {_why(folder, job)}")
                     ended = f"FAILED {failures[-1]}"

@@ -55,10 +55,6 @@ def arguments(words: list[str]) -> argparse.Namespace:
     return args
 
 
-# What this process's command was found to ask for, by overrides: our launchers need not compose it again (0.1 s a run).
-PLANNED: dict[tuple[str, ...], RunConfig] = {}
-
-
 @dataclass
 class Sweep:
     """The jobs of a sweep, by their overrides, and the launcher (conf/hydra/launcher) that will be given them."""

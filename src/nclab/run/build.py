@@ -16,6 +16,7 @@ from nclab.data import Dataset, load_dataset
 from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.policy import learnable, site_seed
 from nclab.models import MODELS, Classifier, layer_of
+from nclab.parallel.agreed_stop import AgreedStop
 from nclab.parallel.global_norm import globalize
 from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, own_gpu
 from nclab.runfolder import checkpoint
@@ -26,7 +27,7 @@ from nclab.runfolder.recorder import Recorder
 from nclab.runfolder.tracker import TRACKERS, TrackerObserver
 from nclab.system.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.system.redact import redact
-from nclab.system.signals import AgreedStop, StopSignals
+from nclab.system.signals import StopSignals
 from nclab.training.evaluate import Evaluation, suites_of
 from nclab.training.feed import Feed
 from nclab.training.fit import Diverged, Fit, FitSettings

@@ -12,7 +12,7 @@ CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time in a peri
 MEMORY_SHARE = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"
 
 # Small matrices gain little from more, and threads that wait for a busy core make a run many times slower.
-MOST_THREADS = 4
+MOST_THREADS_BY_DEFAULT = 4
 
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD = -3, -1, -2  # settings of malloc, by their numbers in glibc's malloc.h
 # Blocks below this come from the heap; older versions of glibc take no more than the second.
@@ -64,7 +64,7 @@ def memory_bytes() -> int:
 
 def default_threads(cores: int | None = None, side_by_side: int = 1) -> int:
     """CPU threads of a run that names none, where several share the cores (None: those of this process)."""
-    return max(1, min(MOST_THREADS, (free_cores() if cores is None else cores) // side_by_side))
+    return max(1, min(MOST_THREADS_BY_DEFAULT, (free_cores() if cores is None else cores) // side_by_side))
 
 
 def keep_freed_memory() -> bool:

@@ -8,10 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from types import FrameType
-
-from nclab.parallel.group import ProcessGroup
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 DOUBLE_CLICK = 0.5  # seconds: one Ctrl-C reaches a process twice where its launcher (torchrun) passes it on too
@@ -76,20 +73,3 @@ class StopSignals:
             self.number, self._noted = number, now
             if number == signal.SIGINT:
                 print("\nstopping after this batch; Ctrl-C again leaves at once", file=sys.stderr)
-
-
-class AgreedStop:
-    """The signals of all processes of a run: `check`, called by all at the same moments, raises Stopped in all at once,
-    one check after the first of them noted a signal. The question is on its way meanwhile, on the host: no check waits
-    for a device."""
-
-    def __init__(self, signals: StopSignals, world: ProcessGroup):
-        self.signals, self.world = signals, world
-        self._answer: Callable[[], int] | None = None
-
-    def check(self) -> None:
-        number = self._answer() if self._answer else 0
-        self._answer = None
-        if number:
-            raise Stopped(number)
-        self._answer = self.world.start_most(self.signals.number or 0)
