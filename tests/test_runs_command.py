@@ -16,8 +16,9 @@ from fake_runs import write_run
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from run_states import HOUR, START, epochs, event, make, said, slurm, written
 
+from nclab.cluster.workers import Outcome, describe
 from nclab.runs import command, find, main, queue, state
-from nclab.runs.state import inspect, is_run, tail
+from nclab.runs.state import Headline, inspect, is_run, tail
 
 pytestmark = pytest.mark.usefixtures("without_slurm")
 
@@ -52,7 +53,7 @@ def test_the_state_of_a_run_that_nobody_writes(tmp_path, events, expected, reaso
 
 def test_progress_eta_and_accuracy(tmp_path):
     done = inspect(make(tmp_path, START, name="done", done=True))
-    assert (done.state, done.epoch, done.epochs, done.accuracy) == ("done", 10, 10, 0.875)
+    assert (done.state, done.epoch, done.epochs, done.test_accuracy) == ("done", 10, 10, 0.875)
     folder = make(tmp_path, START, *epochs(1, seconds=500), event("resume", epoch=1), *epochs(2, 3, 4, seconds=3))
     with written(folder):
         run = inspect(folder)
@@ -197,7 +198,8 @@ def test_status_as_table_csv_and_json(tmp_path, capsys):
     lines = out.splitlines()
     assert (code, err) == (0, "")
     assert lines[0].split("  ")[0] == "experiment"
-    assert lines[1].split() == ["exp", "a", "done", "10/10", "100", "87.50"]
+    assert "  test accuracy  " in lines[0]
+    assert lines[1].split() == ["exp", "a", "done", "10/10", "100", "0.8750"]
     assert lines[2].endswith("1.0 h ago  " + ("why " * 40)[:69] + "…")
     assert lines[3].split() == ["exp", "c", "running", "2/10", "20", "16", "s", "1", "s", "ago"]
     assert lines[5] == "3 runs: 1 done, 1 running, 1 failed"
@@ -205,6 +207,32 @@ def test_status_as_table_csv_and_json(tmp_path, capsys):
     assert records[0]["test_accuracy"] == 0.875
     assert records[2]["eta_seconds"] == float(table[2]["eta_seconds"]) == 16
     assert table[1]["folder"] == str(tmp_path / "exp" / "b")
+
+
+def test_the_headline_stands_for_a_run(tmp_path, capsys):
+    scored, undefined, old = (make(tmp_path, START, name=name, done=True) for name in ("a", "b", "c"))
+    for folder, value in ((scored, 0.5), (undefined, None)):
+        headline = {"split": "valid", "metric": "r2", "value": value}
+        (folder / "summary.json").write_text(json.dumps({"headline": headline, "wall_seconds": 3, "final": {}}))
+    assert inspect(scored).headline == Headline("valid", "r2", 0.5)
+    assert inspect(undefined).headline is None
+    lines = said(capsys, "status", tmp_path)[1].splitlines()
+    assert "headline" in lines[0]
+    assert lines[1].endswith("valid r2 0.5000")
+    assert lines[3].endswith("test accuracy 0.8750")
+    records = json.loads(said(capsys, "status", tmp_path, "--json")[1])
+    assert [record["headline"] for record in records] == ["valid r2", None, "test accuracy"]
+    assert [record["headline_value"] for record in records] == [0.5, None, 0.875]
+    assert [record["test_accuracy"] for record in records] == [None, None, 0.875]
+    assert describe(Outcome(scored)) == "exp/a  valid r2 0.5000  3 s"
+    assert describe(Outcome(undefined)) == "exp/b  headline undefined  3 s"
+    assert inspect(old).headline_name == "test accuracy"
+
+
+def test_without_a_command_the_commands_are_listed(capsys):
+    code, out, err = said(capsys)
+    assert (code, err) == (2, "")
+    assert all(f"\n    {command} " in out for command in ("status", "failed", "export", "clean"))
 
 
 def test_no_run_is_no_error(tmp_path, capsys, monkeypatch):
@@ -232,7 +260,6 @@ def test_no_run_is_no_error(tmp_path, capsys, monkeypatch):
         (["export", "outputs", "--out", "no/f.csv"], "expected a file in a folder that is there, got no/f.csv"),
         (["export", "absent", "--out", "f.csv"], "no such folder: absent"),
         (["export", "outputs", "--out", "f.csv"], "no finished run under outputs"),
-        ([], "required: COMMAND"),
     ],
 )
 def test_wrong_words_are_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, words, message):

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nclab.cluster.job import submit
 from nclab.cluster.slurm import SlurmError, SlurmSettings, about, job_of, jobs_in_queue
-from nclab.cluster.workers import Outcome, default_jobs, line, run_all
+from nclab.cluster.workers import Outcome, default_jobs, describe, run_all
 from nclab.config.schema import ConfigError, RunConfig, to_yaml, typed
 from nclab.run.execute import as_started, check, requested
 from nclab.run.exit import same_command
@@ -189,7 +189,7 @@ def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
             for folder in list(waiting):
                 job = waiting[folder] = job_of(folder) or waiting[folder]  # someone may have submitted it again
                 if _done(folder):
-                    ended = line(Outcome(folder))
+                    ended = describe(Outcome(folder))
                 elif queue is None or job in queue or is_held(folder):
                     absent[folder] = 0
                     continue

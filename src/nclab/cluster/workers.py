@@ -30,6 +30,7 @@ from nclab.parallel.group import refuse_several
 from nclab.run.build import as_config_error
 from nclab.run.execute import check, train, train_together
 from nclab.runfolder.folder import RunLocked
+from nclab.runs.state import headline_of
 from nclab.system.machine import free_cores
 from nclab.system.signals import Stopped, StopSignals
 from nclab.training.fit import FAILURES
@@ -139,7 +140,7 @@ def _run_in_pool(
                 stop.check()
                 for outcome in (outcome for future in done for outcome in future.result()):
                     outcomes[outcome.folder] = outcome
-                    print(f"[{len(outcomes)}/{total}] {line(outcome)}", flush=True)
+                    print(f"[{len(outcomes)}/{total}] {describe(outcome)}", flush=True)
     except BrokenProcessPool:
         return True
     finally:
@@ -180,14 +181,15 @@ def _outcome(folder: Path, error: Exception | None) -> Outcome:
     return Outcome(folder, text, isinstance(error, RunLocked))
 
 
-def line(outcome: Outcome) -> str:
+def describe(outcome: Outcome) -> str:
+    """The line of a run that ended."""
     if outcome.locked:
         return f"waits: {outcome.error}"
     if outcome.error is not None:
         return f"FAILED {outcome.folder}: {outcome.error}"
     summary = json.loads((outcome.folder / "summary.json").read_text())
-    accuracy, seconds = summary["final"]["test"]["accuracy"], summary["wall_seconds"]
-    return f"{outcome.folder.parent.name}/{outcome.folder.name}  test accuracy {accuracy:.4f}  {seconds:.0f} s"
+    number = headline_of(summary) or "headline undefined"
+    return f"{outcome.folder.parent.name}/{outcome.folder.name}  {number}  {summary['wall_seconds']:.0f} s"
 
 
 def shared_gpus(devices: Iterable[str]) -> list[str | None]:

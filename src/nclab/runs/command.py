@@ -62,6 +62,9 @@ def main(words: list[str] | None = None) -> int:
     """Console entry; returns the exit code, see `nclab-runs COMMAND --help`."""
     parser = _parser()
     args = parser.parse_args(words)
+    if args.run is None:
+        parser.print_help()
+        return BAD_INPUT
     try:
         code = args.run(args)
         sys.stdout.flush()
@@ -80,7 +83,8 @@ def main(words: list[str] | None = None) -> int:
 def _parser() -> Parser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog="nclab-runs", description=DOC, formatter_class=raw)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
+    parser.set_defaults(run=None)
 
     def command(
         name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str, paths: str = "*"

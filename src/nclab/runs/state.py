@@ -25,6 +25,41 @@ STOPS = ("stopped", "requeue")
 
 
 @dataclass(frozen=True)
+class Headline:
+    """The number by which a finished run is compared with others, as summary.json names it."""
+
+    split: str
+    metric: str
+    value: float
+
+    @property
+    def name(self) -> str:
+        """'test accuracy'."""
+        return f"{self.split} {self.metric}"
+
+    @property
+    def number(self) -> str:
+        return f"{self.value:.4f}"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.number}"
+
+
+def headline_of(summary: dict[str, Any]) -> Headline | None:
+    """The headline of a summary; None where its value is undefined (null).
+
+    A run from before summaries named a headline has its test accuracy.
+    """
+    try:
+        headline = summary.get("headline") or {
+            "split": "test", "metric": "accuracy", "value": summary["final"]["test"]["accuracy"],
+        }  # fmt: skip
+        return Headline(headline["split"], headline["metric"], float(headline["value"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
 class RunState:
     """A run as it was when it was looked at."""
 
@@ -33,7 +68,7 @@ class RunState:
     reason: str = ""  # why it is in this state, if that is not plain
     epoch: int | None = None  # trained
     epochs: int | None = None  # to train
-    accuracy: float | None = None  # on the test split; of a finished run
+    headline: Headline | None = None  # of a finished run
     eta: float | None = None  # seconds to the end; of a running run
     age: float | None = None  # seconds since its latest event
     job: str | None = None  # of Slurm
@@ -47,6 +82,19 @@ class RunState:
     @property
     def experiment(self) -> str:
         return self.path.absolute().parent.name
+
+    @property
+    def headline_name(self) -> str | None:
+        return self.headline.name if self.headline else None
+
+    @property
+    def headline_value(self) -> float | None:
+        return self.headline.value if self.headline else None
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """The headline, if it is the test accuracy."""
+        return self.headline_value if self.headline_name == "test accuracy" else None
 
 
 def is_run(folder: Path) -> bool:
@@ -79,11 +127,8 @@ def inspect(folder: Path, queue: Queue | None = None, mine: bool = False) -> Run
 
 
 def _done(folder: Path, epochs: int | None) -> RunState:
-    try:
-        accuracy = float(json.loads(_text(folder / "summary.json"))["final"]["test"]["accuracy"])
-    except (ValueError, KeyError, TypeError):  # no summary, or one without a number
-        accuracy = None
-    return RunState(folder, "done", epoch=epochs, epochs=epochs, accuracy=accuracy)
+    summary = _object(_text(folder / "summary.json")) or {}
+    return RunState(folder, "done", epoch=epochs, epochs=epochs, headline=headline_of(summary))
 
 
 def _unfinished(

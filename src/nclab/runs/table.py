@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from nclab.runs.state import STATES, RunState, rough
 
-NUMERIC = {"epoch", "%", "test acc.", "eta", "last event", "size", "runs", *STATES}  # columns aligned to the right
+NUMERIC = {"epoch", "%", "eta", "last event", "size", "runs", *STATES}  # columns aligned to the right
 WIDEST_REASON = 70
 # What scripts get, and where it comes from.
 RECORD = {
@@ -18,7 +18,9 @@ RECORD = {
     "reason": "reason",
     "epoch": "epoch",
     "epochs": "epochs",
-    "test_accuracy": "accuracy",
+    "headline": "headline_name",
+    "headline_value": "headline_value",
+    "test_accuracy": "test_accuracy",
     "eta_seconds": "eta",
     "last_event_seconds": "age",
     "job": "job",
@@ -27,17 +29,19 @@ RECORD = {
 
 
 def run_table(runs: list[RunState]) -> str:
-    """A row a run."""
-    header = ["experiment", "run", "state", "epoch", "%", "test acc.", "eta", "last event", "why"]
-    return aligned(header, ([run.experiment, run.name, *_cells(run)] for run in runs))
+    """A row a run. The headline's name is in the header where all runs have the same, else in each cell."""
+    names = {run.headline.name for run in runs if run.headline}
+    common = names.pop() if len(names) == 1 else None
+    header = ["experiment", "run", "state", "epoch", "%", common or "headline", "eta", "last event", "why"]
+    return aligned(header, ([run.experiment, run.name, *_cells(run, common is None)] for run in runs))
 
 
-def _cells(run: RunState) -> list[str]:
+def _cells(run: RunState, named: bool) -> list[str]:
     return [
         run.state,
         progress(run),
         "" if run.epoch is None or not run.epochs else f"{100 * run.epoch / run.epochs:.0f}",
-        "" if run.accuracy is None else f"{100 * run.accuracy:.2f}",
+        "" if run.headline is None else str(run.headline) if named else run.headline.number,
         "" if run.eta is None else rough(run.eta),
         "" if run.age is None else f"{rough(run.age)} ago",
         run.reason if len(run.reason) <= WIDEST_REASON else run.reason[: WIDEST_REASON - 1] + "…",
