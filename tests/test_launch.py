@@ -304,18 +304,22 @@ def command(cwd: Path, *overrides: str) -> subprocess.CompletedProcess:
     return subprocess.run(call, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
+OLD_KEY = ("epochs=2", "hydra.launcher.together=2")  # the name of `stack` once
+
+
 def test_the_whole_sweep_is_checked_before_it_begins(tmp_path):
-    for wrong in (("epochs=2,0",), ("epochs=2", "hydra.launcher.jobs=0"), ("epochs=2", "hydra.launcher.job=1")):
+    for wrong in (("epochs=2,0",), ("epochs=2", "hydra.launcher.jobs=0"), OLD_KEY):
         done = command(tmp_path, "-m", "hydra/launcher=local", *wrong)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
         assert "Traceback" not in done.stderr
         assert list(tmp_path.rglob("*.csv")) == []
+    assert "Valid keys: _target_, jobs, stack" in done.stderr
 
 
 def test_a_sweep_with_several_seeds_a_run_and_one_that_begins_again(tmp_path):
     tiny = ("dataset.train_size=200", "dataset.test_size=100", "model.depth=3", "model.width=16", "epochs=2")
-    sweep = ("-m", "hydra/launcher=local", "hydra.launcher.together=2", *tiny, "seeds=[0,1]", "etf=none,last_k")
+    sweep = ("-m", "hydra/launcher=local", "hydra.launcher.stack=2", *tiny, "seeds=[0,1]", "etf=none,last_k")
     assert "all 4 runs are finished" in command(tmp_path, *sweep).stdout
     assert "4 runs, 4 finished before, 0 to do" in command(tmp_path, *sweep).stdout
     assert "4 runs, 0 finished before, 4 to do" in command(tmp_path, *sweep, "overwrite=true").stdout

@@ -133,7 +133,7 @@ def test_own_choices_take_the_place_of_the_profiles():
         (lambda: resolve("figure1", overrides=["overwrite=true"]), "overwrite is the plan's to set"),
         (lambda: resolve("figure1", seeds=[0, 2**63]), "seeds must be between 0 and"),
         (lambda: run_all([], 0), "jobs must be at least 1, got 0"),
-        (lambda: run_all([], 1, together=0), "together must be at least 1, got 0"),
+        (lambda: run_all([], 1, stack=0), "stack must be at least 1, got 0"),
         (lambda: run_all(resolve("figure3", overrides=["model.patch=3"])[0].configs, 1), "model.patch must divide"),
     ],
 )

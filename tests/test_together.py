@@ -288,7 +288,7 @@ def test_a_mirror_for_every_seed(tiny):
 
 def test_a_sweep_trains_runs_that_differ_in_their_seed_at_once(tiny, capfd):
     configs = [tiny(f"model.depth={depth}", "epochs=3").of_seed(s) for s in range(5) for depth in (3, 4)]
-    outcomes = run_all(configs, jobs=1, together=4)
+    outcomes = run_all(configs, jobs=1, stack=4)
     assert [o.folder for o in outcomes] == [c.folder for c in configs]
     assert {o.error for o in outcomes} == {None}
     sizes = {(c.seed, c.model.depth): {e.get("seeds", 1) for e in events(c.folder, "epoch")} for c in configs}

@@ -50,7 +50,7 @@ class LocalLauncher(_SweepLauncher):
         from nclab.config.schema import checked
 
         s = checked("hydra.launcher", SweepSettings, self.settings)
-        return lambda configs: on_this_machine(configs, s.jobs, s.together)
+        return lambda configs: on_this_machine(configs, s.jobs, s.stack)
 
 
 class SlurmLauncher(_SweepLauncher):

@@ -90,7 +90,7 @@ def _clear(configs: list[RunConfig], queue: dict[str, str]) -> None:
         run.overwrite = False
 
 
-def on_this_machine(configs: list[RunConfig], jobs: int | None, together: int) -> None:
+def on_this_machine(configs: list[RunConfig], jobs: int | None, stack: int) -> None:
     """Train side by side in `jobs` processes, which share out CPU threads and GPUs. Raises SweepFailed, Stopped."""
     jobs = default_jobs() if jobs is None else jobs
     submitted = any(job_of(config.folder) for config in configs if config.overwrite)
@@ -99,7 +99,7 @@ def on_this_machine(configs: list[RunConfig], jobs: int | None, together: int) -
     for config in configs:
         if config.threads is None:
             config.threads = default_threads(side_by_side=max(1, min(jobs, left)))
-    failed = [outcome for outcome in run_all(configs, jobs, together) if outcome.error is not None]
+    failed = [outcome for outcome in run_all(configs, jobs, stack) if outcome.error is not None]
     _end(len(configs), [f"{outcome.folder}: {outcome.error}" for outcome in failed])
 
 

@@ -46,10 +46,10 @@ class SweepSettings:
     """Keys of hydra.launcher with hydra/launcher=local; None: `default_jobs()`."""
 
     jobs: int | None = None
-    together: int = 1
+    stack: int = 1
 
     def __post_init__(self) -> None:
-        for key, value in (("jobs", self.jobs), ("together", self.together)):
+        for key, value in (("jobs", self.jobs), ("stack", self.stack)):
             if value is not None and value < 1:
                 raise ValueError(f"hydra.launcher.{key} must be at least 1, got {value}")
 
@@ -68,23 +68,23 @@ def default_jobs() -> int:
     return min(MOST_JOBS, free_cores())
 
 
-def run_all(configs: list[RunConfig], jobs: int, together: int = 1) -> list[Outcome]:
+def run_all(configs: list[RunConfig], jobs: int, stack: int = 1) -> list[Outcome]:
     """Train what is not finished, `jobs` workers side by side, in the order given; prints one line a run. A worker
-    takes up to `together` runs at once that differ in their seed alone.
+    takes up to `stack` runs at once that differ in their seed alone.
 
     Raises ConfigError or MissingDataError for wrong input before any run starts. A run that fails is reported and the
     others go on; those that another process is training are waited for at the end. Ctrl-C, and every other signal of
     `nclab.system.signals`, makes all save and raises Stopped.
     """
     as_config_error(refuse_several, "a sweep starts its runs by itself")
-    for key, value in (("jobs", jobs), ("together", together)):
+    for key, value in (("jobs", jobs), ("stack", stack)):
         if value < 1:
             raise ConfigError(f"{key} must be at least 1, got {value}")
     waiting = [config for config in configs if not (config.folder / "DONE").exists()]
     print(f"{len(configs)} runs, {len(configs) - len(waiting)} finished before, {len(waiting)} to do", flush=True)
     check(waiting)
     with StopSignals():
-        outcomes = _run_in_workers(waiting, jobs, together)
+        outcomes = _run_in_workers(waiting, jobs, stack)
         held = {outcome.folder for outcome in outcomes if outcome.locked}
         if held:
             print(f"{len(held)} of them are being trained by another process; waiting for it", flush=True)
@@ -93,21 +93,21 @@ def run_all(configs: list[RunConfig], jobs: int, together: int = 1) -> list[Outc
     return outcomes
 
 
-def _batches(configs: list[RunConfig], together: int) -> list[list[RunConfig]]:
-    """Up to `together` runs that differ in their seed alone in each, in the order of their first."""
+def _batches(configs: list[RunConfig], stack: int) -> list[list[RunConfig]]:
+    """Up to `stack` runs that differ in their seed alone in each, in the order of their first."""
     alike: dict[str, list[RunConfig]] = {}
     for config in configs:
         alike.setdefault(repr(config.of_seed(0)), []).append(config)
-    batches = [runs[i : i + together] for runs in alike.values() for i in range(0, len(runs), together)]
+    batches = [runs[i : i + stack] for runs in alike.values() for i in range(0, len(runs), stack)]
     place = {config.folder: i for i, config in enumerate(configs)}
     return sorted(batches, key=lambda batch: place[batch[0].folder])
 
 
-def _run_in_workers(configs: list[RunConfig], jobs: int, together: int, wait: bool = False) -> list[Outcome]:
+def _run_in_workers(configs: list[RunConfig], jobs: int, stack: int, wait: bool = False) -> list[Outcome]:
     """One outcome a run, in their order. A worker that dies takes its pool with it; the runs under way then are tried
     again one by one at the end, so that the next death has one cause."""
     outcomes: dict[Path, Outcome] = {}
-    left, suspects = _batches(configs, together), []
+    left, suspects = _batches(configs, stack), []
     while left:
         broken = _run_in_pool(left, jobs, wait, outcomes, len(configs))
         left = [batch for batch in left if batch[0].folder not in outcomes]
