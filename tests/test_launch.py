@@ -26,6 +26,7 @@ from nclab.config.schema import ConfigError
 from nclab.run.execute import train
 from nclab.runfolder.folder import RunFolder, RunLocked
 from nclab.system.machine import default_threads
+from nclab.train import main
 
 
 class FakeSlurm:
@@ -315,6 +316,31 @@ def test_the_whole_sweep_is_checked_before_it_begins(tmp_path):
         assert "Traceback" not in done.stderr
         assert list(tmp_path.rglob("*.csv")) == []
     assert "Valid keys: _target_, jobs, stack" in done.stderr
+
+
+def test_what_was_planned_is_not_composed_again(tiny):
+    config = tiny()
+    assert launch.composed(None, None, [["seed=0"]], {("seed=0",): config}, here=True) == [config]
+
+
+def test_a_run_that_fails_leaves_the_others_their_turn(tmp_path, monkeypatch, capsys):
+    """Its failure is this command's: the next one in the same process does not inherit it."""
+    trained, full = [], [True]
+
+    def one(config):
+        trained.append(config.seed)
+        if config.seed == 0 and full[0]:
+            raise OSError("disk full")
+        return config.folder
+
+    monkeypatch.setattr("nclab.run.task.train", one)
+    monkeypatch.setattr(sys, "argv", ["nclab-train", "-m", "seed=0,1", f"output_root={tmp_path}"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert capsys.readouterr().err.startswith("error: disk full")
+    full[0] = False
+    main()
+    assert trained == [0, 1, 0, 1]
 
 
 def test_a_sweep_with_several_seeds_a_run_and_one_that_begins_again(tmp_path):

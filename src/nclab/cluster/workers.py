@@ -1,7 +1,7 @@
 """Many runs on one machine: worker processes that take one run after the other, each in its own folder, or a few seeds
 of one run at once in one process (`nclab.training.seeds`).
 
-Everything that makes a sweep safe to stop is in the run folder : a finished run is skipped, an
+Everything that makes a sweep safe to stop is in the run folder: a finished run is skipped, an
 interrupted one resumes. This file only hands runs out.
 """
 
