@@ -53,7 +53,7 @@ def test_a_plugin_that_cannot_be_imported_is_named(module, text, message):
 
 @pytest.mark.parametrize("name", ["my package", "", "a..b", "../a", 3])
 def test_a_plugin_is_the_name_of_a_module(name):
-    with pytest.raises(PluginError, match="expected the name of a module, such as my_package.models, in plugins; got"):
+    with pytest.raises(PluginError, match=r"expected the name of a module, .*, in plugins; got"):
         load_plugins([name])
 
 
