@@ -68,6 +68,13 @@ def choice(registry: Registry, default: str) -> dict[str, Any]:
     return {"default_factory": settings, "metadata": {"registry": registry}}
 
 
+def own_label(settings: ModelSettings | PolicySettings) -> str:
+    """The label of the settings; with their name before it where they inherit the label of another entry."""
+    owner = next(kind for kind in type(settings).__mro__ if {"label", "stem"} & vars(kind).keys())
+    inherited = owner.__dataclass_fields__["name"].default != settings.name and settings.name not in settings.label
+    return f"{settings.name}_{settings.label}" if inherited else settings.label
+
+
 @dataclass
 class RunConfig:
     """Everything a run is made of; the comments in conf/train.yaml explain the keys."""
@@ -116,7 +123,7 @@ class RunConfig:
     @property
     def stem(self) -> str:
         """The readable choices but the seed."""
-        return "-".join((self.dataset.name, self.model.label, self.etf.label, f"e{self.epochs}"))
+        return "-".join((self.dataset.name, own_label(self.model), own_label(self.etf), f"e{self.epochs}"))
 
     @property
     def run_name(self) -> str:
@@ -293,6 +300,8 @@ def stored_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {reason}") from None
     if isinstance(tree, dict):
         tree = with_later_keys(tree)
+        if isinstance(tree["plugins"], list):
+            load_named(tree["plugins"], f"{path}")
     missing = [group for group in GROUPS if not isinstance(tree, dict) or group not in tree]
     if missing:
         came = f"none of {', '.join(missing)}" if isinstance(tree, dict) else type(tree).__name__

@@ -92,6 +92,13 @@ def plugin_modules() -> list[str]:
     return list(dict.fromkeys([*(entry.module for entry in installed()), *_named]))
 
 
+def conf_folders() -> list[Path]:
+    """The folders conf/ beside the modules of plug-ins that this process has imported."""
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in plugin_modules()]
+    folders = dict.fromkeys(Path(file).resolve().parent / "conf" for file in files if file)
+    return [folder for folder in folders if folder.is_dir()]
+
+
 def _import(name: str, where: str) -> None:
     try:
         importlib.import_module(name)
