@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,42 @@ def test_registries_find_the_parts_of_wings(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"of_wing", "of_deeper", "none"} <= set(done.stdout.split())
+
+
+MINE = """
+from dataclasses import dataclass
+from nclab.etf.policies.last_k import LastK, LastKSettings
+from nclab.etf.policy import POLICIES
+
+@POLICIES.add("mine", LastKSettings)
+class Mine(LastK):
+    pass
+"""
+TINY = ("dataset.train_size=200", "dataset.test_size=100", "model.width=16", "model.depth=3", "epochs=1", "threads=1")
+
+
+def nclab_train(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+    """By its console command, which has no current folder on its path."""
+    command = [str(Path(sys.executable).parent / "nclab-train"), *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def test_the_key_plugins_brings_a_module_of_the_current_folder(tmp_path):
+    """Its settings class is nclab's own: workers of a sweep get the module by the key alone."""
+    (tmp_path / "mine.py").write_text(MINE)
+    words = ("plugins=[mine]", "etf=mine", *TINY)
+    swept = nclab_train("-m", "hydra/launcher=local", "hydra.launcher.jobs=2", *words, "etf.k=1,2", cwd=tmp_path)
+    assert swept.returncode == 0, swept.stderr
+    folders = sorted((tmp_path / "outputs" / "main").glob("*/DONE"))
+    assert [folder.parent.name.rpartition("-")[0] for folder in folders] == [
+        "digits-mlp3x16-mine_last1-e1-s0",
+        "digits-mlp3x16-mine_last2-e1-s0",
+    ]
+    folder = folders[0].parent
+    assert "plugins:\n- mine\n" in (folder / "config.yaml").read_text()
+    again = nclab_train(f"resume={folder}", "overwrite=true", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    (tmp_path / "mine.py").unlink()
+    gone = nclab_train(f"resume={folder}", cwd=tmp_path)
+    assert (gone.returncode, gone.stderr.count("\n")) == (2, 1)
+    assert f"plug-in 'mine' (named in {folder}/config.yaml) cannot be imported: expected an installed" in gone.stderr
