@@ -1,9 +1,17 @@
 """What must be seen from outside the process: exit codes, one-line errors, sweeps, help."""
 
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from nclab.config.command import arguments, split
+from nclab.config.schema import ConfigError
 
 
 def run_command(*overrides, cwd):
@@ -72,3 +80,49 @@ def test_help_explains_every_group(tmp_path):
     assert done.returncode == 0
     for group in ("dataset", "model", "etf", "optimizer", "schedule", "tracker", "experiment"):
         assert f"\n  {group} " in done.stdout, group
+
+
+def test_the_private_parser_of_hydra_is_as_we_use_it():
+    """What `nclab.config.command` uses of it; pyproject.toml bounds hydra-core."""
+    assert not inspect.signature(get_args_parser).parameters
+    parser = get_args_parser()
+    assert callable(parser.error)
+    args = vars(parser.parse_args(["-m", "a=1", "b=2"]))
+    used = "help hydra_help shell_completion experimental_rerun multirun overrides cfg info config_dir config_name"
+    assert {*used.split(), "config_path"} <= args.keys()
+    assert (args["multirun"], args["overrides"], args["experimental_rerun"]) == (True, ["a=1", "b=2"], None)
+
+
+def test_no_other_private_name_of_hydra_is_used():
+    found = {
+        line.split("#")[0].strip()
+        for file in (Path(__file__).parents[1] / "src").rglob("*.py")
+        for line in file.read_text().splitlines()
+        if "hydra._internal" in line and "import" in line
+    }
+    assert found == {"from hydra._internal.utils import get_args_parser"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a=1,2", "b=x", "c=range(3)"],
+        ["+a=choice(1,2)", "~b", "a=3"],
+        ["'a=\"x,y\",z'", "++b={k: 1}", "c=[1,2],[3]"],
+        ["a=range(0)"],
+    ],
+)
+def test_a_sweep_is_split_as_hydras_own_sweeper_does(words):
+    overrides = OverridesParser.create().parse_overrides([word.strip("'") for word in words])
+    assert [split(overrides)] == BasicSweeper.split_arguments(overrides, max_batch_size=None)
+
+
+def test_a_sweep_over_an_interval_is_refused():
+    with pytest.raises(ConfigError, match=r"values that can be listed, .*; got a=interval\(0,1\)"):
+        split(OverridesParser.create().parse_overrides(["a=interval(0,1)"]))
+
+
+@pytest.mark.parametrize("word", ["plugins=json", "plugins=[json],[re]", "plugins=null", "plugins={a: b}"])
+def test_plugins_are_a_list(word):
+    with pytest.raises(ConfigError, match=r"plugins must be a list of modules such as \[my_package\], .*; got plugins"):
+        arguments([word])

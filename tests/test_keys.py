@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from nclab.config import keys
 from nclab.config.schema import stored_config, to_yaml, typed
+from nclab.etf import POLICIES
 
 # Run names as they were before the configuration had plug-ins, samplers and phases.
 NAMES = {
@@ -75,6 +76,11 @@ def test_runs_of_one_figure_may_differ_in_the_machine_alone():
         assert keys.MAY_DIFFER.match(key), key
     for key in ("epochs", "metrics.every", "etf.k", "dataset.name", "seeding", "loss.l2"):
         assert not keys.MAY_DIFFER.match(key), key
+
+
+def test_policies_that_ignore_measures_are_those_that_need_none():
+    ignore = {name for name in POLICIES.names() if not POLICIES[name].settings(name=name).needs_measures}
+    assert ignore == keys.IGNORE_MEASURES
 
 
 def test_examples_are_right():

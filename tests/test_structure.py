@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from nclab.analysis.labels import DECIDES_BY_MEASURES
-from nclab.etf import POLICIES
-
 SRC = Path(__file__).parents[1] / "src"
 MODULES = {".".join(p.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): p for p in SRC.rglob("*.py")}
 
@@ -137,11 +134,6 @@ def test_parts_can_be_imported_alone(package, absent):
     code = f"import sys, {package}; print([m for m in {absent} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_analysis_knows_the_policies_that_decide_by_measures():
-    settings = {name: POLICIES[name].settings() for name in POLICIES.names()}
-    assert {name for name, policy in settings.items() if policy.needs_measures} == DECIDES_BY_MEASURES
 
 
 def test_requirements_hold_no_address():

@@ -5,8 +5,6 @@ import re
 BASELINE, NO_FFN = "baseline", "no FFN"
 # A frozen control keeps a map as it stands: frames, rank and scales describe the ETF that it is not made.
 OF_ETF_ALONE = re.compile(r"frame|rank|scale")
-# Policies that decide by what is measured: in their runs alone `metrics.*` has a say in training.
-DECIDES_BY_MEASURES = {"adaptive"}
 ORDER = [BASELINE, "last ", "frozen last", "Adaptive", "frozen at", "FFN-ETF", "frozen FFN", NO_FFN]
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nclab.analysis.labels import DECIDES_BY_MEASURES, meaningless
+from nclab.analysis.labels import meaningless
 from nclab.analysis.ledger import Claim
 from nclab.analysis.runs import MAY_DIFFER, AnalysisError, Run
 from nclab.analysis.statistics import images
 from nclab.analysis.verdict import rounding_sd
+from nclab.config.keys import IGNORE_MEASURES
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _has_no_say(claim: Claim, run: Run, key: str) -> bool:
 
 
 def _decides_by_measures(run: Run) -> bool:
-    return run.config["etf"]["name"] in DECIDES_BY_MEASURES
+    return run.config["etf"]["name"] not in IGNORE_MEASURES
 
 
 class Numbers:

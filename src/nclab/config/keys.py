@@ -43,6 +43,10 @@ LATER: dict[str, Any] = {
 AVERAGED = ("seed", "etf.name", "plugins", *MACHINE_KEYS)
 MAY_DIFFER = re.compile(rf"({'|'.join(map(re.escape, AVERAGED))})(\..+)?$")
 
+# Policies that never look at what is measured. In runs of every other, one of a plug-in too, `metrics.*` may have a say
+# in training.
+IGNORE_MEASURES = frozenset({"none", "last_k", "transformer_ffn"})
+
 
 def without(tree: dict[str, Any], key: str) -> dict[str, Any]:
     """The tree without a dotted key.

@@ -9,11 +9,9 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
+from nclab.config.place import CONF
 from nclab.config.schema import GROUPS, load_named
 from nclab.interfaces.plugins import conf_folders
-
-HERE = Path(__file__).resolve()
-CONF = next(p for p in (HERE.parents[3] / "conf", HERE.parents[1] / "conf") if (p / "train.yaml").exists())
 
 
 def offer_options() -> list[Path]:
