@@ -79,32 +79,37 @@ def own_label(settings: ModelSettings | PolicySettings) -> str:
 class RunConfig:
     """Everything a run is made of; the comments in conf/train.yaml explain the keys."""
 
-    experiment_name: str = "main"
-    seed: int = 0
+    experiment_name: str = "main"  # folder below output_root
+    seed: int = 0  # of the initial weights, the order of samples, augmentation and frames
+    # [0,1,2] instead of seed: several runs in one process, as one batched model where that is faster
     seeds: list[int] | None = None
-    epochs: int = 60
-    batch_size: int | None = 128
+    epochs: int = 60  # passes over the train split
+    batch_size: int | None = 128  # samples a step; null: the whole train split at once
+    # of the training steps: float32 | bf16 (autocast); metrics are always of the float32 network
     precision: str = "float32"
-    device: str = "auto"
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    # CPU threads; null: as many as this process may use, at most 4; with several runs on one machine: 1
     threads: int | None = None
-    deterministic: bool = False
-    tf32: bool = False
-    compile: bool = False
-    debug: bool = False
-    overwrite: bool = False
-    output_root: str = "outputs"
-    data_root: str | None = None
-    checkpoint_seconds: float = 10.0
-    resume: str | None = None
+    deterministic: bool = False  # true: bit-identical on a GPU too, slower there; a CPU always is
+    tf32: bool = False  # true: TF32 for the float32 matrix products of training on a GPU
+    compile: bool = False  # true: training steps by torch.compile, on a GPU as CUDA graphs
+    debug: bool = False  # true: tracebacks instead of one-line errors
+    overwrite: bool = False  # true: start again, also a finished run
+    output_root: str = "outputs"  # folder of all experiments
+    data_root: str | None = None  # folder of the datasets; null: $NCLAB_DATA, else data/
+    checkpoint_seconds: float = 10.0  # least time between checkpoints; the last epoch and every switch are always saved
+    resume: str | None = None  # a run folder: go on with the configuration in it, whatever conf/ says by now
+    # your modules, such as [my_package]: what they register is chosen like an option of conf/
     plugins: list[str] = field(default_factory=list)
-    dataset: DatasetSettings = field(**choice(DATASETS, "digits"))
-    model: ModelSettings = field(**choice(MODELS, "mlp"))
-    etf: PolicySettings = field(**choice(POLICIES, "none"))
-    loss: LossSettings = field(**choice(LOSSES, "cross_entropy"))
-    sampler: SamplerSettings = field(**choice(SAMPLERS, "shuffled"))
-    phases: PhasesSettings = field(**choice(PHASES, "single"))
-    optimizer: OptimizerSettings = field(**choice(OPTIMIZERS, "sgd"))
-    schedule: ScheduleSettings = field(**choice(SCHEDULES, "constant"))
+    dataset: DatasetSettings = field(**choice(DATASETS, "digits"))  # what is learnt: images or texts
+    model: ModelSettings = field(**choice(MODELS, "mlp"))  # the network
+    etf: PolicySettings = field(**choice(POLICIES, "none"))  # which linear layers are fixed, and when
+    loss: LossSettings = field(**choice(LOSSES, "cross_entropy"))  # what training minimises
+    sampler: SamplerSettings = field(**choice(SAMPLERS, "shuffled"))  # the order of samples in an epoch
+    phases: PhasesSettings = field(**choice(PHASES, "single"))  # what is trained on when
+    optimizer: OptimizerSettings = field(**choice(OPTIMIZERS, "sgd"))  # how the weights follow the gradient
+    schedule: ScheduleSettings = field(**choice(SCHEDULES, "constant"))  # the learning rate over epochs
+    # what mirrors the run folder elsewhere; its failure never ends a run
     tracker: TrackerSettings = field(**choice(TRACKERS, "none"))
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
 

@@ -88,13 +88,14 @@ class FixSettings(PolicySettings):
     The classifier has keys of its own: over ReLU features a canonical frame reads C of d units and those die.
     """
 
-    kind: str = "etf"  # etf | frozen
+    kind: str = "etf"  # etf | frozen (the control: the same layers at the same time, frozen as they stand)
+    # of hidden layers: random (Haar) | without a stored weight: canonical, block, signed_permutation, hadamard
     frame: str = "random"
-    classifier_frame: str = "random"
-    rank: str = "full"
-    scale: float | None = None
-    classifier_scale: float | None = None
-    bias: bool = True  # the bias stays learnable; false drops it
+    classifier_frame: str = "random"  # of the classifier, likewise
+    rank: str = "full"  # of hidden layers: full (min(d_in, d_out) vertices) | classes (C vertices, rank C - 1)
+    scale: float | None = None  # factor on hidden layers; null: rows of mean square 1
+    classifier_scale: float | None = None  # factor on the classifier; null: 1
+    bias: bool = True  # biases stay learnable; false: fixed layers have none
 
     def __post_init__(self) -> None:
         of_frames = (("frame", FRAMES), ("classifier_frame", FRAMES), ("rank", RANKS))

@@ -22,12 +22,12 @@ class RNSettings(ModelSettings):
     reads what every other reads. head_bias: true; without it MSE's optimum is an orthogonal frame, not a simplex."""
 
     name: str = "rn"
-    blocks: int = 5  # L
-    width: int = 64
+    blocks: int = 5  # L, the residual blocks
+    width: int = 64  # units of every layer
     maps: int = 1  # linear maps of a block: 1 (RN1) | 2 (RN2)
     affine: bool = False  # whether LayerNorm learns a gain and a shift
     embed_norm: bool = True  # LayerNorm between the map that reads the pixels and the first block
-    head_bias: bool = True
+    head_bias: bool = True  # whether the head has a bias
 
     @property
     def label(self) -> str:

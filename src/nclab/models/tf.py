@@ -29,16 +29,16 @@ class TFSettings(ModelSettings):
     the norm that LayerNorm gives them, on which the theory stands; a mean over tokens does not."""
 
     name: str = "tf"
-    blocks: int = 5  # L
+    blocks: int = 5  # L, the blocks of attention and MLP
     width: int = 64  # of a token, and of the MLP's hidden units
-    heads: int = 1
-    attention_maps: int = 1  # 1: values | 2: values and output
-    mlp_maps: int = 1  # 1 | 2
-    norm: str = "post"  # LayerNorm after each sum (post) | before attention and MLP, and before the head (pre)
+    heads: int = 1  # of attention; must divide width
+    attention_maps: int = 1  # linear layers of attention: 1 (values) | 2 (values and output)
+    mlp_maps: int = 1  # linear layers of the MLP: 1 | 2
+    norm: str = "post"  # LayerNorm after each sum (post) | before attention, MLP and head (pre; on texts in the paper)
     affine: bool = False  # whether LayerNorm learns a gain and a shift
-    head_bias: bool = True
-    patch: int = 4  # side of a square patch of an image, in pixels; texts have none
-    pool: str = "cls"  # what is classified: the class token | the mean over the tokens that are no padding
+    head_bias: bool = True  # whether the head has a bias
+    patch: int = 4  # side of a square patch of an image in pixels; must divide it; texts have none
+    pool: str = "cls"  # what is classified: cls (a class token) | mean (over the tokens that are no padding)
 
     @property
     def label(self) -> str:

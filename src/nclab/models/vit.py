@@ -20,13 +20,13 @@ FFN_NORMS = {"none": lambda width: nn.Identity(), "layer": nn.LayerNorm}
 @dataclass
 class ViTSettings(ModelSettings):
     name: str = "vit"
-    patch: int = 4  # side of a square patch in pixels; must divide the image: 28, 32 or 8 pixels
+    patch: int = 4  # side of a square patch in pixels; must divide the image (8 x 8: 1, 2, 4, 8)
     width: int = 64  # of a token
-    heads: int = 4
-    blocks: int = 2
+    heads: int = 4  # of attention; must divide width
+    blocks: int = 2  # blocks of attention and feed-forward part
     ratio: float = 4.0  # units of the feed-forward part a unit of width; 0: blocks without a feed-forward part
-    ffn_norm: str = "none"  # between the first feed-forward map and its GELU: none | layer
-    pool: str = "cls"  # what is classified: the class token | the mean over the patches' tokens
+    ffn_norm: str = "none"  # between the first feed-forward layer and its GELU: none | layer (a learnable LayerNorm)
+    pool: str = "cls"  # what is classified: cls (a class token) | mean (over the patches' tokens)
 
     @property
     def label(self) -> str:

@@ -28,8 +28,8 @@ class LossSettings:
     optimum of arXiv 2505.15239 is a simplex ETF."""
 
     name: str = "cross_entropy"
-    l2: float = 0.0
-    l2_skip: str = "none"  # none | head_bias | biases (all of them)
+    l2: float = 0.0  # lambda of the penalty (l2 / 2) ||theta||^2; falling with depth: ${over:0.005,${model.blocks}}
+    l2_skip: str = "none"  # what the penalty leaves alone: none | head_bias | biases
 
     def __post_init__(self) -> None:
         at_least("loss.l2", self.l2, 0)

@@ -29,8 +29,8 @@ def at_least(key: str, value: float, least: float, strict: bool = False, most: f
 @dataclass
 class OptimizerSettings:
     name: str = "sgd"
-    lr: float = 0.01
-    weight_decay: float = 5e-4
+    lr: float = 0.01  # learning rate at the start
+    weight_decay: float = 5e-4  # on every learnable parameter, biases and norms included
 
     def __post_init__(self) -> None:
         at_least("optimizer.lr", self.lr, 0, strict=True)
@@ -39,8 +39,8 @@ class OptimizerSettings:
 
 @dataclass
 class SGDSettings(OptimizerSettings):
-    momentum: float = 0.9
-    nesterov: bool = False
+    momentum: float = 0.9  # share of the last step that is kept
+    nesterov: bool = False  # Nesterov's momentum
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,6 +55,7 @@ class AdamWSettings(OptimizerSettings):
     name: str = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.01
+    # of the running means of the gradient and of its square
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
 
     def __post_init__(self) -> None:
@@ -92,8 +93,8 @@ class ScheduleSettings:
 @dataclass
 class MultiStepSettings(ScheduleSettings):
     name: str = "multistep"
-    milestones: list[int] = field(default_factory=lambda: [60, 120, 160])  # epochs trained before the drop
-    gamma: float = 0.1
+    milestones: list[int] = field(default_factory=lambda: [60, 120, 160])  # epochs trained before each drop
+    gamma: float = 0.1  # factor on the learning rate at each
 
     def __post_init__(self) -> None:
         at_least("schedule.gamma", self.gamma, 0, strict=True, most=1)  # a larger one grows beyond any float
@@ -105,7 +106,7 @@ class MultiStepSettings(ScheduleSettings):
 @dataclass
 class CosineSettings(ScheduleSettings):
     name: str = "cosine"
-    final: float = 0.0  # factor on the learning rate that the last epoch would end at
+    final: float = 0.0  # share of the learning rate that is left after the last epoch
 
     def __post_init__(self) -> None:
         if not 0 <= self.final <= 1:

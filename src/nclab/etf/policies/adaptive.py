@@ -17,15 +17,16 @@ class AdaptiveSettings(FixSettings):
     """When a layer is fixed. The paper's threshold and patience are not published; these are our choices."""
 
     name: str = "adaptive"
-    frame: str = "nearest"
+    frame: str = "nearest"  # of hidden layers: nearest (to the learnt weight) | those of last_k
     classifier_frame: str = "nearest"
-    threshold: float = 0.9  # on train NCC accuracy
-    relative: bool = True  # times the network's own train accuracy; false: absolute
-    patience: int = 5  # epochs that a probe must stay above the threshold
-    start: int | None = None  # first epoch that may switch; None: a third of all epochs
+    threshold: float = 0.9  # on the train NCC accuracy behind a layer ...
+    relative: bool = True  # ... times the network's own train accuracy; false: absolute
+    patience: int = 5  # epochs that it must hold
+    start: int | None = None  # first epoch that may switch; null: a third of all epochs
     pause: int = 1  # least number of epochs between switches
     maps: str = "all"  # all | hidden (the classifier stays learnable)
-    order: str = "deepest_first"  # one stage at a time, from the output; at_once: all beyond the effective depth
+    # deepest_first: one stage at a time, from the output | at_once: all beyond the effective depth
+    order: str = "deepest_first"
 
     def __post_init__(self) -> None:
         super().__post_init__()

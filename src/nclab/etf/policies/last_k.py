@@ -10,7 +10,7 @@ from nclab.etf.policy import POLICIES, ETFPolicy, FixSettings, Switch, check_bef
 @dataclass
 class LastKSettings(FixSettings):
     name: str = "last_k"
-    k: int = 1  # 1 = the classifier alone; 2 adds the last hidden layer; ...
+    k: int = 1  # 1: the classifier; 2: the last hidden layer too; ... up to all
 
     @property
     def stem(self) -> str:

@@ -17,10 +17,10 @@ class TransformerFFNSettings(FixSettings):
     """Which blocks, and the factors on their two layers; `scale` sets both, the other two one each."""
 
     name: str = "transformer_ffn"
-    blocks: Any = "all"  # all | firstN | lastN | [1, 3]: blocks are counted from 1 at the input
-    classifier: bool = False  # the head too
-    in_scale: float | None = None
-    out_scale: float | None = None
+    blocks: Any = "all"  # all | firstN | lastN | a list such as [1,3]; counted from 1 at the input
+    classifier: bool = False  # true: the head too
+    in_scale: float | None = None  # factor on the first layer (d -> m) alone
+    out_scale: float | None = None  # factor on the second layer (m -> d) alone
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,11 +23,11 @@ NOT_IN_PROJECT = frozenset("/\\#?%:")  # wandb refuses them, after the run has b
 @dataclass
 class WandbSettings(TrackerSettings):
     name: str = "wandb"
-    mode: str = "online"  # online | offline (upload later with `wandb sync`) | disabled
-    project: str = "nclab"
-    entity: str | None = None
-    tags: list[str] = field(default_factory=list)
-    timeout: float = 30.0  # seconds to wait for the server at the start
+    mode: str = "online"  # online | offline (upload later: wandb sync) | disabled
+    project: str = "nclab"  # that the run belongs to
+    entity: str | None = None  # user or team; null: the default of the account
+    tags: list[str] = field(default_factory=list)  # of the run
+    timeout: float = 30.0  # seconds to wait for the server
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
