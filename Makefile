@@ -28,7 +28,7 @@ PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DAT
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) \
 	$(if $(TOGETHER),--together $(TOGETHER)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup demo train test test-slurm chaos lint audit bench paper claims clean \
+.PHONY: help setup demo train test test-slurm chaos lint docs-config audit bench paper claims clean \
 	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit depth claims_depth
 
 help:  ## list the targets
@@ -95,6 +95,9 @@ test-slurm: setup  ## sweeps on a real Slurm on this machine, which preempts, ca
 lint: setup  ## check lint and format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+docs-config: setup  ## write docs/configuration.md and the comments of conf/ from the settings dataclasses
+	$(PY) -m nclab.config.docs
 
 audit: | $(UV)  ## known vulnerabilities of the pinned requirements; fails where they cannot be looked up
 	@$(UV) tool run pip-audit@2.10.1 --strict --requirement requirements.lock --require-hashes --disable-pip \

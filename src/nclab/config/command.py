@@ -13,7 +13,9 @@ from hydra._internal.utils import get_args_parser  # private: tests/test_command
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
 
+from nclab.config.docs import help_text
 from nclab.config.schema import GROUPS, ConfigError, RunConfig, load_named, typed
 from nclab.system.redact import redact
 
@@ -30,6 +32,7 @@ def with_home_quoted(words: list[str]) -> list[str]:
     ["dataset.path='~/a.npz',b.npz", '~hydra/launcher']
     """
     return [word if {"'", '"'} & set(word) else HOME.sub(lambda found: f"'{found[0]}'", word) for word in words]
+OmegaConf.register_new_resolver("nclab_help", help_text, replace=True)  # conf/hydra/help/nclab.yaml puts it into --help
 
 
 def arguments(words: list[str]) -> argparse.Namespace:

@@ -97,10 +97,10 @@ def root_keys() -> list[Key]:
 
 
 def head(file: Path) -> str:
-    """The comment at the head of a YAML file, on one line."""
+    """The comment at the head of a YAML file, on one line, without indented lines, which are commands."""
     lines = []
     for line in file.read_text().splitlines():
-        if line.startswith("# @package"):
+        if line.startswith(("# @package", "#  ")):
             continue
         if not line.startswith("#"):
             break

@@ -93,8 +93,8 @@ class FixSettings(PolicySettings):
     frame: str = "random"
     classifier_frame: str = "random"  # of the classifier, likewise
     rank: str = "full"  # of hidden layers: full (min(d_in, d_out) vertices) | classes (C vertices, rank C - 1)
-    scale: float | None = None  # factor on hidden layers; null: rows of mean square 1
-    classifier_scale: float | None = None  # factor on the classifier; null: 1
+    scale: float | None = None  # factor on hidden layers; null: rows of mean square 1, or least squares for nearest
+    classifier_scale: float | None = None  # factor on the classifier; null: 1, or least squares for nearest
     bias: bool = True  # biases stay learnable; false: fixed layers have none
 
     def __post_init__(self) -> None:
