@@ -116,6 +116,12 @@ def test_wrong_values_of_a_package_are_refused_like_ours(run, tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "Valid keys of 'tiny_mlp': name, depth, width, norm, activation, slope" in done.stderr
     assert list(tmp_path.iterdir()) == []
+    shown = run("--help").stdout
+    for line in (
+        "    tiny_mlp          An MLP whose activation has a slope",
+        "    tiny              Everything that this",
+    ):
+        assert line in shown, line
 
 
 def test_a_broken_package_ends_in_one_line(run, tmp_path):

@@ -28,7 +28,7 @@ A run is what `conf/train.yaml` says, changed by the command line: `nclab-train 
 
 def help_text() -> str:
     """The groups, their options and the keys outside groups, for the terminal."""
-    lines = ["== Groups: GROUP=OPTION. The keys of an option are written GROUP.KEY=VALUE ==", ""]
+    lines = ["== Groups: GROUP=OPTION. Keys of an option follow its group, as in etf.k=2 ==", ""]
     for group, said, options in groups():
         lines += _entry(2, group, said)
         for option in options:

@@ -10,14 +10,13 @@ import re
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from nclab.config.checks import ConfigError, checked
 from nclab.config.keys import KEPT_ON_RESUME as KEPT_ON_RESUME
 from nclab.config.keys import MACHINE_KEYS, before_later_keys, with_later_keys, without
 from nclab.data import DATASETS, DatasetSettings, data_root
@@ -52,10 +51,6 @@ DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 LARGEST = 2**31 - 1  # torch counts batches, and analysis/ epochs, in 32 bits
 MOST_THREADS = 1024  # OpenMP ends the process where the system has none left
 LONGEST_NAME = 255  # bytes of a folder's name
-
-
-class ConfigError(ValueError):
-    """The configuration is wrong; the message says what was expected, what came and what is valid."""
 
 
 def choice(registry: Registry, default: str) -> dict[str, Any]:
@@ -195,47 +190,6 @@ def load_named(plugins: list[str], where: str = "plugins") -> None:
         load_installed()
     except PluginError as error:
         raise ConfigError(str(error)) from error.__cause__
-
-
-def checked(group: str, schema: type, node: DictConfig) -> Any:
-    """The node as an instance of its schema. Raises ConfigError for unknown keys, wrong types, values out of range."""
-    prefix = f"{group}." if group else ""
-    valid = ", ".join(schema.__dataclass_fields__)
-    for key in node:
-        if key not in schema.__dataclass_fields__:
-            of = f" of {group}={node.name}" if "name" in node else ""
-            raise ConfigError(f"unknown key '{prefix}{key}'{of}; valid: {valid}")
-    try:
-        plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
-        for key, value in plain.items():
-            kind = schema.__dataclass_fields__[key].type
-            if _mistaken(value, kind):
-                raise ConfigError(f"{prefix}{key}: expected {getattr(kind, '__name__', kind)}, got {value}")
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
-    except ConfigError:
-        raise
-    except OmegaConfBaseException as error:
-        key = str(error.full_key or error.key or "").removeprefix(prefix)  # of an interpolation the whole name
-        kind = schema.__dataclass_fields__[key.split("[")[0]].type if key else ""
-        raw = OmegaConf.to_container(node)
-        came = raw[key] if key in raw else OmegaConf.select(node, key)
-        expected = f"; expected {getattr(kind, '__name__', kind)}, got {came}" if kind else ""
-        raise ConfigError(f"{prefix}{key}: {str(error).splitlines()[0]}{expected}") from None
-    except ValueError as error:  # the settings' own checks
-        raise ConfigError(str(error)) from None
-
-
-def _mistaken(value: Any, kind: Any) -> bool:
-    """Whether the value is of a type that OmegaConf would wrongly turn into `kind`, or stumble over: a number for true,
-    true for a text, a list in a list. Texts that spell a number stay: they come from environment variables."""
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    for part in kinds:
-        if get_origin(part) is list:
-            items = value if isinstance(value, list) else ()
-            return isinstance(value, dict) or any(
-                isinstance(v, list | dict) or _mistaken(v, *get_args(part)) for v in items
-            )
-    return (bool in kinds and type(value) in (int, float)) or (str in kinds and type(value) is bool)
 
 
 def _check_values(c: RunConfig) -> None:

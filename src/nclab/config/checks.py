@@ -1,0 +1,52 @@
+"""A node of a composed configuration as an instance of its settings dataclass, or one line on what is wrong."""
+
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message says what was expected, what came and what is valid."""
+
+
+def checked(group: str, schema: type, node: DictConfig) -> Any:
+    """The node as an instance of its schema. Raises ConfigError for unknown keys, wrong types, values out of range."""
+    prefix = f"{group}." if group else ""
+    valid = ", ".join(schema.__dataclass_fields__)
+    for key in node:
+        if key not in schema.__dataclass_fields__:
+            of = f" of {group}={node.name}" if "name" in node else ""
+            raise ConfigError(f"unknown key '{prefix}{key}'{of}; valid: {valid}")
+    try:
+        plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+        for key, value in plain.items():
+            kind = schema.__dataclass_fields__[key].type
+            if _mistaken(value, kind):
+                raise ConfigError(f"{prefix}{key}: expected {getattr(kind, '__name__', kind)}, got {value}")
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    except ConfigError:
+        raise
+    except OmegaConfBaseException as error:
+        key = str(error.full_key or error.key or "").removeprefix(prefix)  # of an interpolation the whole name
+        kind = schema.__dataclass_fields__[key.split("[")[0]].type if key else ""
+        raw = OmegaConf.to_container(node)
+        came = raw[key] if key in raw else OmegaConf.select(node, key)
+        expected = f"; expected {getattr(kind, '__name__', kind)}, got {came}" if kind else ""
+        raise ConfigError(f"{prefix}{key}: {str(error).splitlines()[0]}{expected}") from None
+    except ValueError as error:  # the settings' own checks
+        raise ConfigError(str(error)) from None
+
+
+def _mistaken(value: Any, kind: Any) -> bool:
+    """Whether the value is of a type that OmegaConf would wrongly turn into `kind`, or stumble over: a number for true,
+    true for a text, a list in a list. Texts that spell a number stay: they come from environment variables."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    for part in kinds:
+        if get_origin(part) is list:
+            items = value if isinstance(value, list) else ()
+            return isinstance(value, dict) or any(
+                isinstance(v, list | dict) or _mistaken(v, *get_args(part)) for v in items
+            )
+    return (bool in kinds and type(value) in (int, float)) or (str in kinds and type(value) is bool)
