@@ -19,6 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from nclab import train
 from nclab.data import cifar, mnist
+from nclab.run import execute
 from nclab.training import fit
 
 # Command line -> what its line must say: what was expected, and what came.
@@ -246,7 +247,7 @@ def command(tmp_path, monkeypatch, capfd):
         raise AssertionError("wrong input reached the training")
 
     monkeypatch.setattr(fit.Fit, "run", reached)
-    monkeypatch.setattr(train, "train_all", reached)
+    monkeypatch.setattr(execute, "train_all", reached)
 
     def run(line: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["nclab-train", *shlex.split(line)])
