@@ -200,4 +200,4 @@ def test_words_are_aligned_to_the_left_and_numbers_to_the_right():
         " 1  baseline  9.00 ± 0.10",
         "10  -                   -",
     ]
-    assert text_table(table, markdown=True).splitlines()[1] == "| -: | -------- | ----------: |"
+    assert text_table(table, markdown=True).splitlines()[1] == "|----:|:---------|------------:|"

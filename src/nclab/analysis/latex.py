@@ -9,8 +9,9 @@ ESCAPES = {
     "±": r"$\pm$",
     "−": r"$-$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
+    # At the start of a row they would be an option of the \\ that ends the row above.
+    **{character: f"{{{character}}}" for character in "[*"},
 }
-GAPS = (r"\midrule", r"\addlinespace")  # where the first, a later grouping column changes
 
 
 def escape(text: str) -> str:
@@ -24,36 +25,18 @@ def latex_table(table: pd.DataFrame, right: list[bool], caption: str, label: str
     The first `groups` columns group the rows: a value stands in the first row of its group only, and a rule (where the
     first of them changes) or a gap parts the groups.
     """
-    cells = [["--" if cell == "-" else escape(cell) for cell in row] for row in table.to_numpy().tolist()]
-    lines = [_line(escape(name) for name in table), r"\midrule"]
-    for above, row in zip([None, *cells], cells, strict=False):
-        level = _first_change(above, row, groups)
-        if above is not None and level < groups:
-            lines.append(GAPS[min(level, 1)])
-        lines.append(_line("" if i < level else cell for i, cell in enumerate(row)))
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{escape(caption)}}}",
-            rf"\label{{{label}}}",
-            rf"\begin{{tabular}}{{{''.join('r' if end else 'l' for end in right)}}}",
-            r"\toprule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
+    cells = table.map(lambda cell: "--" if cell == "-" else escape(cell)).rename(columns=escape)
+    if groups:
+        names = cells.iloc[:, :groups]
+        changes = (names != names.shift()).cummax(axis=1)  # (rows, groups): another group begins in this row
+        cells.iloc[:, :groups] = names.where(changes, "")
+        rules = changes.any(axis=1).map({True: "\\addlinespace\n", False: ""}).mask(changes.iloc[:, 0], "\\midrule\n")
+        rules.iloc[0] = ""  # the header's rule is above it
+        cells.isetitem(0, rules + cells.iloc[:, 0])
+    return cells.style.hide(axis="index").to_latex(
+        column_format="".join("r" if end else "l" for end in right),
+        hrules=True,
+        position_float="centering",
+        caption=escape(caption),
+        label=label,
     )
-
-
-def _first_change(above: list[str] | None, row: list[str], groups: int) -> int:
-    """The first grouping column in which a row differs from the one above; `groups` if none does."""
-    return next((i for i in range(groups) if above is None or above[i] != row[i]), groups)
-
-
-def _line(cells) -> str:
-    """A row. Without the braces [ or * at its start would be an option of what ends the line above."""
-    row = " & ".join(cells)
-    return ("{}" if row.startswith(("[", "*")) else "") + row + r" \\"

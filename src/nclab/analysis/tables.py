@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from tabulate import tabulate
 
 from nclab.analysis.labels import NO_FFN, said_by_label
 from nclab.analysis.latex import latex_table
@@ -74,17 +75,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def text_table(table: pd.DataFrame, markdown: bool = False) -> str:
     """A table of strings with aligned columns, words to the left and numbers to the right."""
-    columns = [[name, *table[name]] for name in table]
-    widths = [max(map(len, column)) for column in columns]
-    right = _right(table)
-    lines = [
-        [cell.rjust(width) if end else cell.ljust(width) for cell, width, end in zip(row, widths, right, strict=True)]
-        for row in zip(*columns, strict=True)
-    ]
-    if not markdown:
-        return "\n".join("  ".join(line).rstrip() for line in lines)
-    lines.insert(1, ["-" * (width - 1) + (":" if end else "-") for width, end in zip(widths, right, strict=True)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    align = ["right" if end else "left" for end in _right(table)]
+    rows = [list(table), *table.to_numpy().tolist()]
+    headers, form = ("firstrow", "pipe") if markdown else ((), "plain")
+    return tabulate(rows, headers, form, disable_numparse=True, colalign=align)
 
 
 def save_table(table: pd.DataFrame, out: Path | str, caption: str | None = None) -> list[Path]:

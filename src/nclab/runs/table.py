@@ -6,6 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 
+from tabulate import tabulate
+
 from nclab.runs.state import STATES, RunState, rough
 
 NUMERIC = {"epoch", "%", "eta", "last event", "size", "runs", *STATES}  # columns aligned to the right
@@ -100,11 +102,9 @@ def _record(run: RunState) -> dict:
 
 
 def aligned(header: list[str], rows: Iterable[list[str]]) -> str:
-    """Columns as wide as their widest cell, but for those without any."""
-    lines = [header, *rows]
-    filled = [i for i in range(len(header)) if len(lines) == 1 or any(line[i] for line in lines[1:])]
-    width = {i: max(len(line[i]) for line in lines) for i in filled}
-    return "\n".join(
-        "  ".join(line[i].rjust(width[i]) if header[i] in NUMERIC else line[i].ljust(width[i]) for i in filled).rstrip()
-        for line in lines
-    )
+    """Columns as wide as their widest cell, whatever the terminal's width; without those that have no cell."""
+    rows = list(rows)
+    filled = [i for i in range(len(header)) if not rows or any(row[i] for row in rows)]
+    align = ["right" if header[i] in NUMERIC else "left" for i in filled]
+    cells = [[row[i] for i in filled] for row in (header, *rows)]
+    return tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=align)
