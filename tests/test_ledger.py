@@ -55,29 +55,32 @@ def test_an_entry_with_its_defaults(tmp_path):
     [
         ({"treatmnt": {}}, r"unknown key 'treatmnt'; valid: id, claim,.*treatment"),
         ({"source": None}, "lacks source; required: id, claim"),
-        ({"commands": []}, "lacks commands"),
-        ({"claim": 3}, "claim must be a text, got 3"),
-        ({"id": "a b"}, "id must be a word"),
-        ({"statistic": "accuracy"}, r"unknown statistic 'accuracy'; valid: test_accuracy, .*early_ncc"),
-        ({"statistic": ["test_accuracy"]}, "unknown statistic"),
-        ({"kind": "beats"}, "unknown kind 'beats'; valid: not_lower, higher"),
+        ({"source": None, "sauce": "x"}, "unknown key 'sauce'; valid: id"),  # and not the one lacking for its sake
+        ({3: "x"}, "keys should be strings, got 3"),
+        ({"treatment": {3: "x"}}, "treatment: 3: .*string"),
+        ({"commands": []}, "commands: list should have at least 1 item"),
+        ({"claim": 3}, "claim: input should be a valid string, got 3"),
+        ({"id": "a b"}, r"\(a b\): id: expected a word of letters, digits and _, got 'a b'"),
+        ({"statistic": "accuracy"}, r"statistic: expected one of test_accuracy, .*early_ncc.*; got 'accuracy'"),
+        ({"statistic": ["test_accuracy"]}, "statistic: input should be a valid string"),
+        ({"kind": "beats"}, "kind: expected one of not_lower, higher, .*; got 'beats'"),
         ({"baseline": None}, "kind not_lower takes treatment and baseline, got treatment"),
         ({"runs": {"seed": 1}}, "takes treatment and baseline, got treatment, baseline, runs"),
         ({"kind": "at_least"}, "kind at_least takes runs, got treatment, baseline"),
-        ({"treatment": {}}, r"treatment: expected conditions such as etf.name: none, got \{\}"),
-        ({"treatment": "last_k"}, "treatment: expected conditions"),
-        ({"treatment": {"etf.k": {"max": 3}}}, "etf.k: unknown operator 'max'; valid: not, min, times, is"),
-        ({"treatment": {"etf.k": {}}}, "unknown operator ''; valid: not, min, times, is"),
-        ({"treatment": {"a": {"times": "b"}}}, r"a: expected \{times: a key, is: a number\} alone, got \{'times'"),
-        ({"treatment": {"a": {"times": "b", "is": "c"}}}, "alone, got"),
-        ({"treatment": {"a": {"times": "b", "is": 1, "not": 2}}}, "alone, got"),
-        ({"treatment": {"a": {"is": 1}}}, "alone, got"),
-        ({"treatment": {"etf.k": {"min": "a"}}}, "min must be a number, got a"),
+        ({"treatment": {}}, "treatment: dictionary should have at least 1 item"),
+        ({"treatment": "last_k"}, "treatment: input should be a valid dictionary, got 'last_k'"),
+        ({"treatment": {"etf.k": {"max": 3}}}, r"treatment: etf.k: expected a value, a list .*, got \{'max': 3\}"),
+        ({"treatment": {"etf.k": {}}}, r"\{not: value\}, \{min: number\} or \{times: key, is: number\}, got \{\}"),
+        ({"treatment": {"a": {"times": "b"}}}, r"treatment: a: expected .*, got \{'times': 'b'\}"),
+        ({"treatment": {"a": {"times": "b", "is": "c"}}}, "treatment: a: expected a value"),
+        ({"treatment": {"a": {"times": "b", "is": 1, "not": 2}}}, "treatment: a: expected a value"),
+        ({"treatment": {"a": {"is": 1}}}, "treatment: a: expected a value"),
+        ({"treatment": {"etf.k": {"min": "a"}}}, r"etf.k: expected .* got \{'min': 'a'\}"),
         ({"margin": 0.5}, "margin must be a number of 'points', got '0.5'"),
         ({"margin": "0.5 %"}, "margin must be a number of 'points', got '0.5 %'"),
         ({"margin": "half points"}, "margin must be a number"),
         ({"margin": "-1 points"}, "margin must be above 0, got -1 points"),
-        ({"threshold": "1 points"}, "kind not_lower takes margin, got threshold, margin"),
+        ({"threshold": "1 points"}, "kind not_lower takes margin, got margin, threshold"),
         (ALONE | {"kind": "at_least"}, "kind at_least takes threshold, got neither"),
         (ALONE | {"kind": "every_seed_at_most"}, "kind every_seed_at_most takes threshold, got neither"),
         (
@@ -85,17 +88,17 @@ def test_an_entry_with_its_defaults(tmp_path):
             "kind every_seed_at_least takes runs, got treatment",
         ),
         ({"statistic": "early_ncc"}, "kind not_lower takes margin, got neither"),
-        ({"deterministic": "yes"}, "deterministic must be true or false, got yes"),
-        ({"commands": "make figure1"}, "commands must be a list of texts, got make figure1"),
-        ({"per": {"etf.k": 3}}, "per must give a list of values a key"),
-        ({"per": [3]}, "per must give a list of values a key"),
+        ({"deterministic": "yes"}, "deterministic: input should be a valid boolean, got 'yes'"),
+        ({"commands": "make figure1"}, "commands: input should be a valid list, got 'make figure1'"),
+        ({"per": {"etf.k": 3}}, "per: etf.k: input should be a valid list, got 3"),
+        ({"per": [3]}, r"per: input should be a valid dictionary, got \[3\]"),
         ({"per": {"etf.name": ["none"]}}, "etf.name is both a condition and in per"),
         (
             {"along": "model.blocks"},
             r"along takes a kind that compares nothing \(at_least, at_most, .*\), got not_lower",
         ),
-        (SERIES | {"along": ""}, "along must be a key such as model.blocks, got"),
-        (SERIES | {"along": ["model.blocks"]}, "along must be a key such as model.blocks"),
+        (SERIES | {"along": ""}, "along: value should have at least 1 item"),
+        (SERIES | {"along": ["model.blocks"]}, "along: input should be a valid string"),
         (SERIES | {"statistic": "train_accuracy"}, r"positive \(nc1_last, .*nc3_last\), got train_accuracy"),
         (SERIES | {"statistic": "nc2_etf_minus_orthogonal"}, "statistic that is positive"),
         (SERIES | {"threshold": "-0.1 ratio"}, "threshold must be a number of 'decades per decade', got '-0.1 ratio'"),
@@ -120,7 +123,12 @@ def test_a_mistake_in_the_ledger_is_one_line(tmp_path, change, message):
 
 def test_a_file_that_is_no_ledger(tmp_path):
     file = tmp_path / "l.yaml"
-    for text, message in (("", "expected a list"), ("a: 1", "got dict"), ("[a", "while parsing"), ("[a]", "got str")):
+    for text, message in (
+        ("", "expected a list"),
+        ("a: 1", "unknown key 'a'; valid: title, paper, plan, claims"),
+        ("[a", "while parsing"),
+        ("[a]", "claim 1: .*dictionary.*, got 'a'"),
+    ):
         file.write_text(text)
         with pytest.raises(AnalysisError, match=message) as error:
             load_ledger(file)
@@ -128,11 +136,13 @@ def test_a_file_that_is_no_ledger(tmp_path):
     with pytest.raises(AnalysisError, match="No such file"):
         load_ledger(tmp_path / "absent.yaml")
     for text, message in (
-        ("claims: []", "expected a list of claims, alone or under the key claims beside title, paper, plan; got list"),
-        ("claims: 3", "got int"),
+        ("3", "expected a list of claims, alone or under the key claims beside title, paper, plan; got int"),
+        ("title: a", "lacks claims; required: claims"),
+        ("claims: []", "claims: list should have at least 1 item"),
+        ("claims: 3", "claims: input should be a valid list, got 3"),
         ("{claims: [], name: a}", "unknown key 'name'; valid: title, paper, plan, claims"),
-        ("{claims: [], title: 3}", "title must be a text, got 3"),
-        ("{claims: [], plan: ''}", "plan must be a text, got"),
+        ("{claims: [], title: 3}", "title: input should be a valid string, got 3"),
+        ("{claims: [], plan: ''}", "plan: value should have at least 1 item"),
     ):
         file.write_text(text)
         with pytest.raises(AnalysisError, match=message):

@@ -1,12 +1,13 @@
 """The ledger of claims: what is claimed, by whom, and which runs, number and rule decide it. See conf/claims.yaml."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.analysis.statistics import STATISTICS, Statistic
@@ -14,11 +15,8 @@ from nclab.analysis.trend import LEAST_DEPTHS
 from nclab.analysis.trend import UNIT as SLOPE_UNIT
 from nclab.analysis.verdict import KINDS, Kind
 
-REQUIRED = ("id", "claim", "source", "statistic", "kind", "commands")
-OPTIONAL = ("treatment", "baseline", "runs", "along", "per", "margin", "threshold", "why", "deterministic")
-OPERATORS = ("not", "min", "times", "is")
-FILE_KEYS = ("title", "paper", "plan", "claims")
 TITLE = "Neural collapse: the ledger of claims"
+STRICT = ConfigDict(extra="forbid", strict=True)  # true is no number, 3 is no text
 
 
 @dataclass(frozen=True)
@@ -87,35 +85,6 @@ class Ledger:
         return len(self.claims)
 
 
-def load_ledger(file: Path | str) -> Ledger:
-    """The claims of a YAML file: a list of them, or {title, paper, plan, claims}, all but the claims optional.
-
-    Raises AnalysisError, one line, for the first mistake in it.
-    """
-    try:
-        tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise AnalysisError(f"{file}: {' '.join(str(error).split())}") from None
-    about = {}
-    if isinstance(tree, dict) and "claims" in tree:
-        _choice(str(file), "key", list(tree), FILE_KEYS)
-        about = {key: tree[key] for key in FILE_KEYS[:-1] if key in tree}
-        for key, text in about.items():
-            if not (isinstance(text, str) and text.strip()):
-                raise AnalysisError(f"{file}: {key} must be a text, got {text}")
-        tree = tree["claims"]
-    if not (isinstance(tree, list) and tree):
-        raise AnalysisError(
-            f"{file}: expected a list of claims, alone or under the key claims beside {', '.join(FILE_KEYS[:-1])}; "
-            f"got {type(tree).__name__}"
-        )
-    claims = [_claim(entry, f"{file}, claim {i}") for i, entry in enumerate(tree, 1)]
-    for i, claim in enumerate(claims):
-        if claim.id in {earlier.id for earlier in claims[:i]}:
-            raise AnalysisError(f"{file}: id '{claim.id}' is there twice")
-    return Ledger(tuple(claims), **{key: " ".join(text.split()) for key, text in about.items()})
-
-
 def meets(run: Run, conditions: dict[str, Any]) -> bool:
     """Whether a run's configuration meets every condition: a value, a list of values of which one, {not: value or
     list}, {min: number} or {times: key, is: number}, the product of both keys' values but for rounding. A key that the
@@ -154,126 +123,181 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _claim(entry: Any, where: str) -> Claim:
-    if not isinstance(entry, dict):
-        raise AnalysisError(f"{where}: expected keys and values, got {type(entry).__name__}")
-    where = f"{where} ({entry['id']})" if "id" in entry else where
-    _choice(where, "key", list(entry), (*REQUIRED, *OPTIONAL))
-    lacking = [key for key in REQUIRED if not entry.get(key)]
-    if lacking:
-        raise AnalysisError(f"{where}: lacks {', '.join(lacking)}; required: {', '.join(REQUIRED)}")
-    for key in ("id", "claim", "source", "why"):
-        if not isinstance(entry.get(key, ""), str):
-            raise AnalysisError(f"{where}: {key} must be a text, got {entry[key]}")
-    if not entry["id"].isidentifier():  # it names files and anchors
-        raise AnalysisError(f"{where}: id must be a word of letters, digits and _, got '{entry['id']}'")
-    _choice(where, "statistic", [entry["statistic"]], STATISTICS)
-    _choice(where, "kind", [entry["kind"]], KINDS)
-    kind, statistic = KINDS[entry["kind"]], STATISTICS[entry["statistic"]]
-    sides = ("treatment", "baseline") if kind.paired else ("runs",)
-    given = [key for key in ("treatment", "baseline", "runs") if key in entry]
-    if sorted(given) != sorted(sides):
-        raise AnalysisError(
-            f"{where}: kind {entry['kind']} takes {' and '.join(sides)}, got {', '.join(given) or 'neither'}"
+def _one_of(valid: Collection[str]) -> Callable[[str], str]:
+    """A check when a file is read, not when this module is: statistics may be registered later."""
+
+    def check(name: str) -> str:
+        if name not in valid:
+            raise ValueError(f"expected one of {', '.join(valid)}; got {name!r}")
+        return name
+
+    return check
+
+
+def _word(name: str) -> str:
+    if not name.isidentifier():  # it names files and anchors
+        raise ValueError(f"expected a word of letters, digits and _, got {name!r}")
+    return name
+
+
+def _condition(wanted: Any) -> Any:
+    if isinstance(wanted, dict):
+        product = set(wanted) == {"times", "is"} and isinstance(wanted["times"], str) and _is_number(wanted["is"])
+        bounds = wanted and set(wanted) <= {"not", "min"} and _is_number(wanted.get("min", 0))
+        if not (product or bounds):
+            forms = "a value, a list of values, {not: value}, {min: number} or {times: key, is: number}"
+            raise ValueError(f"expected {forms}, got {wanted!r}")
+    return wanted
+
+
+Text = Annotated[str, AfterValidator(lambda text: " ".join(text.split())), Field(min_length=1)]
+Quantity = Annotated[str, BeforeValidator(str)]  # "0.5 points"; which unit depends on the entry
+Conditions = Annotated[dict[str, Annotated[Any, AfterValidator(_condition)]], Field(min_length=1)]
+
+
+class _Entry(BaseModel):
+    """A claim as the file holds it; what its keys mean says conf/claims.yaml."""
+
+    model_config = STRICT
+    id: Annotated[str, AfterValidator(_word)]
+    claim: Text
+    source: Text
+    statistic: Annotated[str, AfterValidator(_one_of(STATISTICS))]
+    kind: Annotated[str, AfterValidator(_one_of(KINDS))]
+    commands: Annotated[list[str], Field(min_length=1)]
+    treatment: Conditions | None = None
+    baseline: Conditions | None = None
+    runs: Conditions | None = None
+    along: Text | None = None
+    per: dict[str, Annotated[list, Field(min_length=1)]] = {}
+    margin: Quantity | None = None
+    threshold: Quantity | None = None
+    why: str = ""
+    deterministic: bool = False
+
+    def built(self) -> Claim:
+        """The claim, if its keys agree with one another."""
+        kind, statistic = KINDS[self.kind], STATISTICS[self.statistic]
+        sides = ("treatment", "baseline") if kind.paired else ("runs",)
+        self._require(sides, ("treatment", "baseline", "runs"))
+        conditions = [getattr(self, side) for side in sides]
+        if self.along:
+            self._check_series(statistic)
+        for key in self.per:
+            if any(key in side for side in conditions):
+                raise ValueError(f"{key} is both a condition and in per")
+            if key == self.along:
+                raise ValueError(f"{key} is both along and in per: a slope takes all its values at once")
+        unit = SLOPE_UNIT if self.along else statistic.unit
+        why = self.why
+        if self.margin is None and "margin" in kind.needs and statistic.margin is not None:
+            self.margin = f"{statistic.margin} {unit}"
+            why = why or statistic.margin_reason
+        self._require(kind.needs, ("margin", "threshold"))
+        numbers = {key: self._amount(key, unit) for key in kind.needs}
+        if numbers.get("margin", 1.0) <= 0:
+            raise ValueError(f"margin must be above 0, got {self.margin}")
+        return Claim(
+            **self.model_dump(include={"id", "claim", "source", "kind", "baseline", "per", "deterministic"}),
+            **numbers,
+            statistic=statistic,
+            treatment=conditions[0],
+            commands=tuple(self.commands),
+            why=" ".join(why.split()),
+            along=self.along or "",
         )
-    for side in sides:
-        _check_conditions(f"{where}: {side}", entry[side])
-    along = _along(where, entry, statistic, sides)
-    unit = SLOPE_UNIT if along else statistic.unit
-    numbers = {key: _quantity(where, entry, key, unit) for key in ("margin", "threshold") if key in entry}
-    if "margin" in kind.needs and statistic.margin is not None:
-        numbers.setdefault("margin", statistic.margin)
-    if sorted(numbers) != sorted(kind.needs):
-        got = ", ".join(numbers) or "neither"
-        raise AnalysisError(f"{where}: kind {entry['kind']} takes {' and '.join(kind.needs)}, got {got}")
-    if numbers.get("margin", 1.0) <= 0:
-        raise AnalysisError(f"{where}: margin must be above 0, got {entry['margin']}")
-    if not isinstance(entry.get("deterministic", False), bool):
-        raise AnalysisError(f"{where}: deterministic must be true or false, got {entry['deterministic']}")
-    commands = entry["commands"]
-    if not (isinstance(commands, list) and all(isinstance(command, str) for command in commands)):
-        raise AnalysisError(f"{where}: commands must be a list of texts, got {commands}")
-    default = statistic.margin_reason if "margin" not in entry and "margin" in numbers else ""
-    return Claim(
-        id=entry["id"],
-        claim=" ".join(entry["claim"].split()),
-        source=entry["source"],
-        statistic=statistic,
-        kind=entry["kind"],
-        treatment=entry[sides[0]],
-        baseline=entry.get("baseline"),
-        commands=tuple(commands),
-        per=_per(where, entry, sides),
-        why=" ".join((entry.get("why") or default).split()),
-        deterministic=entry.get("deterministic", False),
-        along=along,
-        **numbers,
-    )
 
+    def _require(self, needed: tuple[str, ...], among: tuple[str, ...]) -> None:
+        given = [key for key in among if getattr(self, key) is not None]
+        if sorted(given) != sorted(needed):
+            raise ValueError(f"kind {self.kind} takes {' and '.join(needed)}, got {', '.join(given) or 'neither'}")
 
-def _choice(where: str, what: str, given: list, valid: Any) -> None:
-    for name in given:
-        if not isinstance(name, str) or name not in valid:
-            raise AnalysisError(f"{where}: unknown {what} '{name}'; valid: {', '.join(valid)}")
+    def _amount(self, key: str, unit: str) -> float:
+        """'0.5 points' -> 0.5, with the unit expected and no other."""
+        amount, _, given = getattr(self, key).partition(" ")
+        try:
+            value = float(amount)
+        except ValueError:
+            value = math.nan
+        if math.isnan(value) or given != unit:
+            raise ValueError(f"{key} must be a number of '{unit}', got '{getattr(self, key)}'")
+        return value
 
-
-def _check_conditions(where: str, conditions: Any) -> None:
-    if not (isinstance(conditions, dict) and conditions and all(isinstance(key, str) for key in conditions)):
-        raise AnalysisError(f"{where}: expected conditions such as etf.name: none, got {conditions}")
-    for key, wanted in conditions.items():
-        if isinstance(wanted, dict):
-            _choice(f"{where}: {key}", "operator", list(wanted) or [""], OPERATORS)
-            if not _is_number(wanted.get("min", 0)):
-                raise AnalysisError(f"{where}: {key}: min must be a number, got {wanted['min']}")
-            if {"times", "is"} & set(wanted):
-                whole = set(wanted) == {"times", "is"} and isinstance(wanted["times"], str) and _is_number(wanted["is"])
-                if not whole:
-                    raise AnalysisError(f"{where}: {key}: expected {{times: a key, is: a number}} alone, got {wanted}")
-
-
-def _along(where: str, entry: dict, statistic: Statistic, sides: tuple[str, ...]) -> str:
-    """The key of a series, '' where there is none; refuses what makes no slope."""
-    along = entry.get("along", "")
-    if not isinstance(along, str) or ("along" in entry and not along):
-        raise AnalysisError(f"{where}: along must be a key such as model.blocks, got {along}")
-    if not along:
-        return ""
-    if sides != ("runs",):
-        alone = ", ".join(name for name, kind in KINDS.items() if not kind.paired)
-        raise AnalysisError(f"{where}: along takes a kind that compares nothing ({alone}), got {entry['kind']}")
-    if not statistic.positive:
-        valid = ", ".join(name for name, other in STATISTICS.items() if other.positive)
-        raise AnalysisError(f"{where}: along takes a statistic that is positive ({valid}), got {statistic.name}")
-    for key, wanted in entry["runs"].items():
-        if isinstance(wanted, dict) and "times" in wanted and (wanted["times"] != along or key == along):
-            raise AnalysisError(f"{where}: {key}: times {wanted['times']} in a series along {along}: expected that key")
-    wanted = entry["runs"].get(along)
-    if wanted is not None and not isinstance(wanted, dict):
+    def _check_series(self, statistic: Statistic) -> None:
+        """Refuses what makes no slope."""
+        if self.runs is None:
+            alone = ", ".join(name for name, kind in KINDS.items() if not kind.paired)
+            raise ValueError(f"along takes a kind that compares nothing ({alone}), got {self.kind}")
+        if not statistic.positive:
+            valid = ", ".join(name for name, other in STATISTICS.items() if other.positive)
+            raise ValueError(f"along takes a statistic that is positive ({valid}), got {self.statistic}")
+        for key, wanted in self.runs.items():
+            if isinstance(wanted, dict) and "times" in wanted and (wanted["times"] != self.along or key == self.along):
+                factor = wanted["times"]
+                raise ValueError(f"{key}: times {factor} in a series along {self.along}: expected that key")
+        wanted = self.runs.get(self.along, {})
         values = wanted if isinstance(wanted, list) else [wanted]
-        if len(values) < LEAST_DEPTHS:
-            raise AnalysisError(f"{where}: a slope along {along} takes at least {LEAST_DEPTHS} values, got {values}")
-    return along
+        if len(values) < LEAST_DEPTHS and not isinstance(wanted, dict):
+            few = f"a slope along {self.along} takes at least {LEAST_DEPTHS} values"
+            raise ValueError(f"{few}, got {values}")
 
 
-def _quantity(where: str, entry: dict, key: str, expected: str) -> float:
-    """'0.5 points' -> 0.5, with the unit expected and no other."""
-    amount, _, unit = str(entry[key]).partition(" ")
+def _distinct(claims: list[Claim]) -> list[Claim]:
+    ids = [claim.id for claim in claims]
+    if twice := next((name for name in ids if ids.count(name) > 1), None):
+        raise ValueError(f"id '{twice}' is there twice")
+    return claims
+
+
+class _File(BaseModel):
+    """A file of claims."""
+
+    model_config = STRICT
+    title: Text = TITLE
+    paper: Text = ""
+    plan: Text = ""
+    claims: Annotated[
+        list[Annotated[_Entry, AfterValidator(_Entry.built)]], Field(min_length=1), AfterValidator(_distinct)
+    ]
+
+
+def load_ledger(file: Path | str) -> Ledger:
+    """The claims of a YAML file: a list of them, or {title, paper, plan, claims}, all but the claims optional.
+
+    Raises AnalysisError, one line that names file, claim and key, for the first mistake in it.
+    """
     try:
-        value = float(amount)
-    except ValueError:
-        value = float("nan")
-    if value != value or unit != expected:
-        raise AnalysisError(f"{where}: {key} must be a number of '{expected}', got '{entry[key]}'")
-    return value
+        tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise AnalysisError(f"{file}: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, list | dict):
+        about = ", ".join(key for key in _File.model_fields if key != "claims")
+        expected = f"expected a list of claims, alone or under the key claims beside {about}"
+        raise AnalysisError(f"{file}: {expected}; got {type(tree).__name__}")
+    tree = {"claims": tree} if isinstance(tree, list) else tree
+    try:
+        about = dict(_File.model_validate(tree))
+    except ValidationError as error:
+        raise AnalysisError(_sentence(file, tree, error)) from None
+    return Ledger(tuple(about.pop("claims")), **about)
 
 
-def _per(where: str, entry: dict, sides: tuple[str, ...]) -> dict[str, list]:
-    per = entry.get("per", {})
-    if not (isinstance(per, dict) and all(isinstance(values, list) and values for values in per.values())):
-        raise AnalysisError(f"{where}: per must give a list of values a key, such as etf.k: [1, 2, 3], got {per}")
-    for key in per:
-        if any(key in entry[side] for side in sides):
-            raise AnalysisError(f"{where}: {key} is both a condition and in per")
-        if key == entry.get("along"):
-            raise AnalysisError(f"{where}: {key} is both along and in per: a slope takes all its values at once")
-    return per
+def _sentence(file: Path | str, tree: dict, error: ValidationError) -> str:
+    """The first mistake in one line: where it is, what is wrong, what is valid."""
+    # A misspelt key is unknown, and the right one may be lacking for its sake: say the first.
+    mistake = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    path, where, fields = list(mistake["loc"]), str(file), _File.model_fields
+    if len(path) > 1:  # ("claims", 0, "treatment", "etf.k")
+        entry = tree["claims"][path[1]]
+        name = f" ({entry['id']})" if isinstance(entry, dict) and "id" in entry else ""
+        where, fields, path = f"{where}, claim {path[1] + 1}{name}", _Entry.model_fields, path[2:]
+    if mistake["type"] == "extra_forbidden":
+        return f"{where}: unknown key {path[0]!r}; valid: {', '.join(fields)}"
+    if mistake["type"] == "missing":
+        required = [key for key, of in fields.items() if of.is_required()]
+        return f"{where}: lacks {path[0]}; required: {', '.join(required)}"
+    if mistake["type"] == "value_error":  # of the checks above, which say what came
+        text = str(mistake["ctx"]["error"])
+    else:
+        text = f"{mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
+    return ": ".join(map(str, [where, *path, text]))
