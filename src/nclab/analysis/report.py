@@ -212,7 +212,7 @@ def _commit(commit: str | None) -> str:
 def _render(template: str, report: Report, escape: bool) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=escape,
+        autoescape=escape,  # noqa: S701  # Markdown has nothing to escape
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

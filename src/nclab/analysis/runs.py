@@ -267,7 +267,7 @@ def _find(folder: Path, depth: int = 2) -> list[Path]:
 
 def _config(file: Path) -> dict:
     try:
-        config = yaml.load(_text(file), Loader=SAFE_YAML)
+        config = yaml.load(_text(file), Loader=SAFE_YAML)  # noqa: S506  # it is a safe loader
     except yaml.YAMLError as error:
         raise AnalysisError(f"{file}: {_one_line(error)}") from None
     lacking = [key for key in REQUIRED if key not in flatten(config if isinstance(config, dict) else {})]

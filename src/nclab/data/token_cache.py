@@ -33,7 +33,7 @@ def cached(folder: Path, key: str, make: Callable[[], Arrays]) -> Arrays:
         data = b""
     body = data[DIGEST:]
     if body and data[:DIGEST] == _digest(key, body):
-        with np.load(io.BytesIO(body), allow_pickle=False) as stored:
+        with np.load(io.BytesIO(body), allow_pickle=False) as stored:  # noqa: TID251
             return {name: stored[name] for name in stored.files}
     arrays = make()
     _store(path, key, arrays)

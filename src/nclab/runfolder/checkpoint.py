@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a file that is none of ours torch says more than one line
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)  # noqa: TID251
     except Exception as error:  # bytes that are no checkpoint can raise anything
         if out_of_memory(error):
             raise
