@@ -28,7 +28,7 @@ PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DAT
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) \
 	$(if $(TOGETHER),--together $(TOGETHER)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup demo train test test-slurm chaos lint docs-config audit bench paper claims clean \
+.PHONY: help setup demo train test test-fast test-slurm chaos lint docs-config audit bench paper claims clean \
 	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit depth claims_depth
 
 help:  ## list the targets
@@ -88,6 +88,9 @@ chaos: setup  ## kill runs at 100 random moments, resume and compare them bit fo
 
 test: setup  ## run the tests
 	$(PY) -m pytest -n 2 $(ARGS)
+
+test-fast: setup  ## run the core of the tests: a minute
+	$(PY) -m pytest -n 2 -m fast $(ARGS)
 
 test-slurm: setup  ## sweeps on a real Slurm on this machine, which preempts, cancels and loses them: ten minutes, root
 	$(PY) -m pytest -n 0 -m slurm -rs -s tests/test_slurm.py $(ARGS)

@@ -351,6 +351,7 @@ def test_cifar_files_with_wrong_content_are_refused(command, tmp_path, monkeypat
     assert_refused(command, f"dataset=cifar10 data_root={tmp_path / 'data'}", message)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("content", "message"),
     [

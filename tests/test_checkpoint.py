@@ -51,6 +51,7 @@ def test_plain_torch_load_reads_a_checkpoint(saved):
     assert flat(plain) == flat(checkpoint.load(saved, warn=silent))
 
 
+@pytest.mark.fast
 def test_the_checkpoint_before_is_kept(saved):
     assert epoch_of(saved, warn=silent) == 4
     (saved / NAME).unlink()

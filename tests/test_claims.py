@@ -18,6 +18,7 @@ LEDGER = ROOT / "conf" / "claims.yaml"
 # Pairing
 
 
+@pytest.mark.fast
 def test_pairs_are_of_one_seed_and_the_others_are_named(tmp_path):
     pair(tmp_path, {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (90.0, 90.15), 3: (95.0, None), 4: (None, 60.0)})
     (j,) = judged(tmp_path, claim())

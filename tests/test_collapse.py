@@ -30,6 +30,7 @@ def features(kind: str, d: int, n: int = 1000, seed: int = 0):
     return (h.relu() + 5 if kind == "rectified" else h), y
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("d", [32, 512, 2048])
 @pytest.mark.parametrize("kind", ["ordinary", "collapsed", "unequal", "rectified"])
 def test_every_column_equals_the_reference(kind, d):
@@ -42,6 +43,7 @@ def test_every_column_equals_the_reference(kind, d):
         assert ours[name] == pytest.approx(value, rel=1e-6), name
 
 
+@pytest.mark.fast
 def test_test_split_is_measured_against_train_means():
     h, y = features("ordinary", 64)
     h_test, y_test = features("ordinary", 64, seed=5)
@@ -53,6 +55,7 @@ def test_test_split_is_measured_against_train_means():
     assert ours["ncc_accuracy"] < measure(h_test, y_test, C)["ncc_accuracy"]  # its own means would flatter
 
 
+@pytest.mark.fast
 def test_stream_equals_whole():
     h, y = features("ordinary", 48)
     meter = CollapseMeter(C)
@@ -80,6 +83,7 @@ def test_autocast_and_tf32_of_the_caller_do_not_reach_the_numbers():
             b.fp32_precision = precision
 
 
+@pytest.mark.fast
 def test_exact_etf_is_collapsed():
     etf = simplex_etf(C, 32, "random", torch.Generator().manual_seed(0)).T  # (C, d)
     y = torch.arange(C).repeat(20)
@@ -185,6 +189,7 @@ def test_subspace_alignment_against_explicit_principal_angles():
     assert subspace_alignment(geometry(means), aligned) == pytest.approx(1)
 
 
+@pytest.mark.fast
 def test_effective_depth_and_galantis():
     ncc = [0.5, 0.995, 0.9, 0.99, 1.0]
     assert effective_depth(ncc, 0.01) == 4

@@ -59,6 +59,7 @@ def test_registry_and_conf_hold_the_same_names(registry, group):
     assert registry.names() == sorted(p.stem for p in (CONF / group).glob("*.yaml"))
 
 
+@pytest.mark.fast
 def test_figure1_is_the_papers_setting():
     c = composed("experiment=figure1")
     assert (c.model.depth, c.model.width, c.model.norm, c.epochs, c.batch_size) == (5, 400, "batch", 400, 128)
@@ -69,6 +70,7 @@ def test_figure1_is_the_papers_setting():
     assert composed("experiment=figure2").etf.name == "adaptive"
 
 
+@pytest.mark.fast
 def test_name_is_a_function_of_what_the_run_is():
     name = composed("epochs=9").run_name
     assert name.startswith("digits-mlp5x400-none-e9-s0-")
@@ -121,6 +123,7 @@ def test_every_seed_of_several_is_stored_as_its_single_run():
     assert len(config.optimizer.betas) == 2
 
 
+@pytest.mark.fast
 def test_adaptive_starts_after_a_third():
     assert composed("etf=adaptive", "epochs=30").etf.start == 10
     assert composed("etf=adaptive", "epochs=30", "etf.start=4").etf.start == 4
@@ -161,6 +164,7 @@ def test_wrong_configuration_is_refused(overrides, message):
         composed(*overrides)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -17,6 +17,7 @@ def values_by_hand(runs, split, layer, metric, epoch):
     return np.array([float(v) for e, *key, v in lines if e == str(epoch) and key == [split, layer, metric]])
 
 
+@pytest.mark.fast
 def test_curves_are_mean_and_sample_deviation_over_seeds(experiment):
     runs = load_runs([experiment])
     table = curves(runs)

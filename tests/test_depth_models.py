@@ -36,6 +36,7 @@ def normalised(x):
     return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("maps", [1, 2])
 def test_residual_blocks_by_hand(maps):
     model = rn(maps=maps)
@@ -60,6 +61,7 @@ def test_choices_of_the_residual_network():
     assert learnable(rn(maps=2).parameters()) - learnable(rn().parameters()) == 3 * (16 * 16 + 16)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_t22_equals_torchs_own_encoder(norm, pool):

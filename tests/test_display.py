@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from nclab.run.execute import train
@@ -37,6 +38,7 @@ def shown(terminal: bool, epochs: int = 40) -> str:
     return out.getvalue()
 
 
+@pytest.mark.fast
 def test_plain_lines_are_few_and_complete():
     lines = shown(terminal=False).splitlines()
     assert len(lines) == 12

@@ -250,6 +250,7 @@ def test_more_processes_than_samples_or_batch(tmp_path):
         prepared(c, ProcessGroup(0, 21))
 
 
+@pytest.mark.fast
 def test_shares_are_contiguous_and_even():
     for number in (0, 1, 2, 7, 100):
         for size in (1, 2, 3, 8):
@@ -278,6 +279,7 @@ def test_a_meter_sums_over_parts_whoever_holds_them():
     assert math.isfinite(came["nc4_mismatch"])
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize("shape", [(9, 5), (4, 5, 3)])
 def test_batch_norm_equals_torch(momentum, shape):

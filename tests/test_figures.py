@@ -12,6 +12,7 @@ def experiment(tmp_path):
     return write_experiment(tmp_path)
 
 
+@pytest.mark.fast
 def test_figure1_has_a_column_a_policy_and_dashes_fixed_layers(experiment):
     runs = load_runs([experiment])
     figure, table = figure1(runs)

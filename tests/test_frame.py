@@ -24,10 +24,12 @@ def test_unit_columns_at_cosine_minus_one_over_k_minus_one(k, d, frame):
     assert_simplex(simplex_etf(k, d, frame, generator()))
 
 
+@pytest.mark.fast
 def test_fits_into_k_minus_one_dimensions():
     assert_simplex(simplex_etf(5, 4, "random", generator()))
 
 
+@pytest.mark.fast
 def test_canonical_is_the_papers_formula():
     k, d = 4, 6
     p = torch.eye(d, dtype=torch.float64)[:, :k]
@@ -35,6 +37,7 @@ def test_canonical_is_the_papers_formula():
     torch.testing.assert_close(simplex_etf(k, d, "canonical"), (k / (k - 1)) ** 0.5 * p @ centring)
 
 
+@pytest.mark.fast
 def test_random_frame_follows_its_generator():
     assert torch.equal(simplex_etf(5, 9, "random", generator(1)), simplex_etf(5, 9, "random", generator(1)))
     assert not torch.equal(simplex_etf(5, 9, "random", generator(1)), simplex_etf(5, 9, "random", generator(2)))
@@ -87,6 +90,7 @@ def test_nearest_beats_every_other_frame(d, k):
         assert best <= (scale * near - target).norm() + 1e-12
 
 
+@pytest.mark.fast
 def test_nearest_to_a_scaled_etf_is_itself():
     etf = simplex_etf(6, 9, "random", generator(5))
     found, scale = nearest_etf(2.5 * etf)

@@ -3,6 +3,7 @@
 import re
 
 import pandas as pd
+import pytest
 from fake_runs import BASELINE, FFN, vit, write_run, write_transformers
 
 from nclab.analysis import load_runs, save_table, table2
@@ -15,6 +16,7 @@ def test_every_special_character_is_escaped():
     assert {*"&%$#_{}~^\\"} < ESCAPES.keys()  # the ten characters that mean something to LaTeX
 
 
+@pytest.mark.fast
 def test_groups_are_parted_and_their_names_stand_once():
     rows = [("a", "1", "x"), ("a", "1", "y"), ("a", "2", "x"), ("b", "2", "x")]
     table = pd.DataFrame(rows, columns=["data_set", "n", "policy"])

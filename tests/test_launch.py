@@ -288,6 +288,7 @@ def test_side_by_side_on_this_machine(tiny, capfd):
     assert (configs[0].folder / "DONE").exists()
 
 
+@pytest.mark.fast
 def test_cores_and_gpus_are_shared_out(monkeypatch):
     assert [default_threads(8, jobs) for jobs in (1, 2, 3, 8, 9)] == [4, 4, 2, 1, 1]
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")

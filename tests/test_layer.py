@@ -31,6 +31,7 @@ def test_classes_rank_map_has_rank_c_minus_one(frame):
     assert int((singular_values(weight) > 1e-9).sum()) == 3
 
 
+@pytest.mark.fast
 def test_classifier_rows_are_a_simplex_etf():
     for d_in in (50, 10, 9):  # down to C - 1
         for frame in ("random", "nearest"):
@@ -39,6 +40,7 @@ def test_classifier_rows_are_a_simplex_etf():
             torch.testing.assert_close(gram, torch.full_like(gram, -1 / 9).fill_diagonal_(1))
 
 
+@pytest.mark.fast
 def test_scale_multiplies():
     one, _ = etf_weight(6, 6, Recipe(seed=0))
     two, scale = etf_weight(6, 6, Recipe(seed=0, scale=2.0))
@@ -46,6 +48,7 @@ def test_scale_multiplies():
     assert scale == 2.0
 
 
+@pytest.mark.fast
 def test_weight_is_a_buffer_that_our_checkpoints_leave_out():
     linear = nn.Linear(8, 8)
     fixed = fix(linear, Recipe())
@@ -63,6 +66,7 @@ def test_bias_can_be_dropped():
     assert not list(fixed.parameters())
 
 
+@pytest.mark.fast
 def test_frozen_keeps_the_weight_it_stood_at():
     linear = nn.Linear(5, 4)
     fixed = fix(linear, Recipe(kind="frozen"))
@@ -97,6 +101,7 @@ def test_pack_and_unpack_are_exact(recipe):
     assert (again.bias is None) == (fixed.bias is None)
 
 
+@pytest.mark.fast
 def test_gradient_passes_through_but_not_into_the_weight():
     fixed = fix(nn.Linear(6, 6).double(), Recipe())
     x = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)

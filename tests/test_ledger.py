@@ -39,6 +39,7 @@ def ledger(path, *changes):
     return path
 
 
+@pytest.mark.fast
 def test_an_entry_with_its_defaults(tmp_path):
     (one,) = load_ledger(ledger(tmp_path / "l.yaml", {}))
     assert (one.margin, one.per, one.deterministic, one.commands) == (0.5, {}, False, ("make figure1",))
@@ -121,6 +122,7 @@ def test_a_mistake_in_the_ledger_is_one_line(tmp_path, change, message):
     assert "l.yaml, claim 1" in str(error.value)
 
 
+@pytest.mark.fast
 def test_a_file_that_is_no_ledger(tmp_path):
     file = tmp_path / "l.yaml"
     for text, message in (

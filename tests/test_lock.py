@@ -34,6 +34,7 @@ def test_held_is_what_a_writer_holds(tmp_path):
     assert owner_host(tmp_path / "absent") is None
 
 
+@pytest.mark.fast
 def test_a_second_writer_is_refused_at_once(tmp_path):
     with RunFolder(tmp_path):
         began = time.monotonic()

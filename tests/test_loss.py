@@ -38,6 +38,7 @@ def loss(name: str = "cross_entropy", **settings):
     return entry.build(entry.settings(**settings))
 
 
+@pytest.mark.fast
 def test_squared_error_is_half_the_squared_distance_to_the_one_hot_label():
     slow = [sum((z - float(c == y)) ** 2 for c, z in enumerate(row)) / 2 for row, y in zip(LOGITS, LABELS, strict=True)]
     torch.testing.assert_close(loss("mse").each(*given()), torch.stack(slow))
@@ -51,12 +52,14 @@ def test_squared_error_of_values_is_half_the_squared_distance():
     assert loss("mse").scores(out, batch).keys() == {"loss"}
 
 
+@pytest.mark.fast
 def test_cross_entropy_is_torchs_to_the_bit():
     """Runs of before there was a choice are repeated bit for bit."""
     logits = LOGITS.float()
     assert torch.equal(loss().mean(*given(logits)), functional.cross_entropy(logits, LABELS))
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", ["cross_entropy", "mse"])
 def test_shares_of_a_batch_add_up_to_its_mean(name):
     chosen = loss(name)

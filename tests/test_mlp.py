@@ -12,6 +12,7 @@ def test_every_model_of_the_registry_has_its_yaml():
     assert MODELS.names() == sorted(p.stem for p in (CONF / "model").glob("*.yaml"))
 
 
+@pytest.mark.fast
 def test_the_papers_network_has_its_parameters():
     model = MODELS["mlp"].build(MLPSettings(), (1, 28, 28), 10)
     assert [tuple(layer.weight.shape) for layer in model.etf_sites().values()] == [
@@ -25,6 +26,7 @@ def test_the_papers_network_has_its_parameters():
     assert sum(p.numel() for p in model.parameters()) == 802_410
 
 
+@pytest.mark.fast
 def test_features_run_from_input_to_the_classifiers_input():
     model = MLP(12, 3, depth=3, width=8).eval()
     x = torch.rand(5, 1, 3, 4)

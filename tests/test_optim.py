@@ -11,6 +11,7 @@ def schedule(name: str, epochs: int, **settings):
     return entry.build(entry.settings(**settings), epochs)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [

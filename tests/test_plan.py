@@ -40,6 +40,7 @@ def test_every_profile_of_every_plan_is_a_set_of_checked_runs(name):
         assert all(part.configs and hasattr(analysis, part.draw) for part in parts)
 
 
+@pytest.mark.fast
 def test_the_papers_runs_are_those_of_the_paper():
     figure1, figure3 = (part.configs for part in resolve("figure1", "figure3", profile="paper", datasets=["mnist"]))
     assert {(c.etf.label, c.seed) for c in figure1} == {

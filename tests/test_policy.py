@@ -43,18 +43,21 @@ def separated(*values: float, accuracy: float = 1.0) -> Measures:
     return Measures(accuracy, ncc, {layer: (layer,) for layer in ncc})
 
 
+@pytest.mark.fast
 def test_every_policy_of_the_registry_has_its_yaml_and_default_settings():
     from nclab.config.place import CONF
 
     assert POLICIES.names() == sorted(p.stem for p in (CONF / "etf").glob("*.yaml"))
 
 
+@pytest.mark.fast
 def test_none_fixes_nothing():
     model = network()
     assert policy("none").setup(model, 0) == []
     assert fixed(model) == []
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_last_k_fixes_the_last_k_maps(k):
     model = network()
@@ -128,6 +131,7 @@ def test_too_few_dimensions_for_the_classes_are_refused_by_name():
         policy("last_k", classifier_frame="canonical").setup(network(width=4), 0)
 
 
+@pytest.mark.fast
 def test_adaptive_waits_for_patience_then_takes_one_map_at_a_time_from_the_output():
     model = network()
     optimizer = trained(model)
@@ -168,6 +172,7 @@ def test_a_dip_starts_the_patience_afresh():
     assert [s.site for s in p.after_epoch(model, optimizer, high, 4)] == ["fc4"]
 
 
+@pytest.mark.fast
 def test_nan_never_switches():
     model = network()
     p = policy("adaptive", patience=1, start=1)
@@ -181,6 +186,7 @@ def test_nan_never_switches():
     assert [s.site for s in p.after_epoch(model, optimizer, good, 3)] == ["fc3"]  # not the diverged one
 
 
+@pytest.mark.fast
 def test_optimizer_forgets_exactly_the_switched_weight():
     model = network()
     optimizer = trained(model)
@@ -215,6 +221,7 @@ def test_nearest_keeps_a_scaled_etf_where_it_is():
     torch.testing.assert_close(model.fc4.weight, weight, atol=1e-6, rtol=0)
 
 
+@pytest.mark.fast
 def test_state_decides_as_if_it_had_never_stopped():
     measures = separated(0.1, 0.95, 0.95, 0.95)
     first = policy("adaptive", patience=3, start=1)
@@ -229,6 +236,7 @@ def test_state_decides_as_if_it_had_never_stopped():
     assert [s.site for s in second.after_epoch(model, optimizer, measures, 3)] == ["fc4"]
 
 
+@pytest.mark.fast
 def test_frozen_last_k_freezes_the_initial_weights():
     model = network()
     weights = [model.fc3.weight.detach().clone(), model.fc4.weight.detach().clone()]

@@ -111,6 +111,7 @@ def test_the_page_needs_nothing_but_itself(folder):
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
 
 
+@pytest.mark.fast
 def test_the_page_says_all_that_was_found(folder):
     text = " ".join(Page(write(folder)[0]).text.split())
     for part in (

@@ -201,6 +201,7 @@ def test_clearing_cut_anywhere_never_looks_finished_or_resumable(tiny, monkeypat
         assert (folder / "metrics.csv").read_bytes() == first
 
 
+@pytest.mark.fast
 def test_resume_by_folder_keeps_its_configuration(tiny, tmp_path, monkeypatch):
     stop_after(monkeypatch, epoch=3)
     with pytest.raises(Killed):
@@ -224,6 +225,7 @@ def test_lost_lines_are_named_and_nothing_destroyed(tiny, monkeypatch):
     assert log.read_bytes() == cut
 
 
+@pytest.mark.fast
 def test_loading_what_is_no_run_is_refused(tmp_path, tiny):
     with pytest.raises(RecordError, match="is no run folder"):
         load_trained(tmp_path)

@@ -59,6 +59,7 @@ def test_missing_seeds_are_told_by_depth(tmp_path, capsys):
     ]
 
 
+@pytest.mark.fast
 def test_unfinished_runs_are_skipped_and_named(tmp_path, capsys):
     write_run(tmp_path)
     torn = write_run(tmp_path, seed=1, done=False)

@@ -187,6 +187,7 @@ def test_three_hundred_folders_and_no_metrics_read(tmp_path, capsys):
     assert said(capsys, "status", tmp_path, "--experiment", "exp1", "--state", "done")[1].count("\nexp") == 50
 
 
+@pytest.mark.fast
 def test_status_as_table_csv_and_json(tmp_path, capsys):
     make(tmp_path, START, name="a", done=True)
     make(tmp_path, START, *epochs(1, 2), event("failed", reason="why " * 40), name="b")
@@ -365,6 +366,7 @@ def test_a_submitted_run_that_vanishes_meanwhile(tmp_path, capsys):
 # failed
 
 
+@pytest.mark.fast
 def test_failed_says_why_and_how_to_go_on(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make(Path("outputs"), START, *epochs(1, 2), diverged(), name="a")

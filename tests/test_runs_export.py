@@ -59,6 +59,7 @@ def test_export_is_the_csv_files_with_what_tells_runs_apart(tmp_path, capsys, mo
     assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, "outputs"]
 
 
+@pytest.mark.fast
 def test_values_of_several_kinds_become_text(tmp_path):
     for i, (etf, train_size) in enumerate([(last(1, on=True), 5), (last(1, on=False), None), (last(1, on=True), [1])]):
         write_run(tmp_path, etf, i, dataset={"name": "digits", "train_size": train_size})

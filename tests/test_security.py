@@ -72,6 +72,7 @@ def dangers(*words: str, **more) -> list[str]:
     return [line for line in found.stdout.splitlines() if re.search(r": (S\d+|TID251) ", line)]
 
 
+@pytest.mark.fast
 def test_no_source_reads_what_can_run_code():
     assert dangers("src", "scripts") == []
 
@@ -311,6 +312,7 @@ def test_what_is_no_secret_stays(secret, monkeypatch, text):
     assert redact(f"{text} 12345678901") == f"{text} 12345678901"
 
 
+@pytest.mark.fast
 def test_trees_are_masked_by_key_and_value(secret):
     tree = {
         "api_key": "a",

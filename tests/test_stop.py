@@ -137,6 +137,7 @@ def test_a_second_ctrl_c_leaves_at_once(monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.fast
 def test_contexts_within_one_another_share_the_note_and_give_the_handlers_back():
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals() as outer:

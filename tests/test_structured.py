@@ -42,6 +42,7 @@ def fits(recipe: Recipe, d_out: int, d_in: int) -> bool:
     return recipe.rank != "rows" or d_in >= d_out
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("frame", STRUCTURED)
 def test_exact_simplex_etf_and_its_adjoint(frame):
     for k, d in SIZES:
@@ -93,6 +94,7 @@ def test_drawn_frames_follow_their_generator(frame):
     assert not torch.equal(simplex_etf(5, 9, frame, generator(1)), simplex_etf(5, 9, frame, generator(2)))
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
 def test_forward_and_gradients_equal_those_of_the_matrix(recipe):
     for shape, dtype, atol in TYPES:

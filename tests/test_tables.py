@@ -23,6 +23,7 @@ def experiment(tmp_path):
     return write_experiment(tmp_path)
 
 
+@pytest.mark.fast
 def test_summary_table(experiment, tmp_path):
     table = summary_table(load_runs([experiment]))
     assert list(table.policy) == ["baseline", "last 1 ETF", "last 2 ETF", "last 3 ETF", "Adaptive-ETF"]

@@ -81,6 +81,7 @@ def test_the_vocabulary_is_the_most_frequent_words_and_ties_go_by_alphabet():
     assert word_numbers(["", ""], 9) == {}
 
 
+@pytest.mark.fast
 def test_tokens_of_a_hand_made_example():
     tokens = encoded(["b a x", "", "a", "a b a b a"], {"a": 2, "b": 3}, 4)
     assert tokens.dtype == torch.int32

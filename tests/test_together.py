@@ -148,6 +148,7 @@ def test_an_epoch_in_double_precision_is_that_of_single_models(tiny, build, opti
             assert all(t.is_contiguous() for state in states[0].values() for t in state.values())
 
 
+@pytest.mark.fast
 def test_only_what_is_alike_is_stacked(tiny):
     data = load_dataset(tiny().dataset, ".")
     plain = lambda p: sgd(SGDSettings(), p)  # noqa: E731

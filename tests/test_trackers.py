@@ -45,6 +45,7 @@ def recorder(monkeypatch):
     return Recorder
 
 
+@pytest.mark.fast
 def test_the_tracker_sees_the_numbers_of_metrics_csv(tiny, recorder):
     folder = train(tiny("metrics.every=3"))
     assert [c[0] for c in recorder.calls] == ["start", "log", "log", "log", "finish"]

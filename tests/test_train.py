@@ -15,6 +15,7 @@ from nclab.run.trained import load_trained
 from nclab.training.evaluate import Pass, refreshed
 
 
+@pytest.mark.fast
 def test_a_run_folder_holds_what_it_promises(tiny):
     folder = train(tiny("metrics.every=2"))
     checkpoints = {"checkpoint.pt", "checkpoint.previous.pt"}
@@ -146,6 +147,7 @@ def test_refreshed_norms_are_those_of_the_train_split(tiny):
     assert fresh.training == model.training
 
 
+@pytest.mark.fast
 def test_finished_runs_are_skipped_and_overwrite_starts_again(tiny, capsys):
     folder = train(tiny())
     stamp = (folder / "summary.json").stat().st_mtime_ns

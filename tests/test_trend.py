@@ -14,6 +14,7 @@ def power(a, s, depths=DEPTHS):
     return {depth: a * depth**s for depth in depths}
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(("a", "s"), [(1.2, -1 / 3), (0.5, 0.0), (1e-6, 2.0)])
 def test_a_power_law_has_its_exponent(a, s):
     slope, intercept = line(power(a, s))

@@ -18,6 +18,7 @@ from nclab.analysis.verdict import (
 )
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("n", [2, 3, 8])
 def test_intervals_are_scipys(n):
     one = [88.1, 87.2, 89.9, 88.8, 88.0, 87.7, 90.2, 88.5][:n]

@@ -28,6 +28,7 @@ def fixed(model: ViT) -> list[str]:
     return [site for site, layer in model.etf_sites().items() if isinstance(layer, FixedLinear)]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_forward_equals_torchs_own_encoder(pool):
     """Also the last block, which makes its outputs for the classified token alone."""
