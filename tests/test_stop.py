@@ -52,7 +52,7 @@ def test_a_signal_at_any_moment_saves_and_resumes_to_the_same_bits(tiny, tmp_pat
     whole = train(tiny(*overrides, root=tmp_path / "whole"))
     asked = Asked(monkeypatch)
     asked.run(tiny(*overrides, root=tmp_path / "count"))
-    for at in range(1, asked.count + 1, max(1, asked.count // 12)):
+    for at in range(1, asked.count + 1, max(1, asked.count // 6)):
         config = tiny(*overrides, root=tmp_path / f"at{at}")
         for again in (at, 3):
             with pytest.raises(Stopped, match="SIGTERM"):
