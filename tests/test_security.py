@@ -29,9 +29,9 @@ from nclab.run.execute import train
 from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RecordError, RunFolder
-from nclab.runfolder.trackers import Guarded, Tracker
 from nclab.system.redact import MASK, redact, redacted
 from nclab.train import main
+from nclab.training.observer import Guarded, Observer
 
 ROOT = Path(__file__).parents[1]
 SECRET = "s3cr3t-0123456789abcdef"
@@ -383,14 +383,14 @@ def test_a_bugs_traceback_holds_no_secret(secret, tmp_path, monkeypatch, capsys)
 
 
 def test_logs_hold_no_secret(secret, tmp_path):
-    class Refused(Tracker):
-        def log(self, epoch, numbers):
+    class Refused(Observer):
+        def settled(self, epoch, site, scores):
             raise RuntimeError(f"401 for key {SECRET} at https://me:abc@host")
 
     with RunFolder(tmp_path / "run") as out:
         out.open_logs(None)
         guarded = Guarded(Refused(), lambda reason: out.event("warning", epoch=3, text=reason))
-        guarded.log(1, {})
+        guarded.settled(1, "fc1", {})
         out.finish({"experiment_name": SECRET, "seed": 1})
     event = json.loads((tmp_path / "run" / "events.jsonl").read_text())
     assert event["text"] == f"RuntimeError: 401 for key {MASK} at https://{MASK}@host"
