@@ -3,9 +3,11 @@ PY := .venv/bin/python
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export PYTHONUNBUFFERED := 1
 
-# Size of make paper, its parts and make depth: smoke (digits, minutes), cpu (Fashion-MNIST, an evening; depth: MNIST, an
-# hour), paper (400 epochs, depth 5000; a GPU)
+# Size of make WING and its parts: smoke (digits, minutes), cpu (simplex_etf: Fashion-MNIST, an evening; depth: MNIST, an
+# hour), gpu_hour, paper (400 epochs, depth 5000; a GPU)
 PROFILE ?= cpu
+# These parts alone: make depth PART=depth_rn,depth_mse
+PART ?=
 # Instead of the profile's own: make figure1 DATASET=mnist SEEDS=0,1 EPOCHS=30
 DATASET ?=
 SEEDS ?=
@@ -23,16 +25,19 @@ ETF ?=
 .DEFAULT_GOAL := help
 # Parts share runs, and each already uses all cores
 .NOTPARALLEL:
-PAPER = $(addprefix $(OUTPUT)/,figure1 figure2 figure3 controls controls_vit)
-PLAN = $(PY) scripts/paper.py --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) \
-	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) \
-	$(if $(TOGETHER),--together $(TOGETHER)) \
+BIN := .venv/bin
+WINGS := $(notdir $(wildcard conf/paper/*))
+FIRST := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
+HOW = --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(TOGETHER),--together $(TOGETHER)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup demo train test test-fast test-slurm chaos lint docs-config audit bench paper claims clean \
-	figure1 figure2 figure3 figure4 table1 table2 controls controls_vit depth claims_depth
+.PHONY: help setup demo train test test-fast test-slurm chaos lint docs-config audit bench paper papers claims claims_depth clean \
+	$(FIRST) $(WINGS)
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9_ -]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@printf '  make %-10s a part of the first paper\n' $(FIRST)
+	@printf '  make %-10s the paper of this name: train, draw, judge, restartable\n' $(WINGS)
 
 setup: .venv/.ready  ## create .venv and install the pinned requirements
 
@@ -50,30 +55,29 @@ demo: setup  ## digits, five policies, three seeds: figures and a table in two m
 	$(PY) -m nclab.train --multirun experiment=demo output_root=$(OUTPUT) etf=none seed=0,1,2
 	$(PY) -m nclab.train --multirun experiment=demo output_root=$(OUTPUT) etf=last_k etf.k=1,2,3 seed=0,1,2
 	$(PY) -m nclab.train --multirun experiment=demo output_root=$(OUTPUT) etf=adaptive seed=0,1,2
-	$(PY) scripts/figure1.py $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_figure1
-	$(PY) scripts/figure2.py $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_figure2
-	$(PY) scripts/summary.py $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_summary
+	$(BIN)/nclab-draw figure1 $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_figure1
+	$(BIN)/nclab-draw figure2 $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_figure2
+	$(BIN)/nclab-draw summary $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_summary
 	@printf 'pictures:\n'; ls $(OUTPUT)/figures/demo_figure1.* $(OUTPUT)/figures/demo_figure2.*
 
 train: setup  ## one run: make train ARGS="dataset=mnist5k etf=last_k etf.k=2"
 	$(PY) -m nclab.train $(ARGS)
 
-paper: setup  ## every figure and table, restartable: PROFILE=smoke|cpu|paper
-	$(PLAN)
+$(WINGS): setup
+	$(BIN)/nclab-paper run $@ $(if $(PART),--part $(PART)) $(HOW)
 
-figure1 figure2 figure3 figure4 table1 table2 controls controls_vit: setup  ## one part: PROFILE= DATASET= SEEDS= EPOCHS=
-	$(PLAN) $@
+papers: $(WINGS)  ## every paper: PROFILE=smoke|cpu|gpu_hour|paper
 
-depth: setup  ## the depth study of arXiv 2505.15239, restartable: PROFILE=smoke|cpu|paper
-	$(PLAN) --plan depth
+paper: simplex_etf  ## the first paper, as make simplex_etf
 
-claims: setup  ## judge the claims of conf/claims.yaml by the runs that are there: a page in OUTPUT/report
-	$(PY) scripts/claims.py $(or $(wildcard $(PAPER)),$(OUTPUT)) $(if $(wildcard $(OUTPUT)/figures),--figures $(OUTPUT)/figures) \
-		--out $(OUTPUT)/report
+$(FIRST): setup
+	$(BIN)/nclab-paper run simplex_etf --part $@ $(HOW)
 
-claims_depth: setup  ## judge the claims of conf/claims_depth.yaml likewise: a page in OUTPUT/report_depth
-	$(PY) scripts/claims.py $(or $(wildcard $(OUTPUT)/depth_*),$(OUTPUT)) --ledger conf/claims_depth.yaml \
-		$(if $(wildcard $(OUTPUT)/figures),--figures $(OUTPUT)/figures) --out $(OUTPUT)/report_depth
+claims: setup  ## judge the claims of the first paper by the runs that are there: a page in OUTPUT/simplex_etf/report
+	$(BIN)/nclab-paper judge simplex_etf --output $(OUTPUT)
+
+claims_depth: setup  ## judge the claims of the depth study likewise: a page in OUTPUT/depth/report
+	$(BIN)/nclab-paper judge depth --output $(OUTPUT)
 
 bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, beside the machine's limits
 	$(PY) scripts/bench_measure.py

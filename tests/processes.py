@@ -20,8 +20,8 @@ from nclab.data import Dataset, load_dataset
 from nclab.etf.policy import site_seed
 from nclab.models import MODELS
 from nclab.models.mlp import MLPSettings
-from nclab.models.rn import RNSettings
 from nclab.models.vit import ViTSettings
+from nclab.papers.depth.parts.rn import RNSettings
 from nclab.parallel.global_norm import globalize
 from nclab.parallel.group import ProcessGroup, joined
 from nclab.run.execute import train

@@ -61,13 +61,13 @@ def test_registry_and_conf_hold_the_same_names(registry, group):
 
 @pytest.mark.fast
 def test_figure1_is_the_papers_setting():
-    c = composed("experiment=figure1")
+    c = composed("experiment=simplex_etf/figure1")
     assert (c.model.depth, c.model.width, c.model.norm, c.epochs, c.batch_size) == (5, 400, "batch", 400, 128)
     o = c.optimizer
     assert (o.name, o.lr, o.momentum, o.weight_decay) == ("sgd", 0.01, 0.9, 5e-4)
     assert (c.schedule.milestones, c.schedule.gamma) == ([60, 120, 160], 0.1)
     assert (c.dataset.name, c.dataset.augment, c.metrics.probe) == ("fashion_mnist", "none", "linear")
-    assert composed("experiment=figure2").etf.name == "adaptive"
+    assert composed("experiment=simplex_etf/figure2").etf.name == "adaptive"
 
 
 @pytest.mark.fast

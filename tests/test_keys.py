@@ -14,12 +14,12 @@ from nclab.etf import POLICIES
 # Run names as they were before the configuration had plug-ins, samplers and phases.
 NAMES = {
     "": "digits-mlp5x400-none-e60-s0-3c733b84",
-    "experiment=figure1 etf=last_k etf.k=2 seed=3": "fashion_mnist-mlp5x400-last2-e400-s3-036ec5e6",
+    "experiment=simplex_etf/figure1 etf=last_k etf.k=2 seed=3": "fashion_mnist-mlp5x400-last2-e400-s3-036ec5e6",
     "etf=adaptive epochs=30 metrics.every=2 model.width=128": "digits-mlp5x128-adaptive-e30-s0-526239c7",
     "model=vit dataset=mnist optimizer=adamw etf=transformer_ffn etf.blocks=[1,3] model.blocks=3": (
         "mnist-vit3x64-ffn_1+3-e60-s0-3740aa64"
     ),
-    "experiment=depth_rn1_mse model.blocks=8": "mnist-rn1_8x64-none-e5000-s0-ee44444c",
+    "experiment=depth/rn1_mse model.blocks=8": "mnist-rn1_8x64-none-e5000-s0-ee44444c",
     "dataset=phrases model=tf loss.l2=0.001 optimizer.weight_decay=0 schedule=cosine": (
         "phrases-t11_5x64-none-e60-s0-9d6e8325"
     ),

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from fake_runs import BASELINE, FFN, vit, write_run, write_transformers
 
-from nclab.analysis import load_runs, save_table, table2
+from nclab.analysis import load_runs, save_table
 from nclab.analysis.latex import ESCAPES, escape, latex_table
+from nclab.papers.simplex_etf.tables import table2
 
 
 def test_every_special_character_is_escaped():

@@ -10,7 +10,7 @@ from nclab.analysis.ledger import condition_text, load_ledger, meets
 from nclab.analysis.runs import AnalysisError, load_runs
 
 ROOT = Path(__file__).parents[1]
-LEDGER = ROOT / "conf" / "claims.yaml"
+LEDGER = ROOT / "conf" / "paper" / "simplex_etf" / "claims.yaml"
 
 ENTRY = {
     "id": "one",

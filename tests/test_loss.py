@@ -14,7 +14,7 @@ from nclab.config.schema import ConfigError, stored_config, typed
 from nclab.data import load_dataset
 from nclab.interfaces.batch import Batch, Output
 from nclab.models.mlp import MLP
-from nclab.models.rn import ResNet
+from nclab.papers.depth.parts.rn import ResNet
 from nclab.run.execute import train, train_together
 from nclab.runfolder import checkpoint
 from nclab.training import seeds as together
@@ -196,8 +196,8 @@ def test_the_penalty_falls_with_depth_by_interpolation():
     for blocks in (2, 34):
         config = composed("model=rn", f"model.blocks={blocks}", "loss.l2='${over:0.005,${model.blocks}}'", NO_DECAY)
         assert config.loss.l2 == 0.005 / blocks
-    assert composed("experiment=depth_rn2", "model.blocks=13").loss.l2 == 0.005 / 13
-    assert composed("experiment=depth_rn2_constant", "model.blocks=13").loss.l2 == 0.0025
+    assert composed("experiment=depth/rn2", "model.blocks=13").loss.l2 == 0.005 / 13
+    assert composed("experiment=depth/rn2_constant", "model.blocks=13").loss.l2 == 0.0025
 
 
 @pytest.mark.parametrize(

@@ -12,32 +12,36 @@ from pathlib import Path
 import pytest
 import torch
 
-from nclab import analysis
+from nclab.analysis import DRAWINGS
 from nclab.cluster.workers import _run, run_all
 from nclab.config.place import CONF
 from nclab.config.plan import Plan
+from nclab.config.record import Record
 from nclab.config.schema import ConfigError
 from nclab.data import DATASETS
+from nclab.papers.wings import wing_names
 from nclab.runfolder.folder import RunFolder
 
-REPOSITORY = Path(__file__).parents[1]
 SMALL = ["dataset.train_size=200", "dataset.test_size=100", "checkpoint_seconds=0"]
 
 
 def resolve(*parts: str, profile: str = "smoke", **how):
-    return Plan(CONF, "paper").resolve(list(parts), profile, **how)
+    return Plan(CONF, "simplex_etf").resolve(list(parts), profile, **how)
 
 
-@pytest.mark.parametrize("name", [file.stem for file in sorted((CONF / "plan").glob("*.yaml"))])
+@pytest.mark.parametrize("name", wing_names())
 def test_every_profile_of_every_plan_is_a_set_of_checked_runs(name):
     plan = Plan(CONF, name)
-    assert list(plan.profiles) == ["smoke", "cpu", "paper"]
+    assert list(plan.profiles) == ["smoke", "cpu", "gpu_hour", "paper"]
     for profile, size in plan.profiles.items():
         assert set(size["datasets"]) <= set(DATASETS.names())
         del size["datasets"][1:]
         parts = plan.resolve([], profile, seeds=[0])
-        assert [part.name for part in parts] == [name for name, part in plan.parts.items() if part["model"] in size]
-        assert all(part.configs and hasattr(analysis, part.draw) for part in parts)
+        assert [part.name for part in parts] == [
+            name for name, part in plan.parts.items() if part["size"] in size and not part.get("extra")
+        ]
+        parts += plan.resolve([name for name, part in plan.parts.items() if part.get("extra")], profile, seeds=[0])
+        assert all(part.configs and DRAWINGS[part.draw] for part in parts)
 
 
 @pytest.mark.fast
@@ -80,9 +84,9 @@ def test_a_profile_may_sweep_name_a_dataset_and_leave_parts_out():
 
 
 def test_a_size_with_two_datasets_is_refused(tmp_path):
-    (tmp_path / "plan").mkdir()
-    (tmp_path / "plan" / "two.yaml").write_text(
-        "parts: {text: {model: text, draw: depth, runs: [experiment=depth_t11_text]}}\n"
+    (tmp_path / "paper" / "two").mkdir(parents=True)
+    (tmp_path / "paper" / "two" / "plan.yaml").write_text(
+        "parts: {text: {size: text, draw: depth, runs: [experiment=depth/t11_text]}}\n"
         "profiles: {cpu: {datasets: [digits], seeds: [0], text: 'dataset=phrases,imdb'}}\n"
     )
     with pytest.raises(ConfigError, match="the size of part text must name one dataset at most, got imdb, phrases"):
@@ -97,6 +101,23 @@ def test_runs_that_several_parts_need_are_trained_once():
     for part in parts:
         for config in part.configs:
             assert by_folder.setdefault(config.folder, config) is config
+
+
+def test_a_run_records_its_paper_profile_and_every_part_that_needs_it():
+    (part,) = resolve("figure2", seeds=[0], overrides=["epochs=12"], policy_overrides=["etf.threshold=0.5"])
+    baseline, adaptive = part.configs
+    words = ("epochs=12", "--policy", "etf.threshold=0.5")
+    parts = ("figure1", "figure2", "table1", "controls")
+    assert Record.read(baseline.paper) == Record("simplex_etf", "smoke", parts, words)
+    assert Record.read(adaptive.paper).parts == parts[1:]
+    plain = replace(adaptive, paper=None)
+    assert (plain.run_name, plain.folder) == (adaptive.run_name, adaptive.folder)
+
+
+def test_an_extra_part_runs_only_where_it_is_named():
+    assert "ffn_gap" not in {part.name for part in resolve(seeds=[0])}
+    (gap,) = resolve("ffn_gap", seeds=[0])
+    assert len(gap.configs) == 16
 
 
 def test_own_choices_take_the_place_of_the_profiles():
@@ -119,8 +140,8 @@ def test_own_choices_take_the_place_of_the_profiles():
     ("call", "message"),
     [
         (lambda: resolve("figure9"), "unknown part 'figure9'; valid: figure1, figure2"),
-        (lambda: resolve(profile="huge"), "unknown profile 'huge'; valid: smoke, cpu, paper"),
-        (lambda: Plan(CONF, "pape"), "unknown plan 'pape'; valid: depth, ffn_gap, frames, paper"),
+        (lambda: resolve(profile="huge"), "unknown profile 'huge'; valid: smoke, cpu, gpu_hour, paper"),
+        (lambda: Plan(CONF, "pape"), "no paper 'pape'; valid: depth, simplex_etf"),
         (lambda: resolve("figure1", datasets=["mnits"]), r"mnits.*\(in: dataset=mnits"),
         (lambda: resolve("figure1", overrides=["epochs=0"]), r"epochs must be at least 1 .*got 0 \(in: "),
         (lambda: resolve("figure1", overrides=["model.heads=2"]), "Could not override 'model.heads'"),
@@ -130,6 +151,7 @@ def test_own_choices_take_the_place_of_the_profiles():
         ),
         (lambda: resolve("figure1", overrides=["+seed=3"]), "seed is the plan's to set"),
         (lambda: resolve("figure1", overrides=["seeds=[3,4]"]), "seeds is the plan's to set"),
+        (lambda: resolve("figure1", overrides=["paper=mine"]), "paper is the plan's to set"),
         (lambda: resolve("figure1", overrides=["overwrite=true"]), "overwrite is the plan's to set"),
         (lambda: resolve("figure1", seeds=[0, 2**63]), "seeds must be between 0 and"),
         (lambda: run_all([], 0), "jobs must be at least 1, got 0"),
@@ -215,12 +237,12 @@ def test_runs_that_another_process_trains_are_waited_for(tmp_path, capfd):
 
 
 def paper(*arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "scripts/paper.py", *arguments]
-    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", "from nclab.papers.command import main; main()", "run", "simplex_etf", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_make_paper_goes_on_after_ctrl_c_and_after_kill_9_and_leaves_no_orphan(tmp_path):
-    arguments = ("figure2", "--profile", "smoke", "--seeds", "0", "--epochs", "60", "--output", str(tmp_path))
+    arguments = ("--part", "figure2", "--profile", "smoke", "--seeds", "0", "--epochs", "60", "--output", str(tmp_path))
     arguments += ("--jobs", "2", *SMALL)
     for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         before = sum(log.stat().st_size for log in tmp_path.glob("*/*/metrics.csv"))
@@ -240,4 +262,4 @@ def test_make_paper_goes_on_after_ctrl_c_and_after_kill_9_and_leaves_no_orphan(t
     resumes = [log.read_text().count('"resume"') for log in tmp_path.glob("*/*/events.jsonl")]
     assert len(resumes) == len(list(tmp_path.glob("*/*/DONE"))) == 2
     assert sum(resumes) >= 2
-    assert (tmp_path / "figures" / "figure2_digits.png").stat().st_size > 10_000
+    assert (tmp_path / "simplex_etf" / "figures" / "figure2_digits.png").stat().st_size > 10_000

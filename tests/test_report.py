@@ -21,6 +21,7 @@ from nclab.analysis.statistics import STATISTICS
 from nclab.analysis.verdict import FAILS, HOLDS, KINDS, NOT_ENOUGH, estimate
 
 EVIL = '<script>alert("x")</script> | a & b'
+CAPTIONS = {"figure1": "Figure 1: an MLP."}
 EMPTY_TAGS = {"meta", "img", "br"}
 
 
@@ -79,16 +80,20 @@ def folder(tmp_path):
     Image.new("RGB", (3, 2)).save(picture, "png")
     (figures / "figure1_digits.png").write_bytes(picture.getvalue())
     (figures / "figure1_digits.csv").write_text("epoch,mean\n1,0.5\n")
-    (figures / "summary.md").write_text("Words.\n\n| policy | acc |\n| --- | ---: |\n| a \\| b | <1> |\n")
-    (figures / "summary.csv").write_text("policy,acc\nx,1\n")
-    (figures / "long.csv").write_text("i,x\n" + "".join(f"{i},0.333333333333\n" for i in range(100)))
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / "summary.md").write_text("Words.\n\n| policy | acc |\n| --- | ---: |\n| a \\| b | <1> |\n")
+    (tables / "summary.csv").write_text("policy,acc\nx,1\n")
+    (tables / "long.csv").write_text("i,x\n" + "".join(f"{i},0.333333333333\n" for i in range(100)))
     return tmp_path
 
 
 def write(folder, ledger=None, out="report"):
     runs = load_runs([folder / "runs"], finished_only=False)
-    report = make_report(judge(ledger or claims(), runs), runs, folder / "figures")
-    page, text = write_report(report, folder / out)
+    report = make_report(
+        judge(ledger or claims(), runs), runs, folder / "figures", folder / "tables", captions=CAPTIONS
+    )
+    page, text, _ = write_report(report, folder / out)
     return page.read_text(), text.read_text()
 
 
@@ -128,7 +133,7 @@ def test_the_page_says_all_that_was_found(folder):
             "the first 60 of 100 rows",
         ),
         *("an interval over training seeds", "nothing is said about other test images"),
-        *(f"Whatever pictures lie in {folder / 'figures'} ;", f"Whatever tables lie in {folder / 'figures'} ,"),
+        *(f"Whatever pictures lie in {folder / 'figures'} ;", f"Whatever tables lie in {folder / 'tables'} ,"),
     ):
         assert part in text, part
     assert "Words" not in text
@@ -179,13 +184,13 @@ def test_equal_runs_give_equal_bytes(folder):
     write(folder, out="one")
     write(folder, out="two")
     files = sorted(path.relative_to(folder / "one") for path in (folder / "one").rglob("*") if path.is_file())
-    assert len(files) == 5
+    assert len(files) == 6
     for file in files:
         assert (folder / "one" / file).read_bytes() == (folder / "two" / file).read_bytes()
 
 
 def test_everything_is_escaped(folder):
-    (folder / "figures" / "evil.md").write_text(f"| {EVIL.split(' |')[0]} | b |\n|---|---|\n| <img src=x> | `c` |\n")
+    (folder / "tables" / "evil.md").write_text(f"| {EVIL.split(' |')[0]} | b |\n|---|---|\n| <img src=x> | `c` |\n")
     (folder / "figures" / "<b>.png").write_bytes((folder / "figures" / "figure1_digits.png").read_bytes())
     html, text = write(folder, claims(EVIL))
     page = Page(html)
@@ -201,7 +206,7 @@ def test_everything_is_escaped(folder):
 def test_a_report_without_figures_or_provenance(tmp_path):
     write_run(tmp_path, last(1))
     runs = load_runs([tmp_path])
-    page, text = write_report(make_report(judge(claims(), runs), runs), tmp_path / "out")
+    page, text, _ = write_report(make_report(judge(claims(), runs), runs), tmp_path / "out")
     html = page.read_text()
     assert "not recorded (1)" in html
     assert 'id="figures"' not in html
@@ -242,40 +247,25 @@ def test_no_numbers_no_picture():
 
 
 def test_what_is_found(folder):
-    (picture,) = find_pictures(folder / "figures")
-    assert picture.caption.startswith("Figure 1: an MLP")
+    (picture,) = find_pictures(folder / "figures", CAPTIONS)
+    assert picture.caption == "Figure 1: an MLP."
     assert picture.numbers == "figure1_digits.csv"
-    long, summary = find_tables(folder / "figures")
+    long, summary = find_tables(folder / "tables")
     assert (len(long.rows), long.rows[2]) == (MOST_ROWS, ["2", "0.333333"])
     assert (summary.header, summary.rows, summary.note) == (["policy", "acc"], [["a | b", "<1>"]], "")
 
 
-def test_pictures_of_the_depth_study_have_captions(folder):
-    for part in ("depth_rn", "depth_mse", "depth_t11", "depth"):
-        add_picture(folder, f"{part}_mnist", f"{part}_blocks_mnist")
-    add_picture(folder, "depth", "depth_blocks", "depth_text_imdb", "depth_text_blocks_imdb")
-    captions = {picture.path.stem: picture.caption for picture in find_pictures(folder / "figures")}
-    assert len(captions) == 13
-    for name, caption in captions.items():
-        assert ("behind every block" in caption) == ("blocks" in name)
-        assert ("against the number of blocks" in caption) == (name.startswith("depth") and "blocks" not in name)
-
-
-def test_of_a_plan_only_its_own_figures_and_tables_are_shown(folder):
-    add_picture(folder, "depth_rn_mnist", "depth_rn_blocks_mnist", "frames_mlp")
-    (folder / "figures" / "frames_mlp_all.csv").write_text("a\n1\n")
-    pictures = [picture.path.stem for picture in find_pictures(folder / "figures", {"depth_rn": "rn"})]
-    assert pictures == ["depth_rn_blocks_mnist", "depth_rn_mnist"]
-    assert find_tables(folder / "figures", {"depth_rn": "rn"}) == []
-    assert [table.path.stem for table in find_tables(folder / "figures", ["long", "frames"])] == [
-        "frames_mlp_all",
-        "long",
-    ]
-    assert len(find_pictures(folder / "figures")) == 4
-    runs = load_runs([folder / "runs"])
-    report = make_report(judge(claims(), runs), runs, folder / "figures", parts=["figure1"])
-    assert [picture.path.stem for picture in report.pictures] == ["figure1_digits"]
-    assert report.tables == []
+def test_the_longest_start_of_a_name_says_the_caption(folder):
+    add_picture(folder, "depth_rn_mnist", "depth_rn_blocks_mnist", "own_picture", "table")
+    captions = {"depth_rn": "Against depth.", "depth_rn_blocks": "Along the depth.", "table": ""}
+    found = {picture.path.stem: picture.caption for picture in find_pictures(folder / "figures", captions)}
+    assert found == {
+        "depth_rn_mnist": "Against depth.",
+        "depth_rn_blocks_mnist": "Along the depth.",
+        "figure1_digits": "figure1 digits",
+        "own_picture": "own picture",
+        "table": "table",
+    }
 
 
 def add_picture(folder, *names):

@@ -5,8 +5,9 @@ import json
 import pytest
 from fake_runs import ADAPTIVE, BASELINE, FFN, last, vit, write_experiment, write_run, write_transformers
 
-from nclab.analysis import AnalysisError, choose, differences, figure1, load_runs, policy_label
+from nclab.analysis import AnalysisError, choose, differences, load_runs, policy_label
 from nclab.analysis.labels import policy_order
+from nclab.papers.simplex_etf.figures import figure1
 
 
 @pytest.fixture

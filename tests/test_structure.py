@@ -113,6 +113,29 @@ def test_the_core_imports_neither_hydra_nor_a_tracker(room):
     assert tops & NOT_IN_CORE == set()
 
 
+def test_the_core_imports_no_wing():
+    """Not even inside a function, nor the commands of the papers' room."""
+    for module, file in MODULES.items():
+        if module.startswith("nclab.papers"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.startswith("nclab.papers")], f"{module} imports a wing"
+    assert any(module.startswith("nclab.papers.depth.parts.") for module in MODULES)
+
+
+def test_the_papers_room_names_no_wing():
+    wings = {
+        module.split(".")[2] for module in MODULES if module.count(".") >= 3 and module.startswith("nclab.papers.")
+    }
+    assert {"depth", "simplex_etf"} <= wings
+    for module, file in MODULES.items():
+        if module.startswith("nclab.papers.") and module.split(".")[2] not in wings:
+            found = [wing for wing in wings if f"nclab.papers.{wing}" in file.read_text()]
+            assert not found, f"{module} names {found}"
+
+
 @pytest.mark.parametrize(
     ("package", "absent"),
     [
@@ -120,6 +143,7 @@ def test_the_core_imports_neither_hydra_nor_a_tracker(room):
         ("nclab.etf", ("hydra", "omegaconf", "wandb", "nclab.config.schema", "nclab.runfolder.folder")),
         ("nclab.models", ("hydra", "omegaconf", "wandb", "nclab.config.schema", "nclab.runfolder.folder")),
         ("nclab.analysis", ("hydra", "omegaconf", "wandb", "torch")),
+        ("nclab.papers.command", ("hydra", "omegaconf", "wandb", "torch")),
         ("nclab.config.schema", ("wandb",)),
         ("nclab.cluster.job", ("torch", "hydra", "nclab.config.schema")),
         ("nclab.config.keys", ("torch", "hydra", "omegaconf", "yaml", "nclab.interfaces.plugins")),

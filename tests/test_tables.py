@@ -11,11 +11,10 @@ from nclab.analysis import (
     readable,
     save_table,
     summary_table,
-    table1,
-    table2,
     text_table,
-    variants,
 )
+from nclab.analysis.summary import variants
+from nclab.papers.simplex_etf.tables import table1, table2
 
 
 @pytest.fixture

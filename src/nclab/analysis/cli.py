@@ -1,14 +1,22 @@
-"""The command line that the figure and table scripts share."""
+"""nclab-draw: one drawing from any run folders; and what the commands of the analysis share.
+
+    nclab-draw --list                                                   every drawing, and what runs it is made of
+    nclab-draw figure1 outputs/figure1 --dataset fashion_mnist --out outputs/figures/figure1
+    nclab-draw summary outputs/figure1 outputs/figure2 --where optimizer.lr=0.01
+
+A figure is written as PDF and PNG, with the numbers behind it as CSV; a table as CSV (numbers), Markdown and, where it
+has a caption, LaTeX. Exit code 2 and one line on stderr for wrong input.
+"""
 
 import argparse
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from nclab.analysis.runs import AnalysisError, Run, load_runs
+from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.runs import AnalysisError, load_runs
 
-Make = Callable[[list[Run], list[str] | None, Path], tuple[str, list[Path]]]
+ENDINGS = (".pdf", ".png", ".csv", ".md", ".tex")
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,33 +27,56 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def command(doc: str, out: str, make: Make) -> None:
-    """Load the runs asked for, `make(runs, policies, out)`, print its text and the files it wrote."""
-    parser = _parser(doc, out)
-    args = parser.parse_args()
-    if args.out.suffix in (".pdf", ".png", ".csv", ".md", ".tex"):
-        parser.error(f"argument --out: expected the path without ending, got {args.out}")
+def main(words: list[str] | None = None) -> None:
+    """nclab-draw: print the drawing's text and the files it wrote."""
+    parser = _parser()
+    args = parser.parse_args(words)
     try:
+        drawing = DRAWINGS[args.name]
+        out = args.out or Path("outputs/figures") / args.name
+        if out.suffix in ENDINGS:
+            parser.error(f"argument --out: expected the path without ending, got {out}")
         runs = load_runs(args.folders, args.dataset, args.seeds, args.epochs, dict(args.where))
-        text, paths = make(runs, args.policies, args.out)
+        text, paths = drawing.save(runs, out, args.policies)
     except (AnalysisError, OSError) as error:
         parser.error(str(error))
-    print(text, "", *paths, sep="\n")
+    print(*([text, ""] if text else []), *paths, sep="\n")
 
 
-def _parser(doc: str, out: str) -> Parser:
-    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+class _List(argparse.Action):
+    """--list: print the drawings and leave."""
+
+    def __call__(self, parser, *_) -> None:
+        try:
+            names = DRAWINGS.names()
+        except AnalysisError as error:
+            parser.error(str(error))
+        for name in names:
+            print(f"{name:13} {DRAWINGS[name].kind}: {DRAWINGS[name].of}")
+        parser.exit()
+
+
+def _parser() -> Parser:
+    parser = Parser("nclab-draw", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
+    add("--list", action=_List, nargs=0, help="name the drawings and leave")
+    add("name", metavar="NAME", help="a drawing of --list")
     add("folders", nargs="+", type=Path, metavar="FOLDER", help="run folder, experiment folder or output root")
-    add("--out", type=Path, default=Path(out), help=f"where to write, without ending ({out})")
+    add("--out", type=Path, help="where to write, without ending (outputs/figures/NAME)")
+    add("--policies", type=names, help='these, in this order: "baseline,frozen last 3"')
+    add_selection(parser)
+    return parser
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """The options that select among run folders."""
+    add = parser.add_argument
     add("--dataset", type=names, action="extend", metavar="NAME",
         help="only runs on this dataset; tables take several: mnist,cifar10")  # fmt: skip
     add("--seeds", type=integers, help="only these seeds: 0,1,2")
     add("--epochs", type=int, help="only runs of this many epochs")
-    add("--policies", type=names, help='these, in this order: "baseline,frozen last 3"')
-    add("--where", type=_setting, action="append", default=[], metavar="KEY=VALUE",
+    add("--where", type=setting, action="append", default=[], metavar="KEY=VALUE",
         help="only runs with this setting, e.g. optimizer.lr=0.01; may be repeated")  # fmt: skip
-    return parser
 
 
 def names(text: str) -> list[str]:
@@ -61,7 +92,8 @@ def integers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"expected whole numbers such as 0,1,2, got {text}") from None
 
 
-def _setting(text: str) -> tuple[str, str]:
+def setting(text: str) -> tuple[str, str]:
+    """KEY=VALUE."""
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text}")

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +10,6 @@ from nclab.analysis.runs import AnalysisError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MOST_ROWS = 60
-KNOWN = re.compile(r"figure[1-4]|depth(?=(?P<blocks>.*_blocks)?(_|$))")  # depth_rn_mnist, depth_rn_blocks_mnist
-CAPTIONS = {
-    "figure1": "Figure 1: an MLP trained in full against the same MLP with its last 1, 2, 3 layers as simplex ETFs.",
-    "figure2": "Figure 2: an MLP trained in full against Adaptive-ETF, where layers beyond the effective depth become "
-    "simplex ETFs while training.",
-    "figure3": "Figure 3: vision transformers of 1 to 4 blocks, trained in full against ETF feed-forward maps.",
-    "figure4": "Figure 4: NCC accuracy of the feed-forward layers of ETF-Transformers.",
-    "depth_blocks": "NC1 and NCC accuracy behind every block of networks of several depths: where along the depth "
-    "collapse happens.",
-    "depth": "NC1, NC2 and NC3 of the last layer against the number of blocks, with the slope of each line and its "
-    "95 % interval; the train accuracy beside them says which networks classify.",
-}
 
 
 @dataclass(frozen=True)
@@ -44,32 +32,31 @@ class Table:
     note: str = ""
 
 
-def find_pictures(folder: Path, parts: Collection[str] | None = None) -> list[Picture]:
-    """Every *.png of the folder, by name; with `parts` those alone whose name starts with one of them."""
+def find_pictures(folder: Path, captions: Mapping[str, str] | None = None) -> list[Picture]:
+    """Every *.png of the folder, by name.
+
+    `captions` maps the start of a name, such as a part of a plan, to its caption. The longest that fits counts; without
+    one the name is the caption.
+    """
     pictures = []
-    for path in sorted(_files(folder, "png", parts)):
+    for path in sorted(folder.glob("*.png")):
         data = path.read_bytes()
         if not data.startswith(PNG):
             raise AnalysisError(f"{path}: not a PNG picture ({len(data)} bytes)")
-        known = KNOWN.search(path.stem)
+        starts = [start for start, caption in (captions or {}).items() if caption and path.stem.startswith(start)]
+        caption = captions[max(starts, key=len)] if starts else path.stem.replace("_", " ")
         behind = path.with_suffix(".csv")
-        caption = CAPTIONS[known[0] + ("_blocks" if known["blocks"] else "")] if known else path.stem.replace("_", " ")
         pictures.append(Picture(path, caption, data, behind.name if behind.is_file() else ""))
     return pictures
 
 
-def find_tables(folder: Path, parts: Collection[str] | None = None) -> list[Table]:
-    """Every *.md of the folder, and every *.csv that is not the numbers of a figure or Markdown table there; with
-    `parts` those alone whose name starts with one of them."""
-    tables = [_markdown(path) for path in _files(folder, "md", parts)]
-    for path in _files(folder, "csv", parts):
+def find_tables(folder: Path) -> list[Table]:
+    """Every *.md of the folder, and every *.csv that is not the numbers of a figure or Markdown table there."""
+    tables = [_markdown(path) for path in folder.glob("*.md")]
+    for path in folder.glob("*.csv"):
         if not any(path.with_suffix(ending).is_file() for ending in (".md", ".png")):
             tables.append(_csv(path))
     return sorted(tables, key=lambda table: table.path.name)
-
-
-def _files(folder: Path, ending: str, parts: Collection[str] | None) -> list[Path]:
-    return [path for path in folder.glob(f"*.{ending}") if parts is None or path.stem.startswith(tuple(parts))]
 
 
 def _markdown(path: Path) -> Table:

@@ -1,8 +1,9 @@
 """The report on judged claims: one self-contained HTML page, and the same as Markdown with its pictures beside it."""
 
 import base64
+import csv
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nclab.analysis.claims import Judgement, has_diverged
-from nclab.analysis.commands import PlanSizes, commands
+from nclab.analysis.commands import commands
 from nclab.analysis.effects import LEGEND, axis_label, draw_effects, extent
 from nclab.analysis.gallery import Picture, Table, find_pictures, find_tables
 from nclab.analysis.ledger import TITLE, Claim, condition_text
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.analysis.verdict import FAILS, HOLDS, KINDS, NOT_ENOUGH, estimate, number
 
+VERDICTS = ("claim", "setting", "verdict", "effect", "low", "high", "seeds")  # columns of verdicts.csv
 SIGNS = {HOLDS: "✔", FAILS: "✘", NOT_ENOUGH: "?"}  # not by colour alone
 
 
@@ -60,7 +62,9 @@ class Report:
     sections: list[Section]
     pictures: list[Picture]
     tables: list[Table]
-    figures: str  # the folder that pictures and tables come from
+    figures: str  # the folder that the pictures come from
+    table_folder: str  # and the tables
+    verdicts: list[tuple]  # a row of VERDICTS a judgement
     paper: str = ""  # whose claims they are
     legend: str = LEGEND
 
@@ -69,14 +73,14 @@ def make_report(
     judgements: list[Judgement],
     runs: list[Run],
     figures: Path | None = None,
-    plan: PlanSizes | None = None,
+    tables: Path | None = None,
     title: str = TITLE,
     paper: str = "",
-    parts: Collection[str] | None = None,
+    captions: Mapping[str, str] | None = None,
 ) -> Report:
     """The report on `judgements`, which come in the order of the ledger; `runs` are those they were made from,
-    unfinished ones included; `plan` has the profiles that the commands may name; `title` and `paper` are the
-    ledger's. Of `figures` only those of `parts` are shown, None: all."""
+    unfinished ones included; `title` and `paper` are the ledger's. Shown are the pictures of the folder `figures`, with
+    `captions` by the start of their names, and the tables of the folder `tables`."""
     by_claim: dict[str, list[Judgement]] = {}
     for judgement in judgements:
         by_claim.setdefault(judgement.claim.id, []).append(judgement)
@@ -88,16 +92,21 @@ def make_report(
         facts=_facts(runs),
         counts={verdict: counts[verdict] for verdict in SIGNS},
         rules=[(KINDS[kind].name, KINDS[kind].rule) for kind in kinds],
-        sections=[_section(group, plan or PlanSizes()) for group in by_claim.values()],
-        pictures=find_pictures(figures, parts) if figures else [],
-        tables=find_tables(figures, parts) if figures else [],
+        sections=[_section(group) for group in by_claim.values()],
+        pictures=find_pictures(figures, captions) if figures else [],
+        tables=find_tables(tables) if tables else [],
         figures=str(figures or ""),
+        table_folder=str(tables or ""),
+        verdicts=[_verdict(judgement) for judgement in judgements],
     )
 
 
 def write_report(report: Report, out: Path) -> list[Path]:
-    """Write OUT/index.html, OUT/report.md and the pictures the latter links to; the same runs give the same bytes."""
-    page, text = out / "index.html", out / "report.md"
+    """Write OUT/index.html, OUT/report.md and the pictures it links to, and OUT/verdicts.csv.
+
+    The same runs give the same bytes.
+    """
+    page, text, table = out / "index.html", out / "report.md", out / "verdicts.csv"
     for section in report.sections:
         if section.picture:
             _write(out / "effects" / f"{section.claim.id}.png", section.picture)
@@ -105,7 +114,9 @@ def write_report(report: Report, out: Path) -> list[Path]:
         _write(out / "figures" / picture.path.name, picture.data)
     _write(page, _render("report.html", report, escape=True))
     _write(text, _render("report.md", report, escape=False))
-    return [page, text]
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([VERDICTS, *report.verdicts])
+    return [page, text, table]
 
 
 def effect_text(judgement: Judgement) -> str:
@@ -121,7 +132,15 @@ def effect_text(judgement: Judgement) -> str:
     return f"{number(e.mean, signed)}{f' [{low}, {high}]' if e.low < e.high else ''} {unit}"
 
 
-def _section(judgements: list[Judgement], plan: PlanSizes) -> Section:
+def _verdict(judgement: Judgement) -> tuple:
+    """A row of VERDICTS: effect is the mean, low and high are the ends of the interval, or the least and the greatest
+    number where every seed is judged, all in the claim's unit; empty where there is no number."""
+    e = judgement.estimate
+    numbers = (e.mean, *extent(judgement)) if e else ("", "", "")
+    return (judgement.claim.id, judgement.where, judgement.verdict, *numbers, len(judgement.seeds))
+
+
+def _section(judgements: list[Judgement]) -> Section:
     claim = judgements[0].claim
     sides = [("treatment", claim.treatment), ("baseline", claim.baseline)] if claim.baseline else []
     sides = sides or [("runs", claim.treatment)]
@@ -134,7 +153,7 @@ def _section(judgements: list[Judgement], plan: PlanSizes) -> Section:
         picture=draw_effects(claim, judgements),
         axis=axis_label(claim),
         shown="mean [95 % interval]" if claim.rule.interval else "least to greatest",
-        commands=list(dict.fromkeys(one for j in judgements for one in commands(claim, j.run, plan))),
+        commands=list(dict.fromkeys(one for j in judgements for one in commands(claim, j.run))),
     )
 
 

@@ -21,6 +21,7 @@ MACHINE_KEYS = (
     "resume",
     "seeds",
     "dataset.download",  # whose files are the same ones
+    "paper",
     "metrics.memory_gib",  # which pass makes the features changes no number
 )
 # Of these, the ones that bits may depend on: a resumed run keeps those it started with.

@@ -1,4 +1,4 @@
-"""Plans: the runs behind the figures and tables of a paper, in profiles of several sizes (conf/plan/NAME.yaml)."""
+"""Plans: the runs behind a paper's figures and tables, in profiles of several sizes (conf/paper/WING/plan.yaml)."""
 
 from dataclasses import dataclass, replace
 from itertools import product
@@ -10,10 +10,11 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from nclab.config.record import Record
 from nclab.config.schema import ConfigError, RunConfig, typed
 
 # Keys by which the plan tells runs and files apart; the command line has arguments of its own for some.
-PLANNED = (
+OF_THE_PLAN = (
     "dataset",
     "dataset.name",
     "seed",
@@ -23,9 +24,11 @@ PLANNED = (
     "experiment_name",
     "overwrite",
     "resume",
+    "paper",
 )
 
 DATASET = "dataset="
+Keys = tuple[str, ...]  # a command line of nclab-train
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,25 @@ class Part:
 
 
 class Plan:
-    """Reads conf/plan/NAME.yaml. Raises ConfigError for a file that is none, unknown parts and profiles."""
+    """Reads conf/paper/WING/plan.yaml, which explains the format. Raises ConfigError for a wing without one, unknown
+    parts and profiles."""
 
-    def __init__(self, conf: Path, name: str):
-        self.conf = conf
-        valid = sorted(file.stem for file in (conf / "plan").glob("*.yaml"))
-        if name not in valid:
-            raise ConfigError(f"unknown plan '{name}'; valid: {', '.join(valid)}")
-        tree = yaml.safe_load((conf / "plan" / f"{name}.yaml").read_text())
+    def __init__(self, conf: Path, wing: str):
+        self.conf, self.wing = conf, wing
+        valid = sorted(file.parent.name for file in (conf / "paper").glob("*/plan.yaml"))
+        if wing not in valid:
+            raise ConfigError(f"no paper '{wing}'; valid: {', '.join(valid)}")
+        tree = yaml.safe_load((conf / "paper" / wing / "plan.yaml").read_text())
         self.parts: dict[str, dict[str, Any]] = tree["parts"]
         self.profiles: dict[str, dict[str, Any]] = tree["profiles"]
+
+    def check(self, parts: list[str], profile: str | None = None) -> None:
+        """Raise ConfigError for parts and a profile that are not in the plan."""
+        profiles = [] if profile is None else [profile]
+        for kind, asked, valid in (("part", parts, self.parts), ("profile", profiles, self.profiles)):
+            unknown = [name for name in asked if name not in valid]
+            if unknown:
+                raise ConfigError(f"unknown {kind} '{unknown[0]}'; valid: {', '.join(valid)}")
 
     def resolve(
         self,
@@ -65,53 +77,76 @@ class Plan:
         policy_overrides: list[str] | None = None,
         output_root: str = "outputs",
     ) -> list[Part]:
-        """The checked runs of the named parts (none: all) on every dataset of the profile.
+        """The checked runs of the named parts on every dataset of the profile.
 
-        datasets and seeds take the place of the profile's, datasets also of one that a named part's size names; all
-        runs land below `output_root`. `overrides` are further keys of every run, `policy_overrides` of the runs with a
-        policy (etf=none has no keys). A run that several parts need is one object in each of them.
+        A run that several parts need is one object in each of them. Each run records in its key `paper` the wing, the
+        profile, all parts that need it, and the overrides.
+
+        Args:
+            parts: Names of parts; none: all but the extra ones.
+            profile: A profile of the plan.
+            datasets: Instead of the profile's, also of the one that a part's size names.
+            seeds: Instead of the profile's.
+            overrides: Further keys of every run.
+            policy_overrides: Further keys of the runs with a policy; etf=none has none.
+            output_root: All runs land below it.
+
+        Raises:
+            ConfigError: A name is unknown, a key is the plan's to set, or a run's configuration is wrong.
         """
-        for kind, asked, valid in (("part", parts, self.parts), ("profile", [profile], self.profiles)):
-            unknown = [name for name in asked if name not in valid]
-            if unknown:
-                raise ConfigError(f"unknown {kind} '{unknown[0]}'; valid: {', '.join(valid)}")
-        for word in overrides or []:
-            if (key := word.split("=")[0].strip("+~")) in PLANNED:
+        self.check(parts, profile)
+        overrides, policy_overrides = overrides or [], policy_overrides or []
+        for word in overrides:
+            if (key := word.split("=")[0].strip("+~")) in OF_THE_PLAN:
                 raise ConfigError(f"{key} is the plan's to set, for all its runs alike; leave out {word}")
         size = self.profiles[profile]
         for name in parts:
-            if (model := self.parts[name]["model"]) not in size:
-                raise ConfigError(f"part {name} has no size in profile {profile}: expected an entry {model} there")
+            if (wanted := self.parts[name]["size"]) not in size:
+                raise ConfigError(f"part {name} has no size in profile {profile}: expected an entry {wanted} there")
         seeds = seeds or size["seeds"]
         if not all(0 <= seed < 2**63 for seed in seeds):
             raise ConfigError(f"seeds must be between 0 and 2^63 - 1, got {', '.join(map(str, seeds))}")
-        sizes = {name: list(_expand(size[part["model"]])) for name, part in self.parts.items() if part["model"] in size}
+        sizes = {name: list(_expand(size[part["size"]])) for name, part in self.parts.items() if part["size"] in size}
         own_datasets = {name: own for name in sizes if (own := _dataset(name, sizes[name]))}
+        asked = parts or [name for name in sizes if not self.parts[name].get("extra")]
         if datasets and not parts:  # those with a dataset of their own would have to be named
-            sizes = {name: own for name, own in sizes.items() if name not in own_datasets}
-        pairs = product(datasets or size["datasets"], parts or sizes)
+            asked = [name for name in asked if name not in own_datasets]
+        pairs = product(datasets or size["datasets"], asked)
         pairs = dict.fromkeys(
             (dataset if datasets else own_datasets.get(name, dataset), name) for dataset, name in pairs
         )
-        known: dict[tuple[str, ...], list[RunConfig]] = {}  # keys of a run -> its configuration with every seed
+
+        def lines(name: str, dataset: str) -> list[Keys]:
+            """The command lines of a part."""
+            found = []
+            runs = [run for line in self.parts[name]["runs"] for run in _expand(line)]
+            for keys_of_size, run in product(sizes[name], runs):
+                of_policy = [] if "etf=none" in run else policy_overrides
+                size_keys = [key for key in keys_of_size if not key.startswith(DATASET)]
+                found.append((f"{DATASET}{dataset}", *size_keys, *run, "threads=1", *overrides, *of_policy))
+            return found
+
+        needed_by: dict[Keys, list[str]] = {}
+        for dataset in dict.fromkeys(dataset for dataset, _ in pairs):
+            for name in sizes:
+                for keys in lines(name, dataset):
+                    needed_by.setdefault(keys, []).append(name)
+        words = (*overrides, *(word for override in policy_overrides for word in ("--policy", override)))
+        known: dict[Keys, list[RunConfig]] = {}  # keys of a run -> its configuration with every seed
         found = []
         with initialize_config_dir(version_base="1.3", config_dir=str(self.conf)):
             for dataset, name in pairs:
-                part = self.parts[name]
                 own: list[RunConfig] = []
-                lines = [run for line in part["runs"] for run in _expand(line)]
-                for keys_of_size, run in product(sizes[name], lines):
-                    of_policy = [] if "etf=none" in run else policy_overrides or []
-                    size_keys = [key for key in keys_of_size if not key.startswith(DATASET)]
-                    keys = (f"{DATASET}{dataset}", *size_keys, *run, "threads=1", *(overrides or []), *of_policy)
+                for keys in lines(name, dataset):
                     if keys not in known:
-                        known[keys] = _with_seeds(_composed(list(keys)), seeds, output_root)
+                        record = Record(self.wing, profile, tuple(dict.fromkeys(needed_by[keys])), words)
+                        known[keys] = _with_seeds(_composed(list(keys)), seeds, output_root, str(record))
                     own += known[keys]
-                found.append(Part(name, dataset, part["draw"], own))
+                found.append(Part(name, dataset, self.parts[name]["draw"], own))
         return found
 
 
-def _expand(line: str) -> list[tuple[str, ...]]:
+def _expand(line: str) -> list[Keys]:
     """Every run of a line: 'a=1 b=2,3' -> (a=1, b=2), (a=1, b=3)."""
     choices = []
     for word in line.split():
@@ -120,7 +155,7 @@ def _expand(line: str) -> list[tuple[str, ...]]:
     return list(product(*choices))
 
 
-def _dataset(part: str, sizes: list[tuple[str, ...]]) -> str | None:
+def _dataset(part: str, sizes: list[Keys]) -> str | None:
     """The dataset that a part's size names, if it does. Raises ConfigError for several."""
     named = {key.removeprefix(DATASET) for keys in sizes for key in keys if key.startswith(DATASET)}
     if len(named) > 1:
@@ -128,9 +163,9 @@ def _dataset(part: str, sizes: list[tuple[str, ...]]) -> str | None:
     return next(iter(named), None)
 
 
-def _with_seeds(config: RunConfig, seeds: list[int], output_root: str) -> list[RunConfig]:
+def _with_seeds(config: RunConfig, seeds: list[int], output_root: str, paper: str) -> list[RunConfig]:
     """Copies that differ in the seed alone: composing takes a tenth of a second, and a paper has a thousand runs."""
-    return [replace(config.of_seed(seed), output_root=output_root) for seed in seeds]
+    return [replace(config.of_seed(seed), output_root=output_root, paper=paper) for seed in seeds]
 
 
 def _composed(keys: list[str]) -> RunConfig:

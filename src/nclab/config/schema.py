@@ -94,6 +94,7 @@ class RunConfig:
     data_root: str | None = None  # folder of the datasets; null: $NCLAB_DATA, else data/
     checkpoint_seconds: float = 10.0  # least time between checkpoints; the last epoch and every switch are always saved
     resume: str | None = None  # a run folder: go on with the configuration in it, whatever conf/ says by now
+    paper: str | None = None  # written by nclab-paper: the wing, profile and parts of the plan that this run belongs to
     # your modules, such as [my_package]: what they register is chosen like an option of conf/
     plugins: list[str] = field(default_factory=list)
     dataset: DatasetSettings = field(**choice(DATASETS, "digits"))  # what is learnt: images or texts

@@ -8,6 +8,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from nclab.config.experiments import with_options
 from nclab.config.schema import ConfigError
 from nclab.data import MissingDataError
 from nclab.parallel.group import PeerLost, is_first
@@ -37,7 +38,7 @@ def complain(error: BaseException, code: int, whose: str = "") -> int:
             # starting, and would be ended itself if this one left before.
             time.sleep(SECONDS_FOR_THE_FIRST)
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
-    text = "; ".join(lines) or type(error).__name__
+    text = with_options("; ".join(lines) or type(error).__name__)
     parent = getattr(error.__cause__, "parent_node", None)
     if isinstance(parent, DictConfig):
         of = f" of '{parent.name}'" if "name" in parent else ""

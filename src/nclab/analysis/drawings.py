@@ -1,0 +1,127 @@
+"""The registry of drawings: a name, what runs it is made of, and the function that makes a figure or a table of them.
+
+Papers' wings and users' packages register their own:
+
+    @DRAWINGS.figure("figure1", of="an MLP, baseline and fixed last layers", caption="...", says=brief)
+    def figure1(runs, policies=None): ...           # -> (Figure, table of the numbers behind it)
+
+`nclab-draw NAME FOLDER` draws one from any run folders, `nclab-paper` those that the plan of a paper names.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nclab.analysis.drawing import save_figure
+from nclab.analysis.runs import AnalysisError, Run
+from nclab.analysis.tables import readable, save_table, text_table
+from nclab.interfaces.plugins import PARTS, WINGS, PluginError, installed, load_plugins
+
+GENERAL = "nclab.analysis.summary"  # drawings that are no paper's
+FIGURE, TABLE = "figure", "table"
+
+Make = Callable[[list[Run], list[str] | None], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of one dataset, or a table over all of them.
+
+    Args:
+        name: What it is called on the command line and in plans.
+        kind: `figure` or `table`.
+        of: For people: what runs it is made of.
+        make: make(runs, policies) -> (Figure, its numbers) for a figure, (table, caption or None) for a table; a table
+            with a caption is written as LaTeX too.
+        caption: Of a figure, in a report.
+        says: The numbers of a figure -> the table of texts that a terminal shows.
+    """
+
+    name: str
+    kind: str
+    of: str
+    make: Make
+    caption: str = ""
+    says: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+
+    def save(self, runs: list[Run], out: Path, policies: list[str] | None = None) -> tuple[str, list[Path]]:
+        """Draw `runs`, write the files OUT.pdf, OUT.png, OUT.csv or OUT.csv, OUT.md, OUT.tex.
+
+        Returns:
+            What a terminal shows of it, and the paths of the files.
+
+        Raises:
+            AnalysisError: These runs make no such drawing; the message says why.
+            OSError: A file cannot be written.
+        """
+        made, about = self.make(runs, policies)
+        if self.kind == TABLE:
+            return text_table(readable(made)), save_table(made, out, about)
+        return text_table(self.says(about)) if self.says else "", save_figure(made, about, out)
+
+
+@dataclass
+class Drawings:
+    """Drawings by name, those of the wings and of installed packages found when first asked for."""
+
+    _entries: dict[str, Drawing] = field(default_factory=dict)
+    _searched: bool = False
+
+    def figure(
+        self,
+        name: str,
+        of: str,
+        caption: str = "",
+        says: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    ) -> Callable[[Make], Make]:
+        """Decorator: register a figure under `name`. Raises ValueError for a name taken twice."""
+        return self._add(name, lambda make: Drawing(name, FIGURE, of, make, caption, says))
+
+    def table(self, name: str, of: str) -> Callable[[Make], Make]:
+        """Decorator: register a table under `name`. Raises ValueError for a name taken twice."""
+        return self._add(name, lambda make: Drawing(name, TABLE, of, make))
+
+    def names(self) -> list[str]:
+        """All registered names, sorted. Raises AnalysisError for an installed package that cannot be imported."""
+        if not self._searched:
+            self._searched = True  # before: a module may look here while it is imported
+            for module in (GENERAL, *_wing_modules()):
+                importlib.import_module(module)
+            try:
+                load_plugins((entry.module for entry in installed()), "entry points nclab.plugins")
+            except PluginError as error:
+                raise AnalysisError(str(error)) from error
+        return sorted(self._entries)
+
+    def __getitem__(self, name: str) -> Drawing:
+        names = self.names()
+        if name not in self._entries:
+            raise AnalysisError(f"unknown drawing '{name}'; valid: {', '.join(names)}")
+        return self._entries[name]
+
+    def _add(self, name: str, drawing: Callable[[Make], Drawing]) -> Callable[[Make], Make]:
+        def register(make: Make) -> Make:
+            if name in self._entries:
+                raise ValueError(f"drawing '{name}' is registered twice")
+            self._entries[name] = drawing(make)
+            return make
+
+        return register
+
+
+def _wing_modules() -> list[str]:
+    """Every module of every wing but its parts, which may import torch."""
+    found = []
+    for wing in pkgutil.iter_modules(importlib.import_module(WINGS).__path__, f"{WINGS}."):
+        if wing.ispkg:
+            modules = pkgutil.iter_modules(importlib.import_module(wing.name).__path__)
+            found += [f"{wing.name}.{module.name}" for module in modules if module.name != PARTS]
+    return found
+
+
+DRAWINGS = Drawings()

@@ -1,0 +1,20 @@
+"""Tables of any runs: one row a policy, and one row a variant of the settings."""
+
+import pandas as pd
+
+from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.runs import Run, choose
+from nclab.analysis.tables import summary_table
+
+
+@DRAWINGS.table("summary", of="any runs: learnable parameters, accuracies and effective depth, a row a policy")
+def summary(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, None]:
+    """`summary_table`, without a caption and so without LaTeX."""
+    return summary_table(choose(runs, policies) if policies else runs), None
+
+
+@DRAWINGS.table("variants", of="any runs: a row a combination of whatever settings they differ in")
+def variants(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, str]:
+    """What a search compares: `summary_table` with a caption."""
+    caption = "Variants of the settings; accuracy in per cent, mean ± sample standard deviation over seeds."
+    return summary_table(choose(runs, policies) if policies else runs), caption

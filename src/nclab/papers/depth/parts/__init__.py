@@ -1,0 +1,1 @@
+"""Models that only this paper needs; the registries import every module here."""

@@ -1,0 +1,1 @@
+"""Leveraging Intermediate Neural Collapse with Simplex ETFs (arXiv 2412.00884)."""

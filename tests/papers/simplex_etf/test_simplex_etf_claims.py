@@ -1,0 +1,74 @@
+"""The ledger of arXiv 2412.00884: every claim finds its runs, and asks what its sentence says."""
+
+import pytest
+from fake_runs import ADAPTIVE, BASELINE, FFN, MLP, edit, judged, last, vit, write_run
+
+from nclab.analysis.ledger import load_ledger
+from nclab.analysis.verdict import HOLDS
+from nclab.papers.wings import find_wing
+
+LEDGER = find_wing("simplex_etf").ledger
+
+
+@pytest.fixture
+def paper(tmp_path):
+    """A run of every experiment of the contract, two seeds, mnist."""
+    mnist = {"dataset": {"name": "mnist", "train_size": None}}
+    batch = MLP | {"norm": "batch"}
+    for seed in (0, 1):
+        for kind, experiment in (("etf", "figure1"), ("frozen", "controls")):
+            for k in (1, 2, 3):
+                write_run(tmp_path, last(k, kind=kind, bias=True), seed, experiment=experiment, model=batch, **mnist)
+            fix = [(9, "fc5"), (11, "fc4")]
+            write_run(tmp_path, ADAPTIVE | {"kind": kind}, seed, experiment="figure2", fix=fix, model=batch, **mnist)
+            for blocks in (1, 2, 3, 4):
+                write_run(tmp_path, FFN | {"kind": kind}, seed, experiment="figure3", model=vit(blocks), **mnist)
+        for depth in (3, 4, 5):
+            write_run(tmp_path, BASELINE, seed, experiment="figure1", model=batch | {"depth": depth}, **mnist)
+        for blocks in (1, 2, 3, 4):
+            for ratio in (0, 4.0):
+                write_run(tmp_path, BASELINE, seed, experiment="controls_vit", model=vit(blocks, ratio), **mnist)
+        for etf in (BASELINE, last(1), last(1, kind="frozen")):
+            write_run(tmp_path, etf, seed, experiment="smoke")  # digits
+    return tmp_path
+
+
+def test_every_shipped_claim_finds_its_runs(paper):
+    judgements = judged(paper, *load_ledger(LEDGER))
+    assert [(j.claim.id, j.where, j.reason) for j in judgements if not j.seeds] == []
+    by_id = {}
+    for j in judgements:
+        by_id.setdefault(j.claim.id, []).append(j)
+    assert {one.id for one in load_ledger(LEDGER)} == set(by_id)
+    for name, count in (("etf_beats_frozen", 3 + 1), ("ffn_etf_test", 4), ("ffn_matters", 4), ("ncc_rises_vit", 3)):
+        assert sum(j.seeds == (0, 1) for j in by_id[name]) == count, name
+
+
+def test_the_counts_of_parameters_are_those_of_batch_norm_and_biases(tmp_path):
+    one = next(one for one in load_ledger(LEDGER) if one.id == "last_3_saves")
+    mnist = {"dataset": {"name": "mnist", "train_size": None}}
+    for seed, (norm, bias) in enumerate((("batch", True), ("none", True), ("batch", False))):
+        folder = write_run(tmp_path, last(3, bias=bias), seed, model=MLP | {"norm": norm}, **mnist)
+        edit(folder, parameters_total=802410 - seed, parameters_learnable=478410)
+    (j,) = judged(tmp_path, one)
+    assert (j.verdict, j.seeds) == (HOLDS, (0,))
+    assert "802,410" in one.why
+    assert "803,210" in one.why
+
+
+def test_what_the_shipped_ledger_asks_of_every_seed():
+    ledger = {one.id: one for one in load_ledger(LEDGER)}
+    for name, kind in (("ncc_rises", "every_seed_at_least"), ("ncc_never_falls", "every_seed_at_most")):
+        for network in ("mlp", "vit", "ffn_etf"):
+            one = ledger[f"{name}_{network}"]
+            assert (one.kind, one.threshold) == (kind, 1.0)
+            assert "1 point" in one.claim  # the sentence says what is tested
+    assert {ledger[name].kind for name in ("effective_depth", "adaptive_saves")} == {"every_seed_at_least"}
+    assert "separat" in ledger["etf_keeps_collapse"].claim
+    assert "collaps" not in ledger["etf_keeps_collapse"].claim
+
+
+def test_the_command_of_the_other_data_sets_makes_such_a_run():
+    (one,) = (one for one in load_ledger(LEDGER) if one.id == "last_k_saves")
+    assert one.commands == ("make figure1 DATASET=cifar10",)
+    assert "cifar10" not in one.treatment["dataset.name"]["not"]
