@@ -190,7 +190,7 @@ WRONG = {
     "tracker=wandb tracker.timeout=inf": "tracker.timeout must be above 0 seconds and finite, got inf",
     # What Hydra would take for itself, or take wrongly
     "experiment=nothing": "Could not find 'experiment/nothing'; Available options .*figure1",
-    "experiment=figure1": "Could not find 'experiment/figure1'; .*; expected experiment=simplex_etf/figure1$",
+    "experiment=figure1": "Could not find 'experiment/figure1'; .*; expected experiment=simplex_etf/figure1",
     "experiment=null": "experiment must be the name of a file in conf/experiment, .*; got experiment=null",
     "experiment=7": "experiment must be the name of a file in conf/experiment, .*; got experiment=7",
     "foo": "Error parsing override 'foo'",
