@@ -32,6 +32,8 @@ def with_home_quoted(words: list[str]) -> list[str]:
     ["dataset.path='~/a.npz',b.npz", '~hydra/launcher']
     """
     return [word if {"'", '"'} & set(word) else HOME.sub(lambda found: f"'{found[0]}'", word) for word in words]
+
+
 OmegaConf.register_new_resolver("nclab_help", help_text, replace=True)  # conf/hydra/help/nclab.yaml puts it into --help
 
 

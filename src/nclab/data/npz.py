@@ -49,7 +49,7 @@ class NpzSettings(ArraySettings):
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays of the file; ValueError, naming it, for a damaged one, another kind, or one that holds objects."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # noqa: TID251 - no pickles
             return {name: stored[name] for name in stored.files}
     except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: expected an .npz file of plain arrays, got another ({error})") from None
