@@ -81,8 +81,9 @@ def with_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
 
     A key inside a group is filled in where the group is there.
 
-    >>> with_later_keys({"seed": 0, "loss": {"name": "mse"}})
-    {'plugins': [], 'seed': 0, 'loss': {'name': 'mse'}}
+    >>> stored = with_later_keys({"seed": 0, "loss": {"name": "mse"}})
+    >>> stored["plugins"], stored["loss"]
+    ([], {'name': 'mse'})
     """
     for key, value in sorted(LATER.items(), key=lambda item: item[0].count(".")):
         group, _, inner = key.rpartition(".")
