@@ -10,7 +10,7 @@ from nclab.config.schema import ConfigError, resolve_machine, to_yaml, typed
 from nclab.data import DATASETS
 from nclab.models import MODELS
 from nclab.run.execute import train
-from nclab.runfolder.trackers import TRACKERS
+from nclab.runfolder.tracker import TRACKERS
 from nclab.system.machine import free_cores, memory_bytes
 from nclab.training.optim import OPTIMIZERS, SCHEDULES
 
