@@ -270,6 +270,27 @@ def test_autocast_of_the_caller_and_half_precision():
     assert half["0"]["nc1"] == pytest.approx(plain["0"]["nc1"], rel=0.05)
 
 
+class Precisions(nn.Linear):
+    """Notes what matrix products, convolutions and RNNs are computed in while it runs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = [flag.fp32_precision for flag in FLAGS]
+        return super().forward(x)
+
+
+CUDNN, MKLDNN = torch.backends.cudnn, torch.backends.mkldnn
+FLAGS = (torch.backends.cuda.matmul, CUDNN.conv, CUDNN.rnn, MKLDNN.matmul, MKLDNN.conv, MKLDNN.rnn)
+
+
+def test_no_tf32_in_the_forward_pass():
+    before = [flag.fp32_precision for flag in FLAGS]
+    assert before[1:3] == ["tf32", "tf32"]  # as torch starts
+    model = Precisions(6, C)
+    measure_model(nn.Sequential(model), batches(6), ["0"], C)
+    assert model.seen == ["ieee"] * 6
+    assert [flag.fp32_precision for flag in FLAGS] == before
+
+
 class Twice(nn.Module):
     def __init__(self) -> None:
         super().__init__()

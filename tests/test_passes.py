@@ -86,7 +86,7 @@ def test_no_pass_waits_for_the_device():
 @pytest.fixture
 def meter_on_meta(monkeypatch) -> CollapseMeter:
     """As on a GPU, whose labels are looked at once a pass: a meter whose batches lie on the meta device."""
-    monkeypatch.setattr(meter_module, "full_precision", lambda _: nullcontext())  # no autocast on meta
+    monkeypatch.setattr(meter_module, "full_precision", lambda *_, **__: nullcontext())  # no autocast on meta
     return CollapseMeter(C, geometry(torch.randn(C, 64)))
 
 

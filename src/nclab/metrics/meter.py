@@ -78,7 +78,7 @@ class CollapseMeter:
         self._means_on_device: MeansOnDevice | None = None
         self._within: WithinSums | None = None
         self._came_with: tuple[bool, bool] | None = None  # whether the batches of pass 2 have logits and a weight
-        self._kinds: dict[str, str] = {}  # of the first batch of each pass
+        self._kinds: dict[str, tuple[int, torch.dtype, torch.device]] = {}  # of the first batch of each pass
         self._label_range: tuple[Tensor, Tensor] | None = None
         self._precision = torch.float64
 
@@ -98,7 +98,7 @@ class CollapseMeter:
             raise RuntimeError("the class means of this meter are fixed: given, or already used by pass 2")
         features, labels = self._checked(features, labels, "pass 1")
         self._precision = features.dtype
-        with full_precision(features.device.type):
+        with full_precision(features.device.type, products_only=True):
             counts, sums = class_sums(features, labels, self.num_classes)
         self._counts = counts if self._counts is None else self._counts + counts
         self._sums = sums if self._sums is None else self._sums + sums
@@ -165,7 +165,7 @@ class CollapseMeter:
                 raise ValueError(f"logits must be on {features.device} like the features, got {logits.device}")
         if weight is not None:
             weight = matrix_of(weight, "weight", (self.num_classes, features.shape[1]))
-        with full_precision(features.device.type):
+        with full_precision(features.device.type, products_only=True):
             if self._means_on_device is None:
                 self._means_on_device = MeansOnDevice.of(self.class_means, like=features)
             batch = within_sums(features, labels, self._means_on_device, logits, weight)
@@ -223,9 +223,9 @@ class CollapseMeter:
     def _checked(self, features: Array, labels: Array, which: str) -> tuple[Tensor, Tensor]:
         """The batch as tensors that fit this meter and each other."""
         features, labels = batch_of(features, labels)
-        kind = f"d={features.shape[1]} {features.dtype} on {features.device}"
-        first = self._kinds.get(which, kind)
-        if kind != first:
+        kind = (features.shape[1], features.dtype, features.device)
+        if self._kinds.get(which, kind) != kind:
+            first, kind = (f"d={d} {dtype} on {device}" for d, dtype, device in (self._kinds[which], kind))
             raise ValueError(f"all batches of {which} must be alike: the first had {first}, this one {kind}")
         means = self._sums if self._means is None else self._means.means
         if means is not None and features.shape[1] != means.shape[1]:
@@ -319,7 +319,7 @@ def measure(
     if weight is not None:
         weight = matrix_of(weight, "weight", shape)
         bias = None if bias is None else matrix_of(bias, "bias", shape[:1])
-        with full_precision(features.device.type):
+        with full_precision(features.device.type, products_only=True):
             logits = features @ weight.T.to(features)
             if bias is not None:
                 logits = logits + bias.to(features)
