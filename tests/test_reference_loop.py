@@ -1,0 +1,92 @@
+"""What a training step does: `train()` against a loop in plain PyTorch, weights equal."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nclab.data import load_dataset
+from nclab.data.augment import crop_flip
+from nclab.etf.layer import Recipe, etf_weight
+from nclab.etf.policy import site_seed
+from nclab.run.execute import train
+from nclab.runfolder import checkpoint
+
+EPOCHS, BATCH, LR, MOMENTUM, DECAY, SEED = 4, 64, 0.05, 0.8, 1e-3, 5
+KEYS = (
+    f"epochs={EPOCHS}",
+    f"batch_size={BATCH}",
+    f"optimizer.momentum={MOMENTUM}",
+    f"optimizer.weight_decay={DECAY}",
+    "schedule=cosine",
+    "dataset.augment=crop_flip",
+    "etf=last_k",
+    "etf.k=2",
+    f"seed={SEED}",
+    "metrics.every=0",
+)
+
+
+class PlainMLP(nn.Module):
+    """The MLP of `tiny`, written out: three layers that learn, two fixed."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.norm1 = nn.Linear(64, 24), nn.BatchNorm1d(24)
+        self.fc2, self.norm2 = nn.Linear(24, 24), nn.BatchNorm1d(24)
+        self.fc3, self.norm3 = nn.Linear(24, 24), nn.BatchNorm1d(24)
+        self.fc4 = nn.Linear(24, 10)
+        fixed = {"fc3": Recipe(seed=site_seed(SEED, "fc3"), num_classes=10)}
+        fixed["fc4"] = Recipe(rank="rows", seed=site_seed(SEED, "fc4"), num_classes=10)
+        for name, recipe in fixed.items():
+            layer = getattr(self, name)
+            layer.weight.data = etf_weight(layer.out_features, layer.in_features, recipe)[0].float()
+            layer.weight.requires_grad_(False)
+
+    def forward(self, x):
+        h = torch.relu(self.norm1(self.fc1(x.flatten(1))))
+        h = torch.relu(self.norm2(self.fc2(h)))
+        return self.fc4(torch.relu(self.norm3(self.fc3(h))))
+
+
+def reference(images, labels):
+    """Ten lines of plain PyTorch: cosine schedule, momentum, weight decay, shuffling, crop and flip."""
+    torch.manual_seed(SEED)
+    model = PlainMLP()
+    order, augment = (torch.Generator().manual_seed(site_seed(SEED, name)) for name in ("order", "augment"))
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(learnt, lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
+    for epoch in range(EPOCHS):
+        optimizer.param_groups[0]["lr"] = LR * (1 + math.cos(math.pi * epoch / EPOCHS)) / 2
+        for batch in torch.randperm(len(images), generator=order).split(BATCH):
+            x = crop_flip(images[batch], augment).float() / 16
+            loss = functional.cross_entropy(model(x), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.state_dict()
+
+
+def difference(tiny, *more):
+    """The largest difference of a weight between a run and the reference, relative to the largest weight."""
+    config = tiny(*KEYS, *more)
+    data = load_dataset(config.dataset, ".").train
+    expected = reference(data.samples, data.targets)
+    state = checkpoint.load(train(config))["model"]
+    learnt = [name for name in expected if name in state and expected[name].is_floating_point()]
+    assert {"fc1.weight", "fc2.bias", "fc3.bias", "fc4.bias", "norm3.running_var"} <= set(learnt)
+    return max(float((state[name] - expected[name]).abs().max() / expected[name].abs().max()) for name in learnt)
+
+
+@pytest.mark.fast
+def test_a_run_is_the_plain_loop(tiny):
+    assert difference(tiny) < 1e-5
+
+
+@pytest.mark.parametrize("wrong", ["schedule=constant", "dataset.augment=none", "optimizer.momentum=0.7",
+                                   "optimizer.weight_decay=0", "seed=6", "batch_size=65", "etf.k=1"])  # fmt: skip
+def test_the_comparison_sees_every_ingredient(tiny, wrong):
+    """A run with one ingredient changed is not the plain loop."""
+    assert difference(tiny, wrong) > 1e-3
