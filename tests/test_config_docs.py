@@ -87,7 +87,7 @@ def test_the_head_of_a_file_is_its_description(tmp_path):
 
 def test_help_lists_options_of_groups_and_keys():
     text = docs.help_text()
-    for line in ("\n  etf  ", "\n    last_k  ", "\n  experiment  ", "\n    figure1  ", "\n  metrics.every  "):
+    for line in ("\n  etf  ", "\n    last_k  ", "\n  experiment  ", "\n    simplex_etf/figure1", "\n  metrics.every  "):
         assert line in text, line
     assert "$$NCLAB_DATA" in text
     assert max(map(len, text.splitlines())) <= docs.WIDTH
