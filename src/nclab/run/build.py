@@ -97,6 +97,7 @@ def built(config: RunConfig, dataset: Dataset) -> Parts:
     if config.metrics.every:
         as_config_error(suites_of, model, dataset, config.metrics)
     sampler = SAMPLERS[config.sampler.name].build(config.sampler)
+    as_config_error(sampler.check, dataset)
     phases = as_config_error(PHASES[config.phases.name].build(config.phases, config.seed), dataset, config.epochs)
     as_config_error(checked, phases, dataset, config.epochs)
     return Parts(model, policy, objective, sampler, phases)

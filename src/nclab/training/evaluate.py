@@ -106,7 +106,7 @@ class Pass:
                     x = self.dataset.inputs(samples)
                     out = Output(*model(x))
                 batch = Batch(x, split.targets[rows], index[start - self.own.start :][: len(samples)], len(samples))
-                yield {"input": x.flatten(1), **out.features, "logits": out.prediction}, batch, out
+                yield {"input": x.reshape(len(x), -1), **out.features, "logits": out.prediction}, batch, out
             passed = self.own.stop - self.own.start
             for _ in range(math.ceil(self.most / size) - math.ceil(passed / size)):
                 self.check()  # as often as every other process

@@ -72,6 +72,7 @@ def state_of(
         "progress": progress.plain(),
         "fixed": {site: pack(layer) for site, layer in fixed_layers(model).items()},
         "model": state_without_fixed(model),
+        "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
         "policy": policy.state_dict(),
         "optimizer": optimizer.state_dict(),
         "sampler": sampler.state_dict(),
@@ -85,6 +86,8 @@ def restore_model(state: dict[str, Any], model: Classifier) -> None:
     for site, packed in state["fixed"].items():
         replace(model, site, unpack(model.get_submodule(site), packed))
     load_without_fixed(model, state["model"])
+    for name in state.get("frozen", ()):  # absent before a policy could hold a weight that it sets itself
+        model.get_parameter(name).requires_grad_(False)
 
 
 def restore_rest(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from nclab.data import Dataset
 from nclab.interfaces.registry import Registry
 from nclab.training.phases import Phase, Portion
 
@@ -23,6 +24,9 @@ class SamplerSettings:
 class Sampler:
     """Base of all samplers. What a sampler remembers between epochs is in `state_dict` (plain values and tensors), so
     that a resumed run draws what it would have drawn."""
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise ValueError for a dataset that this sampler cannot order; changes nothing."""
 
     def begin_phase(self, phase: Phase, portion: Portion) -> None:
         """Called once a phase, before its first epoch; what it changes must be in `state_dict`."""
@@ -63,12 +67,12 @@ class ClassBalanced(Sampler):
     def __init__(self, settings: ClassBalancedSettings):
         self.settings = settings
 
+    def check(self, dataset: Dataset) -> None:
+        if dataset.targets.groups(dataset.train.targets) is None:
+            raise ValueError("sampler=class_balanced needs classes, and this dataset's targets are values")
+
     def order(self, split: Portion, epoch: int, generator: Generator) -> Tensor:
         targets = split.targets.cpu()
-        if targets.ndim != 1 or targets.is_floating_point():
-            raise ValueError(
-                f"sampler=class_balanced needs classes, got targets {tuple(targets.shape)} {targets.dtype}"
-            )
         weights = 1 / targets.bincount().clamp(min=1)[targets].double()
         drawn = torch.multinomial(weights, len(split), replacement=True, generator=generator)
         return split.of(drawn.to(split.split.targets.device))
