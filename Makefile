@@ -15,7 +15,7 @@ EPOCHS ?=
 # Runs side by side; empty: as many as there are free cores, at most 8
 JOBS ?=
 # Seeds of a run in one process, as nclab-train seeds=[...]; empty: 1
-TOGETHER ?=
+STACK ?=
 OUTPUT ?= outputs
 # Further keys of all runs: make figure1 ARGS="optimizer.lr=0.02"
 ARGS ?=
@@ -29,7 +29,7 @@ BIN := .venv/bin
 WINGS := $(notdir $(wildcard conf/paper/*))
 FIRST := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 HOW = --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEEDS),--seeds $(SEEDS)) \
-	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(TOGETHER),--together $(TOGETHER)) \
+	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STACK),--stack $(STACK)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
 .PHONY: help setup demo train test test-fast test-slurm chaos lint docs-config audit bench paper papers claims claims_depth clean \
 	$(FIRST) $(WINGS)

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from nclab.analysis.drawing import WIDTH, save_figure, style
+from nclab.bench.by_hand import feed, learner
 from nclab.bench.harness import Call, arguments, images, interleaved, limits, save
 from nclab.data import Dataset, Split
 from nclab.interfaces.targets import Classes
@@ -25,7 +26,7 @@ from nclab.metrics import measure
 from nclab.models.mlp import MLP
 from nclab.training.evaluate import MetricsSettings, evaluate
 from nclab.training.optim import SGDSettings, sgd
-from nclab.training.step import train_epoch, training_forward
+from nclab.training.step import train_epoch
 
 N, D, C = 30_000, 512, 10  # of the curves that vary something else
 SIZES = {
@@ -52,11 +53,10 @@ def network(device: str, depth: int = 5, width: int = 400) -> dict[str, Call]:
     dataset = Dataset(splits, Classes(C), (1, 28, 28)).to(device)
     torch.manual_seed(0)
     model = MLP(784, C, depth, width).to(device)
-    generators = {"order": torch.Generator(), "augment": torch.Generator()}
     optimizer = sgd(SGDSettings(), model.parameters())
     return {
         "measure": partial(evaluate, model, dataset, MetricsSettings()),
-        "train": partial(train_epoch, model, dataset, optimizer, 128, generators, training_forward(model)),
+        "train": partial(train_epoch, learner(model, optimizer), feed(dataset, 128)),
     }
 
 

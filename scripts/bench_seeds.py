@@ -11,17 +11,17 @@ from types import SimpleNamespace
 
 import torch
 
+from nclab.bench.by_hand import feed, learner
 from nclab.bench.harness import arguments, images, interleaved, limits, save
 from nclab.data import Dataset, Split
 from nclab.interfaces.targets import Classes
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
-from nclab.runfolder.checkpoint import Part, Progress
-from nclab.system.signals import StopSignals
-from nclab.training.objective import CROSS_ENTROPY
 from nclab.training.optim import AdamWSettings, SGDSettings, adamw, sgd
-from nclab.training.seeds import batched_forward, least_to_pay, train_epoch_together
-from nclab.training.step import train_epoch, training_forward
+from nclab.training.progress import Part, Progress
+from nclab.training.seeds import least_to_pay
+from nclab.training.stack import stacked_run, train_epoch_stacked
+from nclab.training.step import train_epoch
 
 CLASSES, BATCH = 10, 128
 SETTINGS = {  # name -> side of an image, images, model
@@ -45,21 +45,20 @@ def fits(name: str, seeds: int, device: str) -> list[SimpleNamespace]:
         of_model = (
             sgd(SGDSettings(), model.parameters()) if "MLP" in name else adamw(AdamWSettings(), model.parameters())
         )
-        generators = {key: torch.Generator().manual_seed(seed) for key in ("order", "augment")}
-        parts = {"model": model, "optimizer": of_model, "generators": generators, "loss": CROSS_ENTROPY}
-        made.append(SimpleNamespace(dataset=dataset, batch_size=BATCH, stop=StopSignals(), **parts))
+        parts = {"learner": learner(model, of_model), "feed": feed(dataset, BATCH, (seed, seed))}
+        made.append(SimpleNamespace(model=model, check=lambda: None, progress=Progress(part=Part()), **parts))
     return made
 
 
 def in_turns(of_seeds: list[SimpleNamespace]) -> None:
     for f in of_seeds:
-        train_epoch(f.model, f.dataset, f.optimizer, f.batch_size, f.generators, training_forward(f.model))
+        train_epoch(f.learner, f.feed)
 
 
 def as_one(of_seeds: list[SimpleNamespace]) -> None:
     for f in of_seeds:
         f.progress = Progress(part=Part())
-    train_epoch_together(of_seeds, batched_forward())
+    train_epoch_stacked(of_seeds, stacked_run())
 
 
 def main() -> int:
@@ -68,17 +67,15 @@ def main() -> int:
     for name in args.settings:
         for seeds in args.seeds:
             of_seeds = fits(name, seeds, args.device)
-            turns, together = interleaved(
+            turns, stacked = interleaved(
                 args.repeats,
                 partial(in_turns, of_seeds),
                 partial(as_one, of_seeds),
                 device=args.device,
             )
-            row = {"setting": name, "seeds": seeds, "in_turns_seconds": turns, "together_seconds": together}
-            rows.append(row | {"gain": turns / together, "batched_by_default": seeds >= least_to_pay(of_seeds[0])})
-            print(
-                f"{name}, {seeds} seeds: in turns {turns:.3f} s, together {together:.3f} s, gain {turns / together:.2f}"
-            )
+            row = {"setting": name, "seeds": seeds, "in_turns_seconds": turns, "stacked_seconds": stacked}
+            rows.append(row | {"gain": turns / stacked, "batched_by_default": seeds >= least_to_pay(of_seeds[0])})
+            print(f"{name}, {seeds} seeds: in turns {turns:.3f} s, stacked {stacked:.3f} s, gain {turns / stacked:.2f}")
     save(args.out, {"limits": machine, "rows": rows}, args.device, args.threads)
     return 0
 

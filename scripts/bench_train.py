@@ -18,13 +18,14 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision.transforms import ToTensor
 
+from nclab.bench.by_hand import feed, learner
 from nclab.bench.harness import arguments, images, interleaved, limits, save
 from nclab.data import Dataset, Split
 from nclab.interfaces.targets import Classes
 from nclab.models.mlp import MLP
 from nclab.training.evaluate import MetricsSettings, evaluate
 from nclab.training.optim import SGDSettings, sgd
-from nclab.training.step import train_epoch, training_forward
+from nclab.training.step import train_epoch
 
 CLASSES, SHAPE, DEPTH, WIDTH, BATCH = 10, (1, 28, 28), 5, 400, 128
 
@@ -82,13 +83,12 @@ def main() -> int:
     plain = MLP(784, CLASSES, DEPTH, WIDTH).to(args.device)
     optimizer = sgd(SGDSettings(), model.parameters())
     plain_optimizer = torch.optim.SGD(plain.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    generators = {"order": torch.Generator(), "augment": torch.Generator()}
-    forward = training_forward(model)
+    of_model, batches = learner(model, optimizer), feed(dataset, BATCH)
     flops, bare = bare_products([784, *[WIDTH] * (DEPTH - 1), CLASSES], args.n, args.device)
     bare_s, train_s, measure_s, loader_s = interleaved(
         args.repeats,
         bare,
-        lambda: train_epoch(model, dataset, optimizer, BATCH, generators, forward),
+        lambda: train_epoch(of_model, batches),
         lambda: evaluate(model, dataset, MetricsSettings()),
         lambda: dataloader_epoch(plain, splits["train"], plain_optimizer, args.device),
         device=args.device,

@@ -31,7 +31,7 @@ def compare(folder: Path) -> pd.DataFrame:
     probes = {p.layer: p.feature for p in model.probes(config.metrics.probe) if p.stage is not None}
     collected = {}
     for split, part in dataset.splits.items():
-        batches = [f for f, _ in Pass(model, dataset, part, config.metrics.batch_size)]
+        batches = [f for f, *_ in Pass(model, dataset, part, config.metrics.batch_size)]
         collected[split] = {p: torch.cat([f[p] for f in batches]).double() for p in probes.values()}, part.targets
     rows = []
     for layer, probe in probes.items():

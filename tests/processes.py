@@ -7,17 +7,19 @@ import os
 import signal
 import sys
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from conftest import TINY, TINY_MODELS, composed
-from learners import feed, learner
 from run_folders import ADAPTIVE
 from torch import distributed
 
+from nclab.bench.by_hand import feed, learner
 from nclab.data import Dataset, load_dataset
-from nclab.etf.policy import site_seed
+from nclab.etf import POLICIES, ETFPolicy
+from nclab.etf.policies.none import NoPolicy
+from nclab.etf.policy import PolicySettings, site_seed
 from nclab.models import MODELS
 from nclab.models.mlp import MLPSettings
 from nclab.models.vit import ViTSettings
@@ -37,10 +39,29 @@ CURVES = {  # metrics.batch_size=70: two, two and one batch of one, two and thre
     "vit": (*VIT, "dataset.train_size=202", "dataset.augment=crop_flip", "metrics.memory_gib=0"),
     "bf16": ("precision=bf16", "epochs=1", "metrics.every=0"),
 }
+
+
+@dataclass
+class EveryStep(PolicySettings):
+    """Of a policy that sets layers at every step; under the name of one that does not, whose builder it replaces."""
+
+
+class EveryStepPolicy(ETFPolicy):
+    def after_step(self, model, batch, out, step):
+        raise AssertionError("trained")
+
+
+def build_policy(settings):
+    return (EveryStepPolicy if isinstance(settings, EveryStep) else NoPolicy)(settings)
+
+
+POLICIES.names()
+POLICIES._entries["none"] = replace(POLICIES["none"], build=build_policy)
 REFUSED = {
     "compile=true trains with one process": {"compile": True},
     "processes takes the GPU of its LOCAL_RANK: expected device auto, cuda or cpu, got cuda:0": {"device": "cuda:0"},
     "batch_size must be at most 202, the train split; got 203": {"batch_size": 203},
+    "etf=none sets layers at every step by the batch, of which each process sees a part": {"etf": EveryStep()},
 }
 COMMAND = (  # a run of some seconds
     "dataset.train_size=200",

@@ -303,15 +303,19 @@ def root(tmp_path, monkeypatch):
         (idx(np.where(LABELS == 9, 11, LABELS)), None, "train split: expected labels 0 to 9, got 0 to 11"),
         (idx(np.where(LABELS == 3, 4, LABELS)), None, "expected images of every class, got none of class 3"),
         (idx(LABELS * 0), None, "expected images of every class, got none of class 1, 2, 3"),
-        (idx(LABELS[:19]), None, "expected one label a sample, got 20 and 19"),
-        (idx(LABELS[:, None]), None, "labels: expected 1 dimensions of torch.int64, got 2"),
+        (idx(LABELS[:19]), None, "expected one target a sample, got 20 samples and 19 targets"),
+        (
+            idx(LABELS[:, None]),
+            None,
+            "targets: expected classes (N,) int64 .*got 2 dimensions of torch.int64",
+        ),
         (idx(LABELS)[:-3], None, "expected 20 bytes for (20,), got 17"),
         (b"", None, "expected an IDX file of bytes .*, got"),
         (None, idx(IMAGES[:, :27]), "expected images of shape (1, 28, 28), got (1, 27, 28)"),
-        (None, idx(IMAGES[0]), "samples: expected 4 dimensions of torch.uint8, got 3"),
+        (None, idx(IMAGES[0]), "samples: expected one of images (N, ch, h, w) uint8.*got 3 dimensions of torch.uint8"),
         (None, idx(IMAGES)[:100], "expected 15680 bytes for (20, 28, 28), got 84"),
         (None, b"\0\0\x0d\3" + np.full(9, np.nan, ">f4").tobytes(), "expected an IDX file of bytes .*got 00 00 0d 03"),
-        (idx(LABELS[:0]), idx(IMAGES[:0]), "train split: expected at least one image of every class, got no image"),
+        (idx(LABELS[:0]), idx(IMAGES[:0]), "train split: expected at least one image, got no image"),
     ],
 )
 def test_files_with_wrong_content_are_refused(command, root, labels, images, message):

@@ -7,8 +7,8 @@ import shutil
 import pytest
 import torch
 
+from nclab.bench import chaos
 from nclab.bench.chaos import Report, run_killed
-from nclab.bench.harness import chaos
 from nclab.run.execute import train
 from nclab.runfolder import checkpoint
 

@@ -56,7 +56,9 @@ def test_yaml_holds_every_key_of_its_schema_at_the_schemas_default(option):
     ],
 )
 def test_registry_and_conf_hold_the_same_names(registry, group):
-    assert registry.names() == sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+    """But for the parts of wings, which compose from their settings."""
+    of_core = [name for name in registry.names() if not registry[name].build.__module__.startswith("nclab.papers.")]
+    assert of_core == sorted(p.stem for p in (CONF / group).glob("*.yaml"))
 
 
 @pytest.mark.fast

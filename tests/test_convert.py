@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 from nclab.etf import ETFLinear, FrozenLinear, ImplicitETFLinear, Recipe, convert, etf_weight, fix, fixed_layers
 from nclab.etf.policy import site_seed
 from nclab.etf.state import pack, state_without_fixed, unpack
-from nclab.runfolder.checkpoint import restore_model
+from nclab.training.progress import restore_model
 
 NAMES = ["0", "2", "4"]
 MODULES = ("convert", "depth_rule", "frame", "layer", "module_path", "policy", "recipe", "state", "structured")

@@ -1,6 +1,8 @@
 """A bar on a terminal, plain lines elsewhere; both with the numbers that matter."""
 
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -98,3 +100,26 @@ def test_an_epoch_that_was_not_measured_repeats_no_older_number(tiny, capsys):
     train(tiny("metrics.every=3"))
     lines = [line for line in capsys.readouterr().out.splitlines() if "/6" in line]
     assert [("train/test" in line, "loss" in line) for line in lines] == [(e % 3 == 0, True) for e in range(1, 7)]
+
+
+@pytest.mark.parametrize("keys", [("seed=0",), ("seeds=[0,1]",)])
+def test_a_reader_that_leaves_costs_no_training(tmp_path, keys):
+    """As `nclab-train | head -1` does: the pipe is closed after the first line."""
+    words = ("epochs=12", "model.width=8", "batch_size=50", "dataset.train_size=100", "dataset.test_size=50", "threads=1")
+    command = [sys.executable, "-m", "nclab.train", *words, *keys, f"output_root={tmp_path}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "12 epochs" in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+    assert all((folder / "DONE").exists() for folder in (tmp_path / "main").iterdir())
+
+
+def test_a_terminal_that_cannot_be_written_falls_silent():
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    with Display("a-run", 3, Console(file=Full(), width=120)) as display:
+        display.epoch(ended(1, None, 0.5, 10))
+    assert display.console.quiet

@@ -26,7 +26,7 @@ from nclab.data.augment import crop_flip
 from nclab.metrics import CollapseMeter
 from nclab.parallel.global_norm import GlobalBatchNorm
 from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, world_size
-from nclab.run.execute import train, train_together
+from nclab.run.execute import train, train_seeds
 from nclab.runfolder.folder import RunFolder
 from nclab.runfolder.follower import Follower
 
@@ -223,7 +223,7 @@ def test_wrong_uses_are_refused_in_one_line(monkeypatch, tmp_path, capsys):
     with pytest.raises(ConfigError, match="a sweep starts its runs by itself"):
         run_all([], jobs=1)
     with pytest.raises(ConfigError, match="trains in one process"):
-        train_together([])
+        train_seeds([])
     from nclab import train as module
 
     monkeypatch.setattr(sys, "argv", ["nclab-train", "-m", "seed=0,1", f"output_root={tmp_path / 'm'}"])
@@ -246,7 +246,7 @@ def test_more_processes_than_samples_or_batch(tmp_path):
         fit_for_several(config(tmp_path), ProcessGroup(0, 64))
     c = config(tmp_path, "dataset.test_size=20")
     c.device, c.data_root = "cpu", "."
-    with pytest.raises(ConfigError, match="at most 20 processes, one a sample of the smaller split; got 21"):
+    with pytest.raises(ConfigError, match="at most 20 processes, one a sample of the smallest split; got 21"):
         prepared(c, ProcessGroup(0, 21))
 
 

@@ -1,6 +1,7 @@
 """Four systems of other papers in small, each a file outside the core: what a wing or a user may bring."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +14,15 @@ from run_folders import Killed, assert_same_run, events, rows
 from nclab.config.schema import ConfigError, RunConfig, load_named
 from nclab.etf import simplex_etf
 from nclab.metrics import measure
-from nclab.run.execute import train, train_together
+from nclab.metrics.suite import METRICS, Metric, SuiteSettings
+from nclab.run.execute import train, train_seeds
 from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
+from nclab.system.signals import Stopped, StopSignals
 from nclab.training import seeds
-from nclab.training.fit import Fit
+from nclab.training.fit import Fit, RunError
+from nclab.training.progress import Part
+from nclab.training.sampler import SAMPLERS, Shuffled
 
 FREE = (
     "plugins=[free_features]",
@@ -139,13 +144,13 @@ def test_each_trains_several_seeds_at_once(extended, tmp_path, monkeypatch, keys
     """As one model, or in turns where the policy must see every step."""
     monkeypatch.setattr(seeds, "LEAST_SEEDS_ON_CPU", 2)
     config = extended(*keys)
-    ended = train_together([config.of_seed(seed) for seed in (0, 1)])
+    ended = train_seeds([config.of_seed(seed) for seed in (0, 1)])
     assert list(ended.values()) == [None, None]
     stacked = [e.get("seeds") for folder in ended for e in events(folder, "epoch")]
     assert set(stacked) == ({None} if keys is HEAD else {2})
     alone = train(extended(*keys, "seed=1", root=tmp_path / "alone"))
-    (together,) = [folder for folder in ended if folder.name == alone.name]
-    assert last(together, "train") == pytest.approx(last(alone, "train"), rel=2e-2, abs=1e-4, nan_ok=True)
+    (stacked_one,) = [folder for folder in ended if folder.name == alone.name]
+    assert last(stacked_one, "train") == pytest.approx(last(alone, "train"), rel=2e-2, abs=1e-4, nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +170,81 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(extended, tmp_p
     with pytest.raises(ConfigError, match=message):
         train(extended(*keys))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "message"),
+    [
+        (("metrics.headline=tset/accuracy",), ConfigError, r"a split that is measured \(train, test\), got tset"),
+        (("metrics.headline=acuracy",), RunError, "'test/acuracy' is not measured; valid: train/loss, train/accuracy"),
+        (("metrics.headline=nc1", "metrics.every=0"), RunError, "'test/nc1' is not measured; valid: train/loss"),
+        (("metrics.suite=[]", "etf=adaptive"), ConfigError, "etf=adaptive decides by NCC accuracy: expected"),
+    ],
+)
+def test_a_headline_or_policy_without_its_measure_stops_before_the_first_epoch(tiny, keys, error, message):
+    config = tiny(*keys)
+    with pytest.raises(error, match=message):
+        train(config)
+    assert not config.folder.exists() or not events(config.folder, "epoch")
+
+
+@METRICS.add("twice", SuiteSettings)
+class Twice(Metric):
+    """Measures what the loss measures."""
+
+    def __init__(self, settings=None):
+        pass
+
+    def start(self, context):
+        pass
+
+    def add(self, n_pass, features, batch, out):
+        pass
+
+    def sums(self):
+        return torch.zeros(1)
+
+    def compute(self, reduced):
+        return {"accuracy": 0.0}
+
+
+def test_two_measures_of_one_name_are_refused(tiny):
+    with pytest.raises(ValueError, match="expected every metric once, got network/accuracy"):
+        train(tiny("metrics.suite=[collapse,twice]"))
+
+
+class Counting(Shuffled):
+    """A sampler that remembers how often it was asked: every other epoch is reversed."""
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.asked = 0
+
+    def order(self, split, epoch, generator):
+        self.asked += 1
+        drawn = super().order(split, epoch, generator)
+        return drawn.flip(0) if self.asked % 2 else drawn
+
+    def state_dict(self):
+        return {"asked": self.asked}
+
+    def load_state_dict(self, state):
+        self.asked = state["asked"]
+
+
+def test_a_sampler_with_a_memory_goes_on_in_the_middle_of_an_epoch(tiny, tmp_path, monkeypatch):
+    entry = SAMPLERS["shuffled"]
+    monkeypatch.setitem(SAMPLERS._entries, "shuffled", type(entry)(entry.settings, Counting))
+    whole = train(tiny("batch_size=50", root=tmp_path / "whole"))
+    count, steps = Part.count, []
+
+    def then_stop(self, loss, samples):
+        count(self, loss, samples)
+        steps.append(samples)
+        if len(steps) == 10:  # the second of the four batches of epoch 3
+            StopSignals._active.number = signal.SIGTERM
+
+    monkeypatch.setattr(Part, "count", then_stop)
+    with pytest.raises(Stopped):
+        train(tiny("batch_size=50"))
+    assert_same_run(train(tiny("batch_size=50")), whole)

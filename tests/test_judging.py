@@ -68,7 +68,7 @@ def test_a_broken_run_is_named_and_the_report_is_made(tmp_path, monkeypatch, cap
         (["empty"], "no run folder there at all"),
         (["runs", "--dataset", "mnist"], "no run under runs, dataset.name = mnist"),
         (["unfinished"], "1 runs there, none finished"),
-        (["runs", "--ledger", "broken.yaml"], "broken.yaml: expected a list of claims"),
+        (["runs", "--ledger", "broken.yaml"], "broken.yaml: lacks claims; required: claims"),
         (["runs", "--output", "pictures"], r"figure1_a.png: not a PNG picture (0 bytes)"),
         (
             ["--output", "empty"],

@@ -5,19 +5,19 @@ import json
 import pytest
 import torch
 from conftest import composed
-from learners import feed, learner
 from omegaconf import OmegaConf
 from run_folders import FROZEN, Killed, assert_same_run, events, rows
 from torch.nn import functional
 
+from nclab.bench.by_hand import feed, learner
 from nclab.config.schema import ConfigError, stored_config, typed
 from nclab.data import load_dataset
 from nclab.interfaces.batch import Batch, Output
 from nclab.models.mlp import MLP
 from nclab.papers.depth.parts.rn import ResNet
-from nclab.run.execute import train, train_together
+from nclab.run.execute import train, train_seeds
 from nclab.runfolder import checkpoint
-from nclab.training import seeds as together
+from nclab.training import seeds as training_seeds
 from nclab.training.fit import Fit
 from nclab.training.objective import CROSS_ENTROPY, LOSSES, add_penalty_gradient, penalised, penalty
 from nclab.training.step import train_epoch
@@ -177,10 +177,10 @@ def test_full_batch_is_one_step_an_epoch(tiny):
 
 
 def test_seeds_at_once_minimise_the_penalty_too(tiny, monkeypatch, tmp_path):
-    monkeypatch.setattr(together, "LEAST_SEEDS_ON_CPU", 2)
+    monkeypatch.setattr(training_seeds, "LEAST_SEEDS_ON_CPU", 2)
     keys = ("model=rn", "model.blocks=2", "loss=mse", "loss.l2=0.02", NO_DECAY, "loss.l2_skip=head_bias", "epochs=4")
     configs = [tiny(*keys).of_seed(seed) for seed in (0, 1)]
-    train_together(configs)
+    train_seeds(configs)
     for config in configs:
         alone = train(tiny(*keys, f"seed={config.seed}", root=tmp_path / "alone"))
         ours, theirs = (

@@ -8,11 +8,11 @@ import torch
 from run_folders import Killed, assert_same_run, events
 
 from nclab.run import build as run_module
-from nclab.run.execute import train, train_together
+from nclab.run.execute import train, train_seeds
 from nclab.runfolder import checkpoint
 from nclab.system.machine import OutOfMemory, needs_memory
 from nclab.training import fit
-from nclab.training import seeds as together
+from nclab.training import seeds as training_seeds
 
 ON_A_GPU = torch.OutOfMemoryError(
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.19 GiB of which 1.2 GiB is free."
@@ -84,9 +84,9 @@ def test_seeds_of_a_batched_model_without_memory_are_named_and_the_others_go_on(
         patch.setattr(fit.Fit, "begin_epoch", lambda self: self.progress.epoch and failing(Killed())())
         with pytest.raises(Killed):
             train(configs[3])
-    monkeypatch.setattr(together, "LEAST_SEEDS_ON_CPU", 2)
-    monkeypatch.setattr(together, "train_epoch_stacked", failing(ON_A_GPU))
-    ended = train_together(configs)
+    monkeypatch.setattr(training_seeds, "LEAST_SEEDS_ON_CPU", 2)
+    monkeypatch.setattr(training_seeds, "train_epoch_stacked", failing(ON_A_GPU))
+    ended = train_seeds(configs)
     assert [type(ended[c.folder]) for c in configs] == [OutOfMemory] * 3 + [type(None)]
     assert "while training" in events(configs[0].folder, "failed")[0]["reason"]
     assert_same_run(train(tiny("seed=3", root=tmp_path / "whole")), configs[3].folder)

@@ -10,10 +10,10 @@ from torch.nn import functional
 from nclab.interfaces.batch import Output
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
-from nclab.run.execute import train, train_together
+from nclab.run.execute import train, train_seeds
 from nclab.runfolder import checkpoint
 from nclab.system.signals import StopSignals
-from nclab.training import seeds as together
+from nclab.training import seeds as training_seeds
 from nclab.training.finite import first_not_finite, is_finite
 from nclab.training.fit import Diverged, Fit
 from nclab.training.progress import Part
@@ -134,7 +134,7 @@ def test_weights_are_named_where_the_batches_were_not_watched(tiny, monkeypatch)
 
 def test_one_seed_of_a_batched_model_is_seen_at_its_batch_and_costs_no_other(tiny, monkeypatch):
     """Its three last maps are sound, but their product is beyond a float32."""
-    monkeypatch.setattr(together, "LEAST_SEEDS_ON_CPU", 2)
+    monkeypatch.setattr(training_seeds, "LEAST_SEEDS_ON_CPU", 2)
     configs = [tiny("model.norm=none").of_seed(seed) for seed in range(3)]
     begin = Fit.begin_epoch
 
@@ -145,7 +145,7 @@ def test_one_seed_of_a_batched_model_is_seen_at_its_batch_and_costs_no_other(tin
                 self.model.get_submodule(site).weight.data.fill_(1e15)
 
     monkeypatch.setattr(Fit, "begin_epoch", then_grow)
-    ended = train_together(configs)
+    ended = train_seeds(configs)
     assert [type(ended[config.folder]) for config in configs] == [type(None), Diverged, type(None)]
     (event,) = events(configs[1].folder, "diverged")
     assert (event["epoch"], event["where"]) == (3, "output of fc4")

@@ -80,7 +80,8 @@ def test_a_package_trains_sweeps_loads_and_is_drawn(run, installed, tmp_path):
     assert python(loaded, installed, tmp_path) == "LeakyReLU(negative_slope=0.2) 2.0 []\n"
 
     drawn = (
-        "import sys; from nclab.analysis import load_runs, figure1, save_figure; "
+        "import sys; from nclab.analysis import load_runs, save_figure; "
+        "from nclab.papers.simplex_etf.figures import figure1; "
         f"runs = load_runs([{str(out)!r}], where={{'model.slope': 0.1, 'etf.k': 1}}); "
         "figure, table = figure1(runs, ['tiny_last']); save_figure(figure, table, 'figure'); "
         "assert 'torch' not in sys.modules; print(len(runs), sorted({run.policy for run in runs}))"

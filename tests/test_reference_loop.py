@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from run_folders import events
 from torch import nn
 from torch.nn import functional
 
@@ -11,6 +12,7 @@ from nclab.data import load_dataset
 from nclab.data.augment import crop_flip
 from nclab.etf.layer import Recipe, etf_weight
 from nclab.etf.policy import site_seed
+from nclab.models.mlp import MLP
 from nclab.run.execute import train
 from nclab.runfolder import checkpoint
 
@@ -90,3 +92,42 @@ def test_a_run_is_the_plain_loop(tiny):
 def test_the_comparison_sees_every_ingredient(tiny, wrong):
     """A run with one ingredient changed is not the plain loop."""
     assert difference(tiny, wrong) > 1e-3
+
+
+def switching(images, labels, switches):
+    """The same loop, every layer learnt until the epoch after which it became the ETF nearest to it; without momentum
+    of what is learnt no longer."""
+    torch.manual_seed(SEED)
+    model = MLP(64, 10, 4, 24)
+    order = torch.Generator().manual_seed(site_seed(SEED, "order"))
+    momentum = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for epoch in range(EPOCHS):
+        for site in [site for site, after in switches if after == epoch]:
+            layer = model.get_submodule(site)
+            recipe = Recipe(frame="nearest", rank="rows" if site == "fc4" else "full", num_classes=10)
+            weight, _ = etf_weight(layer.out_features, layer.in_features, recipe, layer.weight)
+            layer.weight.data = weight.float()
+            layer.weight.requires_grad_(False)
+        for batch in torch.randperm(len(images), generator=order).split(BATCH):
+            loss = functional.cross_entropy(model(images[batch].float() / 16).prediction, labels[batch])
+            model.zero_grad()
+            loss.backward()
+            for name, p in model.named_parameters():
+                if p.requires_grad:
+                    momentum[name] = MOMENTUM * momentum[name] + p.grad + DECAY * p.data
+                    p.data -= LR * momentum[name]
+    return model.state_dict()
+
+
+def test_a_run_whose_layers_switch_is_the_plain_loop_with_switches(tiny):
+    keys = ("etf=adaptive", "etf.start=1", "etf.patience=1", "etf.threshold=0.05", "metrics.every=1")
+    config = tiny(*KEYS[:4], "schedule=constant", f"seed={SEED}", *keys)
+    folder = train(config)
+    switches = [(e["site"], e["epoch"]) for e in events(folder, "switch")]
+    assert [site for site, _ in switches] == ["fc4", "fc3", "fc2"]
+    data = load_dataset(config.dataset, ".").train
+    expected = switching(data.samples, data.targets, switches)
+    state = checkpoint.load(folder)["model"]
+    learnt = [name for name in expected if name in state and expected[name].is_floating_point()]
+    worst = max(float((state[name] - expected[name]).abs().max() / expected[name].abs().max()) for name in learnt)
+    assert worst < 1e-4

@@ -158,7 +158,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tiny, monkeypatch):
     def explode(self, epoch):
         set_lr(self, epoch)
         if epoch == 4:
-            self.optimizer.param_groups[0]["lr"] = 1e38
+            self.learner.optimizer.param_groups[0]["lr"] = 1e38
 
     monkeypatch.setattr(fit.Fit, "_set_lr", explode)
     with pytest.raises(fit.Diverged, match=r"diverged in epoch 5 at learning rate 1e\+38 .*last good checkpoint stays"):

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from learners import feed
 
+from nclab.bench.by_hand import feed
 from nclab.data import Dataset, Split
 from nclab.interfaces.targets import Classes
 from nclab.training.phases import Phase, Portion, checked
@@ -47,7 +47,7 @@ def test_class_balanced_draws_classes_equally_often(dataset):
 
 def test_a_phase_begins_once_and_a_resumed_one_not_again(dataset):
     data, begun = feed(dataset, 10), []
-    data.sampler.begin_phase = lambda phase, portion: begun.append((phase.name, len(portion)))
+    data.sampler.begin_phase = lambda phase, portion, generator: begun.append((phase.name, len(portion)))
     data.phases = [Phase("one", 2, torch.arange(30)), Phase("two", 1)]
     for epoch in range(3):
         part = Part()
@@ -70,8 +70,12 @@ def test_a_phase_begins_once_and_a_resumed_one_not_again(dataset):
             "expected splits among train, with train; got train, valid",
         ),
         ([Phase("a", 3, splits=("test",))], "expected splits among train, with train; got test"),
-        ([Phase("a", 3, torch.tensor([0, 100]))], "phase a: expected rows 0 to 99, got 0 to 100"),
-        ([Phase("a", 3, torch.tensor([], dtype=torch.int64))], "phase a: expected rows 0 to 99, got none"),
+        ([Phase("a", 3, torch.tensor([0, 100]))], "phase a: expected two or more rows of 0 to 99, got 0 to 100"),
+        (
+            [Phase("a", 3, torch.tensor([], dtype=torch.int64))],
+            "expected two or more rows of 0 to 99, got none",
+        ),
+        ([Phase("a", 3, torch.tensor([7]))], "two or more rows of 0 to 99, got 7 alone"),
     ],
 )
 def test_phases_that_do_not_fit_are_refused(dataset, phases, message):

@@ -10,7 +10,7 @@ import time
 import pytest
 from run_folders import ADAPTIVE, assert_same_run, events
 
-from nclab.run.execute import train, train_together
+from nclab.run.execute import train, train_seeds
 from nclab.runfolder import checkpoint
 from nclab.system import signals as stop
 from nclab.system.signals import Stopped, StopSignals
@@ -69,7 +69,7 @@ def test_seeds_in_one_batched_model_stop_together(tiny, tmp_path, monkeypatch):
         root: [tiny(*overrides, f"seed={seed}", root=tmp_path / root) for seed in range(4)]
         for root in ("whole", "stopped")
     }
-    train_together(configs["whole"])
+    train_seeds(configs["whole"])
     count, batches = Part.count, []
 
     def counted(part, *of_batch):
@@ -80,11 +80,11 @@ def test_seeds_in_one_batched_model_stop_together(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Part, "count", counted)
     with pytest.raises(Stopped):
-        train_together(configs["stopped"])
+        train_seeds(configs["stopped"])
     for config in configs["stopped"]:
         assert checkpoint.load(config.folder)["progress"]["epoch"] == 1
         assert checkpoint.load(config.folder)["progress"]["part"]["batches"] == 3
-    assert not any(train_together(configs["stopped"]).values())
+    assert not any(train_seeds(configs["stopped"]).values())
     for one, other in zip(configs["whole"], configs["stopped"], strict=True):
         assert_same_run(one.folder, other.folder)
 

@@ -68,13 +68,15 @@ def test_logged_numbers_are_those_of_the_saved_network(tiny):
     assert loaded.identity() == config.identity()
     with torch.no_grad():
         (train_logits, train_features), (logits, features) = (
-            model(data.inputs(s.samples)) for s in (data.train, data.test)
+            model(data.inputs(s.samples)) for s in data.splits.values()
         )
     final = {(s, layer, m): v for e, s, layer, m, v in rows(folder) if e == 6}
-    assert final["test", "network", "accuracy"] == (logits.argmax(1) == data.test.targets).double().mean().item()
+    assert (
+        final["test", "network", "accuracy"] == (logits.argmax(1) == data.splits["test"].targets).double().mean().item()
+    )
     h, y = train_features["fc2"].double(), data.train.targets
     means = torch.stack([h[y == c].mean(0) for c in range(10)])
-    for split, x, labels in (("train", h, y), ("test", features["fc2"].double(), data.test.targets)):
+    for split, x, labels in (("train", h, y), ("test", features["fc2"].double(), data.splits["test"].targets)):
         ncc = (torch.cdist(x, means).argmin(1) == labels).double().mean().item()
         assert final[split, "fc2", "ncc_accuracy"] == ncc
     loss = torch.nn.functional.cross_entropy(train_logits.double(), y).item()

@@ -30,6 +30,7 @@ class RunningHeadPolicy(ETFPolicy):
 
     def after_step(self, model: nn.Module, batch: Batch, out: Output, step: int) -> None:
         features = list(out.features.values())[-1].detach()  # the head's input, (B, d)
+        self.means = self.means.to(features.device)  # a checkpoint comes back on the CPU
         for label in batch.targets.unique():
             self.means[label].lerp_(features[batch.targets == label].mean(0), self.settings.rate)
         etf, _ = nearest_etf(self.means.T)

@@ -28,7 +28,7 @@ import torch
 from nclab.config.schema import ConfigError, RunConfig
 from nclab.parallel.group import refuse_several
 from nclab.run.build import as_config_error
-from nclab.run.execute import check, train, train_together
+from nclab.run.execute import check, train, train_seeds
 from nclab.runfolder.folder import RunLocked
 from nclab.runs.state import headline_of
 from nclab.system.machine import free_cores
@@ -159,7 +159,7 @@ def _run(configs: list[RunConfig], wait: bool) -> list[Outcome]:
                 stop.check()
             with contextlib.redirect_stdout(io.StringIO()):
                 if len(configs) > 1:
-                    return [_outcome(folder, error) for folder, error in train_together(configs).items()]
+                    return [_outcome(folder, error) for folder, error in train_seeds(configs).items()]
                 return [Outcome(train(configs[0]))]
         except Stopped as stopped:  # no next run: whoever asked wants this process to end
             os._exit(stopped.exit_code)

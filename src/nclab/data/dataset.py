@@ -121,14 +121,6 @@ class Dataset(ABC):
         return self.splits["train"]
 
     @property
-    def test(self) -> Split:  # until the training room reads splits
-        return self.splits["test"]
-
-    @property
-    def num_classes(self) -> int:  # until the training room reads targets
-        return self.targets.count
-
-    @property
     @abstractmethod
     def size(self) -> tuple[int, ...]:
         """Of the tensor that holds one sample."""

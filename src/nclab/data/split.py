@@ -38,10 +38,6 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-    @property
-    def labels(self) -> Tensor:  # until the training room reads targets
-        return self.targets
-
     def __getitem__(self, rows: Tensor) -> "Split":
         """The split of these rows: indices or a mask."""
         return Split(self.samples[rows], self.targets[rows])

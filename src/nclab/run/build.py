@@ -3,13 +3,15 @@
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from nclab.config.schema import ConfigError, RunConfig, to_yaml
 from nclab.data import Dataset, load_dataset
@@ -28,7 +30,7 @@ from nclab.runfolder.tracker import TRACKERS, TrackerObserver
 from nclab.system.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.system.redact import redact
 from nclab.system.signals import StopSignals
-from nclab.training.evaluate import Evaluation, suites_of
+from nclab.training.evaluate import Evaluation, headline_of, suites_of
 from nclab.training.feed import Feed
 from nclab.training.fit import Diverged, Fit, FitSettings
 from nclab.training.objective import LOSSES, Objective
@@ -37,7 +39,7 @@ from nclab.training.optim import OPTIMIZERS, learning_rate, optimizer_bytes
 from nclab.training.phases import PHASES, Phase, checked
 from nclab.training.progress import Progress, restore_model, restore_rest
 from nclab.training.sampler import SAMPLERS, Sampler
-from nclab.training.step import Learner, training_run
+from nclab.training.step import Learner, Run, training_run
 
 
 def prepared(config: RunConfig, world: ProcessGroup = SINGLE) -> Dataset:
@@ -83,30 +85,61 @@ class Parts:
     objective: Objective
     sampler: Sampler
     phases: list[Phase]
+    optimizer: Callable[[list[Parameter]], Optimizer]
+    learning_rate: Callable[[int], float]  # of an epoch, counted from 0
+    run: Callable[[Classifier], Run]  # how a training step runs the model
+    batch_size: int
+    settings: FitSettings
 
 
-def built(config: RunConfig, dataset: Dataset) -> Parts:
-    """The parts of a run. Raises ConfigError where they do not fit the dataset or each other."""
+def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
+    """The parts of a run, the model on `device` (`meta`: without memory for its weights). Raises ConfigError where they
+    do not fit the dataset or each other."""
     if config.batch_size is not None and config.batch_size > len(dataset.train):
         raise ConfigError(f"batch_size must be at most {len(dataset.train)}, the train split; got {config.batch_size}")
-    model = as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.targets.dim)
-    policy = POLICIES[config.etf.name].build(config.etf)
-    as_config_error(policy.check, model)
+    with torch.device(device):
+        model = as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.targets.dim)
+        policy = POLICIES[config.etf.name].build(config.etf)
+        as_config_error(policy.check, model)
     objective = LOSSES[config.loss.name].build(config.loss)
     as_config_error(objective.check, model, dataset)
     if config.metrics.every:
         as_config_error(suites_of, model, dataset, config.metrics)
     sampler = SAMPLERS[config.sampler.name].build(config.sampler)
     as_config_error(sampler.check, dataset)
+    if policy.settings.needs_measures:
+        _require_ncc(config, dataset)
     phases = as_config_error(PHASES[config.phases.name].build(config.phases, config.seed), dataset, config.epochs)
     as_config_error(checked, phases, dataset, config.epochs)
-    return Parts(model, policy, objective, sampler, phases)
+    split, _ = headline_of(objective, config.metrics.headline, dataset.splits)
+    if split not in (splits := phases[-1].splits or tuple(dataset.splits)):
+        raise ConfigError(f"metrics.headline: expected a split that is measured ({', '.join(splits)}), got {split}")
+    return Parts(
+        model=model,
+        policy=policy,
+        objective=objective,
+        sampler=sampler,
+        phases=phases,
+        optimizer=partial(OPTIMIZERS[config.optimizer.name].build, config.optimizer),
+        learning_rate=learning_rate(config.optimizer, config.schedule, config.epochs),
+        run=partial(training_run, precision=config.precision, compiled=config.compile),
+        batch_size=config.batch_size or len(dataset.train),
+        settings=FitSettings(config.epochs, config.metrics, config.checkpoint_seconds),
+    )
+
+
+def _require_ncc(config: RunConfig, dataset: Dataset) -> None:
+    """Raise ConfigError where a policy that decides by NCC accuracy could never act, since none is measured."""
+    if "collapse" not in config.metrics.suite or dataset.targets.groups(dataset.train.targets) is None:
+        raise ConfigError(
+            f"etf={config.etf.name} decides by NCC accuracy: expected a dataset of classes, and collapse in "
+            f"metrics.suite; got dataset={config.dataset.name} and metrics.suite=[{', '.join(config.metrics.suite)}]"
+        )
 
 
 def _require_memory(config: RunConfig, dataset: Dataset) -> None:
     """Raise ConfigError for a model whose weights and gradients alone no memory holds: the process would be killed."""
-    with torch.device("meta"):
-        model = built(config, dataset).model
+    model = built(config, dataset, "meta").model
     needed = 2 * sum(p.numel() * p.element_size() for p in model.parameters())
     cuda = config.device.startswith("cuda")
     there = torch.cuda.get_device_properties(config.device).total_memory if cuda else memory_bytes()
@@ -142,6 +175,11 @@ def opened(
         torch.manual_seed(config.seed)
         parts = built(config, dataset)
         parts.model.to(config.device)
+        if world.size > 1 and type(parts.policy).after_step is not ETFPolicy.after_step:
+            raise ConfigError(
+                f"etf={config.etf.name} sets layers at every step by the batch, of which each process sees a part: "
+                f"expected one process, got {world.size}"
+            )
     globalize(parts.model, world)
     with ExitStack() as stack:
         out = RunFolder(config.folder) if world.first else Follower(config.folder)
@@ -157,8 +195,10 @@ def opened(
         with _building():
             state = world.broadcast_call(lambda: _begun(config, out))
             if world.first:
-                observers.observers += _observers(config, out, display, state)
-            fit = _fit(config, dataset, parts, state, observers, stop, world)
+                observers.observers += _observers(config, out, display)
+            check = AgreedStop(stop, world).check if world.size > 1 else stop.check
+            fit, start = _fit(parts, dataset, config.seed, state, observers, check, world)
+            observers.begin(replace(start, folder=config.folder))
         try:
             with needs_memory("working on this run", "make the model smaller (model.*), or keep fewer samples"):
                 yield fit
@@ -176,13 +216,12 @@ def _building() -> AbstractContextManager[None]:
     return needs_memory("building the network", "make the model smaller (model.*)")
 
 
-def _observers(config: RunConfig, out: RunFolder, display: Display, state: dict[str, Any] | None) -> list[Observer]:
+def _observers(config: RunConfig, out: RunFolder, display: Display) -> list[Observer]:
     """Who watches: the run folder first; what tracker and terminal raise is said and ends nothing."""
-    epoch = state["progress"]["epoch"] if state else 0
 
-    def failed(what: str, reason: str) -> None:
-        out.event("warning", epoch=epoch, text=f"{what} stopped: {reason}")
+    def failed(what: str, epoch: int, reason: str) -> None:
         print(f"warning: the {what} stopped and the run goes on: {redact(reason)}", file=sys.stderr)
+        out.event("warning", epoch=epoch, text=f"{what} stopped: {reason}")
 
     tracker = TRACKERS[config.tracker.name].build(config.tracker)
     return [
@@ -193,52 +232,41 @@ def _observers(config: RunConfig, out: RunFolder, display: Display, state: dict[
 
 
 def _fit(
-    config: RunConfig,
-    dataset: Dataset,
     parts: Parts,
+    dataset: Dataset,
+    seed: int,
     state: dict[str, Any] | None,
     observer: Observer,
-    stop: StopSignals,
+    check: Callable[[], None],
     world: ProcessGroup,
-) -> Fit:
-    """The fit where `state` left off, or a new one."""
+) -> tuple[Fit, Start]:
+    """The fit where `state` left off, or a new one, and how it starts."""
     model, policy = parts.model, parts.policy
     total = learnable(model.parameters())
+    parts.objective.setup(model, dataset)  # on the network as it is built, also of a run that goes on
     switches = []
     if state:
         restore_model(state, model)
     else:
-        switches = policy.setup(model, config.seed)
+        switches = policy.setup(model, seed)
     world.align([*model.parameters(), *model.buffers()])  # hosts may differ in their rounding
-    parts.objective.setup(model, dataset)
-    learner = Learner(
-        model,
-        parts.objective,
-        policy,
-        OPTIMIZERS[config.optimizer.name].build(config.optimizer, [p for p in model.parameters() if p.requires_grad]),
-        learning_rate(config.optimizer, config.schedule, config.epochs),
-        training_run(model, config.precision, config.compile),
-    )
-    generators = {name: torch.Generator().manual_seed(site_seed(config.seed, name)) for name in ("order", "augment")}
-    feed = Feed(dataset, parts.sampler, config.batch_size or len(dataset.train), generators, parts.phases, world)
+    optimizer = parts.optimizer([p for p in model.parameters() if p.requires_grad])
+    learner = Learner(model, parts.objective, policy, optimizer, parts.learning_rate, parts.run(model))
+    generators = {name: torch.Generator().manual_seed(site_seed(seed, name)) for name in ("order", "augment")}
+    feed = Feed(dataset, parts.sampler, parts.batch_size, generators, parts.phases, world)
     progress = Progress(total_parameters=total)
     if state:
-        progress = restore_rest(state, policy, learner.optimizer, feed.sampler, generators)
-    probes = model.probes(config.metrics.probe)
-    observer.begin(
-        Start(
-            epoch=progress.epoch,
-            layers=[probe.record() for probe in probes],
-            switches=[(layer_of(probes, switch.site), switch) for switch in switches],
-            processes=world.size,
-            saved_by=progress.processes if state else None,
-            folder=config.folder,
-        )
+        progress = restore_rest(state, policy, optimizer, feed.sampler, generators)
+    probes = model.probes(parts.settings.metrics.probe)
+    start = Start(
+        epoch=progress.epoch,
+        layers=[probe.record() for probe in probes],
+        switches=[(layer_of(probes, switch.site), switch) for switch in switches],
+        processes=world.size,
+        saved_by=progress.processes if state else None,
     )
     progress.processes = world.size
-    settings = FitSettings(config.epochs, config.metrics, config.checkpoint_seconds)
-    check = AgreedStop(stop, world).check if world.size > 1 else stop.check
-    return Fit(learner, feed, settings, progress, observer, check)
+    return Fit(learner, feed, parts.settings, progress, observer, check), start
 
 
 def _begun(config: RunConfig, out: RunFolder) -> dict[str, Any] | None:

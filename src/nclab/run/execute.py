@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
 from omegaconf import OmegaConf
 
 from nclab.config.schema import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, stored_config, typed
@@ -19,7 +18,8 @@ from nclab.runfolder.display import Display, SeedsDisplay
 from nclab.runfolder.provenance import provenance
 from nclab.system.signals import StopSignals
 from nclab.training.fit import FAILURES, Fit
-from nclab.training.seeds import Member, stacked_run, train_all
+from nclab.training.seeds import Member, train_all
+from nclab.training.stack import stacked_run
 
 
 def train(config: RunConfig) -> Path:
@@ -48,7 +48,7 @@ def train(config: RunConfig) -> Path:
         return begun.folder
 
 
-def train_together(configs: list[RunConfig]) -> dict[Path, Exception | None]:
+def train_seeds(configs: list[RunConfig]) -> dict[Path, Exception | None]:
     """Train configurations that differ in their seed alone in one process; returns why each failed, by folder.
 
     Each is finished, resumed and skipped in its own folder as if it were trained alone, and one that fails (as `train`
@@ -135,8 +135,7 @@ def check(configs: Iterable[RunConfig], here: bool = True) -> None:
         if key not in datasets:
             root = str(data_root(config.data_root))
             datasets[key] = as_config_error(load_dataset, config.dataset, root, "cpu")
-        with torch.device("meta"):
-            built(config, datasets[key])
+        built(config, datasets[key], "meta")
 
 
 def as_started(config: RunConfig) -> RunConfig:

@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from nclab.config.schema import RunConfig, typed
-from nclab.run.execute import requested, train, train_together
+from nclab.run.execute import requested, train, train_seeds
 from nclab.run.exit import BAD, BAD_INPUT, FAILED, complain
 from nclab.system.signals import Stopped, StopSignals
 from nclab.training.fit import FAILURES
@@ -36,7 +36,7 @@ class Task:
             configs = requested(typed(composed), HydraConfig.get().overrides.task)
             if composed.get("seeds") is None:
                 return str(train(configs[0]))
-            ended = train_together(configs)
+            ended = train_seeds(configs)
         except BAD as error:
             if composed.get("debug") is True:
                 raise

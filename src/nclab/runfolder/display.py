@@ -1,6 +1,8 @@
 """What a person sees while a run trains: a live bar on a terminal, plain lines elsewhere."""
 
 import math
+import os
+import sys
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,16 +18,29 @@ from nclab.training.observer import EpochEnd, Observer, Start, Switched
 LINES = 10  # plain lines a run, about
 
 
+class LostTerminal(Console):
+    """A console that falls silent where nobody reads it any more (`| head -1`, a closed terminal), in the place of
+    ending the process: training goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # or Python would fail to flush at its end
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 class Display(Observer):
     """Shows epoch, loss, accuracy of every split, train NCC accuracy of every stage, effective depth, learnable
     parameters and seconds."""
 
     def __init__(self, title: str, epochs: int, console: Console | None = None):
-        self.console = console or Console(soft_wrap=True)
+        self.console = console or LostTerminal(soft_wrap=True)
         self.title, self.epochs = title, epochs
         self.stride = max(1, math.ceil(epochs / LINES))
         self.bar: Progress | None = None
         self.folder: Path | None = None
+
+    finishes = 1
 
     def __enter__(self) -> "Display":
         self.say(f"{self.title}: {self.epochs} epochs")
@@ -47,7 +62,10 @@ class Display(Observer):
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False, highlight=False)
+        try:
+            self.console.print(text, markup=False, highlight=False)
+        except OSError:  # a full disk, a lost terminal: nothing is shown any more
+            self.console.quiet = True
 
     def begin(self, start: Start) -> None:
         self.folder = start.folder

@@ -12,6 +12,8 @@ from nclab.training.observer import EpochEnd, Measured, Observer, Start, Switche
 class Recorder(Observer):
     """Writes what a training reports to `folder`, whose logs are open."""
 
+    finishes = 0
+
     def __init__(self, folder: RunFolder):
         self.folder = folder
 

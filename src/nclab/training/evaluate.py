@@ -60,15 +60,20 @@ class Evaluation:
         return Measures(accuracy, self.ncc("train"), self.stages)
 
     def headline(self, objective: Objective, configured: str | None = None) -> dict[str, str | float]:
-        """The number by which runs are compared: {split, metric, value}, of the split `test`, without one of `valid`,
-        without that of `train`. Raises ValueError where it was not measured."""
-        split, _, metric = (configured or objective.headline).rpartition("/")
-        split = split or next(name for name in ("test", "valid", "train") if name in self.values)
+        """The number by which runs are compared: {split, metric, value}; ValueError where it was not measured."""
+        split, metric = headline_of(objective, configured, self.values)
         measured = self.values.get(split, {}).get(NETWORK, {})
         if metric not in measured:
             valid = ", ".join(f"{s}/{m}" for s, layers in self.values.items() for m in layers.get(NETWORK, {}))
-            raise ValueError(f"metrics.headline: '{split}/{metric}' was not measured; valid: {valid}")
+            raise ValueError(f"metrics.headline: '{split}/{metric}' is not measured; valid: {valid}")
         return {"split": split, "metric": metric, "value": measured[metric]}
+
+
+def headline_of(objective: Objective, configured: str | None, splits: Iterable[str]) -> tuple[str, str]:
+    """Split and metric of the headline: as configured, else the objective's own, of the split `test`, without one of
+    `valid`, without that of `train`."""
+    split, _, metric = (configured or objective.headline).rpartition("/")
+    return split or next(name for name in ("test", "valid", "train") if name in splits), metric
 
 
 def _go_on() -> None:
@@ -129,6 +134,12 @@ def scores(
     return tally.compute(world)
 
 
+def scores_of_few(model: Classifier, dataset: Dataset, objective: Objective) -> dict[str, float]:
+    """The scores of the first two train samples: which ones there are, before anything is trained."""
+    few = Split(dataset.train.samples[:2], dataset.train.targets[:2])
+    return scores(model, dataset, few, 2, objective)
+
+
 def refreshed(model: Classifier, dataset: Dataset, batch_size: int, world: ProcessGroup = SINGLE) -> Classifier:
     """A copy whose batch-norm statistics are those of the train split under the present weights: the mean over
     batches of their statistics.
@@ -182,13 +193,24 @@ def evaluate(
         stream = Pass(model, dataset, dataset.splits[name], settings.batch_size, check, world)
         tally = _Tally(objective)
         found = [_measure(suite, reduced) for suite, reduced in _passes(stream, suites, tally, settings, world)]
-        layers: dict[str, dict[str, float]] = {}
-        for values in found:
-            for layer, own in values.items():
-                layers.setdefault(layer, {}).update(own)
-        of_network = layers.pop(NETWORK, {})
-        result.values[name] = {**layers, NETWORK: {**tally.compute(world), **of_network}}
+        result.values[name] = _merged(found, tally.compute(world))
     return result
+
+
+def _merged(found: list[dict[str, dict[str, float]]], scores: dict[str, float]) -> dict[str, dict[str, float]]:
+    """What the suites found by layer, the layer `network` with the objective's scores last. Raises ValueError where two
+    of them measure the same."""
+    layers: dict[str, dict[str, float]] = {}
+    for values in [{NETWORK: scores}, *found]:
+        for layer, own in values.items():
+            held = layers.setdefault(layer, {})
+            if twice := held.keys() & own.keys():
+                raise ValueError(
+                    f"metrics.suite: expected every metric once, got {layer}/{min(twice)} of two suites, or of one and "
+                    "the loss"
+                )
+            held.update(own)
+    return {**{layer: values for layer, values in layers.items() if layer != NETWORK}, NETWORK: layers[NETWORK]}
 
 
 def _measure(suite: Metric, reduced: Tensor) -> dict[str, dict[str, float]]:

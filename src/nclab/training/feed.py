@@ -1,5 +1,6 @@
 """Where the batches of a training come from: dataset, phases, sampler and the generators that they draw from."""
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
@@ -8,7 +9,7 @@ from torch import Generator, Tensor
 from nclab.data import Dataset
 from nclab.interfaces.batch import Batch
 from nclab.parallel.group import SINGLE, ProcessGroup
-from nclab.training.phases import Phase, Portion, checked
+from nclab.training.phases import Phase, Portion
 from nclab.training.progress import Part
 from nclab.training.sampler import Sampler
 
@@ -30,10 +31,6 @@ class Feed:
     phases: list[Phase] = field(default_factory=list)  # empty: all rows in every epoch
     world: ProcessGroup = SINGLE
 
-    def __post_init__(self) -> None:
-        if self.phases:
-            checked(self.phases, self.dataset, sum(phase.epochs for phase in self.phases))
-
     def phase(self, epoch: int) -> Phase:
         """The phase of an epoch, counted from 0; the last one also afterwards."""
         end = 0
@@ -48,15 +45,20 @@ class Feed:
         phase = self.phase(epoch)
         first = epoch == 0 or self.phase(epoch - 1) is not phase
         if first and part.order is None:
-            self.sampler.begin_phase(phase, self._portion(phase))
+            self.sampler.begin_phase(phase, self._portion(phase), self.generators["order"])
+
+    def samples(self, epoch: int) -> int:
+        """How many rows of the train split an epoch may draw from."""
+        return len(self._portion(self.phase(epoch)))
 
     def order(self, epoch: int, part: Part) -> Tensor:
         """Rows of the train split, (n,): the order of the epoch under way, else a new one."""
         generator = self.generators["order"]
         if part.order is None:
-            part.order = generator.get_state()
-        else:
+            part.order, part.sampler = generator.get_state(), deepcopy(self.sampler.state_dict())
+        else:  # a resumed epoch: its order is drawn again
             generator.set_state(part.order)
+            self.sampler.load_state_dict(part.sampler or {})
         return self.sampler.order(self._portion(self.phase(epoch)), epoch, generator)
 
     def batch(self, rows: Tensor) -> Batch:

@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from nclab.etf import Switch
-from nclab.etf.policy import learnable
+from nclab.etf.policy import forget, learnable
 from nclab.etf.state import state_without_fixed
 from nclab.interfaces.batch import Batch
+from nclab.metrics.suite import NETWORK
 from nclab.models import Classifier, layer_of
 from nclab.parallel.group import PeerLost
 from nclab.system.lock import RunLocked
 from nclab.system.machine import OutOfMemory, needs_memory
 from nclab.system.signals import Stopped
-from nclab.training.evaluate import Evaluation, MetricsSettings, evaluate, refreshed, scores
+from nclab.training.evaluate import Evaluation, MetricsSettings, evaluate, refreshed, scores, scores_of_few
 from nclab.training.feed import Feed
 from nclab.training.finite import first_not_finite, is_finite
 from nclab.training.objective import penalty
@@ -114,6 +115,7 @@ class Fit:
             p.seconds += time.perf_counter() - began
         p.part = p.part or Part()
         self._saved = time.monotonic()
+        self._check_headline()
 
     def begin_epoch(self) -> None:
         p = self.progress
@@ -200,6 +202,19 @@ class Fit:
                 learner.model, self.feed.dataset, m, m.every > 0, self.check, self.world, learner.objective, splits
             )
 
+    def _check_headline(self) -> None:
+        """Raise RunError for a headline that is not measured: now, and not at the end of the training."""
+        known = self._last
+        if not known.values and not self.settings.metrics.every:
+            scores = scores_of_few(self.model, self.feed.dataset, self.learner.objective)
+            splits = self.feed.phases[-1].splits if self.feed.phases else None
+            known = Evaluation({split: {NETWORK: scores} for split in splits or self.feed.dataset.splits})
+        if known.values:
+            try:
+                known.headline(self.learner.objective, self.settings.metrics.headline)
+            except ValueError as error:
+                raise RunError(str(error)) from None
+
     def _measuring(self) -> AbstractContextManager[None]:
         m = self.settings.metrics
         kept = f"metrics.memory_gib (now {m.memory_gib:g}; it changes no number, and the same run goes on) or "
@@ -264,6 +279,8 @@ class Fit:
         idle = not policy.may_switch or (measures is None and policy.settings.needs_measures)
         old = self.model if idle else deepcopy(self.model)
         switches = policy.after_epoch(self.model, learner.optimizer, measures, epoch)
+        if policy.may_switch:  # also what it froze without a switch
+            forget(learner.optimizer, [p for p in self.model.parameters() if not p.requires_grad])
         if switches:
             self.world.align([*self.model.parameters(), *self.model.buffers()])  # hosts may differ in their rounding
             # Evaluation reads running batch-norm statistics, which lag behind the weights before a switch and belong to

@@ -6,7 +6,7 @@ raises does not: wrap it in `Guarded`.
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,13 @@ class Switched:
 
 class Observer:
     """Base of all observers: sees everything and does nothing. Called in the order of a training, by the first process
-    alone."""
+    alone.
+
+    finishes: its turn at the end, the lowest first: a tracker closes before the run folder says that the run is done,
+    and the terminal tells of it last.
+    """
+
+    finishes: int = -1
 
     def begin(self, start: Start) -> None:
         """Once a process, before anything is measured."""
@@ -137,28 +143,33 @@ class _Relay(Observer):
 
 
 class Observers(_Relay):
-    """Several observers in one: told in their order, and of the end in the reverse, so that the first, the run folder,
-    calls a run finished when all others are through with it."""
+    """Several observers in one: told in their order, and of the end in that of `finishes`. All are told of a failure,
+    also where one cannot note it, such as the run folder on a full disk."""
 
     def __init__(self, observers: Sequence[Observer] = ()):
         self.observers = list(observers)
 
     def _tell(self, method: str, *args: Any) -> None:
-        for observer in reversed(self.observers) if method == "finished" else self.observers:
-            getattr(observer, method)(*args)
+        finished = method == "finished"
+        for observer in sorted(self.observers, key=lambda o: o.finishes) if finished else self.observers:
+            with suppress(OSError) if method == "failed" else nullcontext():
+                getattr(observer, method)(*args)
 
 
 class Guarded(_Relay):
-    """An observer of convenience: until its first failure it is told everything; then `on_failure(reason)` is called
-    once, and it hears nothing more. Never raises."""
+    """An observer of convenience: until its first failure it is told everything; then `on_failure(epoch, reason)` is
+    called once, and it hears nothing more. Never raises."""
 
-    def __init__(self, inner: Observer, on_failure: Callable[[str], None]):
+    def __init__(self, inner: Observer, on_failure: Callable[[int, str], None]):
         self._inner: Observer | None = inner
         self._on_failure = on_failure
+        self._epoch = 0
+        self.finishes = inner.finishes
 
     def _tell(self, method: str, *args: Any) -> None:
         if self._inner is None:
             return
+        self._epoch = getattr(args[0], "epoch", self._epoch) if args else self._epoch
         try:
             # Its own deprecation and resource warnings are no business of the run.
             with warnings.catch_warnings():
@@ -169,4 +180,4 @@ class Guarded(_Relay):
             with suppress(Exception):  # it has failed already; this only lets go of what it holds
                 failed.failed(error)
             with suppress(OSError, ValueError):  # where even that cannot be said (a closed terminal)
-                self._on_failure(f"{type(error).__name__}: {error}")
+                self._on_failure(self._epoch, f"{type(error).__name__}: {error}")

@@ -77,7 +77,8 @@ def checked(phases: list[Phase], dataset: Dataset, epochs: int) -> list[Phase]:
             )
         if phase.rows is not None:
             low, high = (int(phase.rows.min()), int(phase.rows.max())) if len(phase.rows) else (0, -1)
-            if not 0 <= low <= high < len(dataset.train):
-                came = f"{low} to {high}" if len(phase.rows) else "none"
-                raise ValueError(f"phase {phase.name}: expected rows 0 to {len(dataset.train) - 1}, got {came}")
+            if len(phase.rows) == 1 or not 0 <= low <= high < len(dataset.train):
+                came = {0: "none", 1: f"{low} alone"}.get(len(phase.rows), f"{low} to {high}")
+                last = len(dataset.train) - 1
+                raise ValueError(f"phase {phase.name}: expected two or more rows of 0 to {last}, got {came}")
     return phases

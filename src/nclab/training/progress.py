@@ -23,6 +23,7 @@ class Part:
     loss: Tensor | float = 0.0  # sum over these samples
     seconds: float = 0.0  # of the processes before this one
     order: Tensor | None = None  # state of the generator that drew the order of this epoch, before it did
+    sampler: dict[str, Any] | None = None  # state of the sampler then
 
     def count(self, loss: Tensor, samples: int) -> None:
         """Add a batch: its mean loss, () or (S,), and its size."""

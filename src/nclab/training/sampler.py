@@ -28,8 +28,9 @@ class Sampler:
     def check(self, dataset: Dataset) -> None:
         """Raise ValueError for a dataset that this sampler cannot order; changes nothing."""
 
-    def begin_phase(self, phase: Phase, portion: Portion) -> None:
-        """Called once a phase, before its first epoch; what it changes must be in `state_dict`."""
+    def begin_phase(self, phase: Phase, portion: Portion, generator: Generator) -> None:
+        """Called once a phase, before its first epoch; what it changes must be in `state_dict`. Random numbers come
+        from `generator` alone."""
 
     def order(self, split: Portion, epoch: int, generator: Generator) -> Tensor:
         """Rows (n,) of the train split in the order of this epoch (counted from 0), drawn from `generator` alone."""

@@ -37,15 +37,15 @@ def training_run(model: Classifier, precision: str = "float32", compiled: bool =
     when a layer is replaced. Evaluation uses neither: every logged metric is of the float32 network.
     """
     run = compiled_step(model) if compiled else model
-    own = next(model.parameters())
-    device, dtype = own.device.type, PRECISIONS[precision]
+    first = next(model.parameters())
+    device, own, dtype = first.device.type, first.dtype, PRECISIONS[precision]
     if dtype is None:
-        return run
+        return lambda x: Output(*run(x))
 
     def lowered(x: Tensor) -> Output:
         with torch.autocast(device, dtype=dtype):
             prediction, features = run(x)
-        return Output(prediction.to(own.dtype), features)
+        return Output(prediction.to(own), features)
 
     return lowered
 

@@ -31,6 +31,7 @@ class CollapseSuite(Metric):
         self.last = model.inputs()[model.classifier]  # where NC2, NC3 and NC4 with W live
         self.aligned = {p.layer: model.inputs()[p.site] for p in context.probes if _aligned(model, p)}
         count, self._pass = context.targets.dim, 1
+        self._head: Tensor | None = None  # an implicit layer makes its weight anew at every look
         if context.train is None:
             self.passes = 2
             self.meters = {f: CollapseMeter(count) for f in self.sources}
@@ -93,8 +94,10 @@ class CollapseSuite(Metric):
             meter.accept(own)
 
     def _weight(self) -> Tensor:
-        model = self.context.model
-        return model.etf_sites()[model.classifier].weight
+        if self._head is None:
+            model = self.context.model
+            self._head = model.etf_sites()[model.classifier].weight
+        return self._head
 
 
 def _aligned(model: nn.Module, probe: Any) -> bool:

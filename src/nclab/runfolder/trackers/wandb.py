@@ -90,7 +90,7 @@ class WandbTracker(Tracker):
         self.run.log({"epoch": epoch, **numbers}, step=epoch)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        for key in ("parameters_learnable", "parameters_total", "policy", "final"):
+        for key in ("parameters_learnable", "parameters_total", "policy", "final", "headline"):
             self.run.summary[key] = summary[key]
         self.run.finish()
 

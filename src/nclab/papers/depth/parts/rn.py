@@ -121,5 +121,6 @@ class ResNet(Classifier):
 
 @MODELS.add("rn", RNSettings)
 def build_rn(settings: RNSettings, shape: Shape, num_classes: int) -> ResNet:
+    """Residual network of a depth study (arXiv 2505.15239): pixels -> embed -> post-norm blocks -> head."""
     s = settings
     return ResNet(shape, num_classes, s.blocks, s.width, s.maps, s.affine, s.embed_norm, s.head_bias)

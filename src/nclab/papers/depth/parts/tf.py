@@ -179,4 +179,6 @@ class Transformer(Classifier):
 
 @MODELS.add("tf", TFSettings)
 def build_tf(settings: TFSettings, shape: Shape, num_classes: int) -> Transformer:
+    """Transformer of a depth study (arXiv 2505.15239), of images and texts: L-T11 by default, where attention_maps and
+    mlp_maps are the two digits."""
     return Transformer(settings, shape, num_classes)

@@ -6,23 +6,24 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from learners import feed, learner
 from run_folders import ADAPTIVE, Killed, events, folder_of, rows
 
+from nclab.bench.by_hand import feed, learner
 from nclab.cluster.workers import run_all
 from nclab.config.schema import RunConfig
 from nclab.data import load_dataset
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
-from nclab.run.execute import train, train_together
+from nclab.run.execute import train, train_seeds
 from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RunFolder, RunLocked
 from nclab.training import fit
-from nclab.training import seeds as together
+from nclab.training import seeds as training_seeds
 from nclab.training.fit import Diverged
 from nclab.training.optim import AdamWSettings, SGDSettings, adamw, sgd
 from nclab.training.progress import Part, Progress
-from nclab.training.seeds import _groups, _structure, stacked_losses, train_epoch_stacked
+from nclab.training.seeds import _groups, _structure
+from nclab.training.stack import stacked_losses, train_epoch_stacked
 from nclab.training.step import train_epoch
 
 # Three seeds that switch in different epochs, and two of them end with the same maps fixed.
@@ -34,8 +35,8 @@ COUNTED = {"accuracy", "ncc_accuracy", "nc4_mismatch"}  # shares of samples: rou
 def always_batched():
     """Also so few and such large models that a CPU trains them faster in turns."""
     with pytest.MonkeyPatch.context() as patch:  # of its own: tests undo theirs halfway
-        patch.setattr(together, "MOST_FLOPS_ON_CPU", float("inf"))
-        patch.setattr(together, "LEAST_SEEDS_ON_CPU", 2)
+        patch.setattr(training_seeds, "MOST_FLOPS_ON_CPU", float("inf"))
+        patch.setattr(training_seeds, "LEAST_SEEDS_ON_CPU", 2)
         yield
 
 
@@ -84,7 +85,7 @@ def assert_close_run(a, b, rel=1e-3):
 )
 def test_every_seed_is_its_own_run(tiny, tmp_path, overrides):
     config = tiny(*overrides, root=tmp_path / "together")
-    assert list(train_together(of_seeds(config)).values()) == [None] * 3
+    assert list(train_seeds(of_seeds(config)).values()) == [None] * 3
     for one in of_seeds(config):
         alone = train(tiny(*overrides, f"seed={one.seed}", root=tmp_path / "alone"))
         assert alone.name == one.folder.name
@@ -98,7 +99,7 @@ def test_every_seed_is_its_own_run(tiny, tmp_path, overrides):
 
 def test_seeds_part_where_their_switches_do_and_meet_again(tiny):
     configs = of_seeds(tiny(*APART))
-    train_together(configs)
+    train_seeds(configs)
     switches = [[(s["site"], s["epoch"]) for s in events(c.folder, "switch")] for c in configs]
     assert len({str(s) for s in switches}) == 3
     sizes = [[e.get("seeds", 1) for e in events(c.folder, "epoch")] for c in configs]
@@ -193,14 +194,14 @@ def test_killed_together_resumed_singly_and_together(tiny, tmp_path, monkeypatch
     configs = of_seeds(tiny(*overrides, root=tmp_path / "cut"))
     kill_at(monkeypatch, epoch=3, seed=1)
     with pytest.raises(Killed):
-        train_together(configs)
+        train_seeds(configs)
     assert [checkpoint.load(c.folder)["progress"]["epoch"] for c in configs] == [3, 3, 2]
     monkeypatch.undo()
     kill_at(monkeypatch, epoch=5, seed=0)
     with pytest.raises(Killed):
         train(configs[0])
     monkeypatch.undo()
-    assert set(train_together(configs).values()) == {None}
+    assert set(train_seeds(configs).values()) == {None}
     for config in configs:
         assert events(config.folder, "resume")
         whole = train(tiny(*overrides, f"seed={config.seed}", root=tmp_path / "whole"))
@@ -213,7 +214,7 @@ def test_killed_together_is_resumed_by_single_runs(tiny, tmp_path, monkeypatch):
     configs = of_seeds(tiny(root=tmp_path / "cut"))
     kill_at(monkeypatch, epoch=3, seed=2)
     with pytest.raises(Killed):
-        train_together(configs)
+        train_seeds(configs)
     monkeypatch.undo()
     for config in configs:
         assert events(train(config), "resume")
@@ -224,12 +225,12 @@ def test_finished_seeds_are_skipped_and_others_join(tiny, capsys):
     configs = of_seeds(tiny())
     first = train(configs[0])
     stamp = (first / "summary.json").stat().st_mtime_ns
-    train_together(configs)
+    train_seeds(configs)
     assert f"already finished: {first}" in capsys.readouterr().out
     assert (first / "summary.json").stat().st_mtime_ns == stamp
     assert all((c.folder / "DONE").exists() for c in configs)
     assert {e["seeds"] for e in events(configs[1].folder, "epoch")} == {2}
-    train_together(of_seeds(tiny("overwrite=true")))
+    train_seeds(of_seeds(tiny("overwrite=true")))
     assert (first / "summary.json").stat().st_mtime_ns > stamp
 
 
@@ -239,7 +240,7 @@ def test_a_seed_begun_with_other_threads_goes_on_with_them_and_alone(tiny, monke
         train(tiny("threads=2").of_seed(0))
     monkeypatch.undo()
     configs = of_seeds(tiny())
-    train_together(configs)
+    train_seeds(configs)
     torch.set_num_threads(1)
     assert not [e for e in events(configs[0].folder, "epoch") if "seeds" in e]
     assert {e["seeds"] for e in events(configs[1].folder, "epoch")} == {2}
@@ -262,26 +263,26 @@ def test_a_seed_that_fails_costs_no_other(tiny, tmp_path, monkeypatch, capsys):
     with RunFolder(configs[4].folder), monkeypatch.context() as patched:
         patched.setattr(fit.Fit, "_set_lr", explode)
         patched.setattr(RunFolder, "rows", full)
-        ended = train_together(configs)
+        ended = train_seeds(configs)
     kinds = [type(ended[c.folder]) for c in configs]
     assert kinds == [type(None), Diverged, OSError, type(None), RunLocked]
     assert "seed 1 failed: training diverged in epoch 3 at learning rate 1e+38" in capsys.readouterr().out
     assert checkpoint.load(configs[1].folder)["progress"]["epoch"] == 2
     for config in (configs[0], configs[3]):
         assert_close_run(config.folder, train(tiny(f"seed={config.seed}", root=tmp_path / "alone")))
-    assert set(train_together(configs).values()) == {None}  # the same command again, nothing in its way
+    assert set(train_seeds(configs).values()) == {None}  # the same command again, nothing in its way
 
 
 def test_debug_raises_the_first_failure(tiny):
     configs = of_seeds(tiny("debug=true", "optimizer.lr=1e38", "model.norm=none"))
     with pytest.raises(Diverged):
-        train_together(configs)
+        train_seeds(configs)
 
 
 def test_a_mirror_for_every_seed(tiny):
     """The real library, offline: several runs of one process at once."""
     configs = of_seeds(tiny("tracker=wandb", "tracker.mode=offline", "epochs=2"), seeds=(0, 1))
-    train_together(configs)
+    train_seeds(configs)
     for config in configs:
         assert len(list((config.folder / "wandb").glob("offline-run-*/*.wandb"))) == 1
         assert not events(config.folder, "warning")
@@ -301,7 +302,7 @@ def test_a_sweep_trains_runs_that_differ_in_their_seed_at_once(tiny, capfd):
 def test_bf16_trains_in_turns_to_the_bit(tiny, tmp_path, keys):
     keys = (*keys, "precision=bf16", "epochs=2")
     configs = of_seeds(tiny(*keys, root=tmp_path / "together"))
-    assert set(train_together(configs).values()) == {None}
+    assert set(train_seeds(configs).values()) == {None}
     for config in configs:
         alone = train(tiny(*keys, f"seed={config.seed}", root=tmp_path / "alone"))
         assert (config.folder / "metrics.csv").read_bytes() == (alone / "metrics.csv").read_bytes()
@@ -320,7 +321,7 @@ def test_all_save_when_one_does(tiny, monkeypatch):
         save(self)
 
     monkeypatch.setattr(fit.Fit, "save", note)
-    train_together(configs)
+    train_seeds(configs)
     switched = {s["epoch"] for c in configs for s in events(c.folder, "switch")}
     assert len(switched) > 1
     assert set(map(tuple, saved.values())) == {tuple(sorted(switched | {8}))}
@@ -330,7 +331,7 @@ def test_all_save_when_one_does(tiny, monkeypatch):
 def test_compiled_steps_give_the_same_training(tiny, tmp_path):
     keys = ("model.depth=2", "model.width=10", "epochs=2")
     configs = of_seeds(tiny(*keys, "compile=true", root=tmp_path / "compiled"), seeds=(0, 1))
-    train_together(configs)
+    train_seeds(configs)
     for config in configs:
         assert_close_run(config.folder, train(tiny(*keys, f"seed={config.seed}", root=tmp_path / "plain")))
 
@@ -340,10 +341,10 @@ def test_seeds_that_keep_a_cpu_busy_train_in_turns(tiny, monkeypatch):
     overrides = ("epochs=2", "model.depth=3", "model.width=16", "batch_size=64")
     flops = 2 * 64 * (64 * 16 + 16 * 16 + 16 * 10)  # of a forward pass
     for most, least, seeds in ((flops, 3, 3), (flops, 4, None), (flops - 1, 3, None)):
-        monkeypatch.setattr(together, "MOST_FLOPS_ON_CPU", most)
-        monkeypatch.setattr(together, "LEAST_SEEDS_ON_CPU", least)
+        monkeypatch.setattr(training_seeds, "MOST_FLOPS_ON_CPU", most)
+        monkeypatch.setattr(training_seeds, "LEAST_SEEDS_ON_CPU", least)
         configs = of_seeds(tiny(*overrides, "overwrite=true"))
-        train_together(configs)
+        train_seeds(configs)
         assert {e.get("seeds") for c in configs for e in events(c.folder, "epoch")} == {seeds}
     files = [(c.folder / "metrics.csv").read_bytes() for c in configs]
     for config, file in zip(configs, files, strict=True):

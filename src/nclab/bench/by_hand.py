@@ -1,0 +1,28 @@
+"""What training steps need, made by hand: a learner and a feed without a run around them, for benchmarks and tests."""
+
+import torch
+from torch.optim import Optimizer
+
+from nclab.data import Dataset
+from nclab.etf import ETFPolicy
+from nclab.etf.policy import PolicySettings
+from nclab.models import Classifier
+from nclab.parallel.group import SINGLE, ProcessGroup
+from nclab.training.feed import Feed
+from nclab.training.objective import CROSS_ENTROPY, Objective
+from nclab.training.sampler import SamplerSettings, Shuffled
+from nclab.training.step import Learner, Run
+
+
+def learner(
+    model: Classifier, optimizer: Optimizer, objective: Objective = CROSS_ENTROPY, run: Run | None = None
+) -> Learner:
+    """No policy, a constant rate; `run` (None: the model) is how a step runs the model."""
+    rate = optimizer.param_groups[0]["lr"]
+    return Learner(model, objective, ETFPolicy(PolicySettings()), optimizer, lambda epoch: rate, run or model)
+
+
+def feed(dataset: Dataset, batch_size: int, seeds: tuple[int, int] = (0, 0), world: ProcessGroup = SINGLE) -> Feed:
+    """Shuffled batches; seeds of the order and of the augmentation."""
+    generators = {name: torch.Generator().manual_seed(s) for name, s in zip(("order", "augment"), seeds, strict=True)}
+    return Feed(dataset, Shuffled(SamplerSettings()), batch_size, generators, world=world)
