@@ -105,7 +105,7 @@ def test_an_epoch_that_was_not_measured_repeats_no_older_number(tiny, capsys):
 @pytest.mark.parametrize("keys", [("seed=0",), ("seeds=[0,1]",)])
 def test_a_reader_that_leaves_costs_no_training(tmp_path, keys):
     """As `nclab-train | head -1` does: the pipe is closed after the first line."""
-    words = ("epochs=12", "model.width=8", "batch_size=50", "dataset.train_size=100", "dataset.test_size=50", "threads=1")
+    words = ("epochs=12", "model.width=8", "batch_size=50", "dataset.train_size=100", "threads=1")
     command = [sys.executable, "-m", "nclab.train", *words, *keys, f"output_root={tmp_path}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert "12 epochs" in process.stdout.readline()

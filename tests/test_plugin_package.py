@@ -67,6 +67,8 @@ def test_a_package_trains_sweeps_loads_and_is_drawn(run, installed, tmp_path):
     out = tmp_path / "outputs" / "tiny"
     (folder,) = folders(out)
     assert folder.startswith(NAME.format(0))
+    assert "3,test,network,mean_logit," in (out / folder / "metrics.csv").read_text()
+    assert "name: tiny_sampler" in (out / folder / "config.yaml").read_text()
 
     assert run("-m", "experiment=tiny", "seed=1,2").returncode == 0
     local = run("-m", "hydra/launcher=local", "hydra.launcher.jobs=2", "experiment=tiny", "seed=0,1,3,4", "etf.k=1,2")
@@ -76,8 +78,8 @@ def test_a_package_trains_sweeps_loads_and_is_drawn(run, installed, tmp_path):
 
     loaded = "from pathlib import Path; from nclab.run.trained import load_trained; " \
              f"model, dataset, config = load_trained(Path({str(out / folder)!r})); " \
-             "print(model.activation, config.loss.factor, config.plugins)"  # fmt: skip
-    assert python(loaded, installed, tmp_path) == "LeakyReLU(negative_slope=0.2) 2.0 []\n"
+             "print(model.activation, config.loss.factor, config.sampler.name, config.plugins)"  # fmt: skip
+    assert python(loaded, installed, tmp_path) == "LeakyReLU(negative_slope=0.2) 2.0 tiny_sampler []\n"
 
     drawn = (
         "import sys; from nclab.analysis import load_runs, save_figure; "

@@ -1,6 +1,6 @@
 """A registry finds its entries by importing every module of one package, of the papers' wings and of plug-ins.
 
-So that a new dataset, model, policy, loss, optimizer, schedule or tracker is one Python file, which registers itself,
+So that a new dataset, model, policy, loss, sampler, metric or tracker is one Python file, which registers itself,
 in the core, in a wing or in a user's own package. Nothing else in the house changes.
 """
 

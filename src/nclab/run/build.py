@@ -13,7 +13,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from nclab.config.schema import ConfigError, RunConfig, to_yaml
+from nclab.config.schema import ConfigError, RunConfig, own_label, to_yaml
 from nclab.data import Dataset, load_dataset
 from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.policy import learnable, site_seed
@@ -303,8 +303,8 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
         "run": config.run_name,
         "experiment_name": config.experiment_name,
         "dataset": config.dataset.name,
-        "model": config.model.label,
-        "policy": config.etf.label,
+        "model": own_label(config.model),
+        "policy": own_label(config.etf),
         "seed": config.seed,
         "epochs": config.epochs,
         "final": {**final, "effective_depth": depth},

@@ -15,7 +15,7 @@ def is_finite(tensors: list[Tensor]) -> bool:
 
 @torch.no_grad()
 def first_not_finite(model: Classifier, x: Tensor | None = None) -> str | None:
-    """The first layer in network order whose weight or, for the batch x (B, ch, h, w), output is not finite: "weight of
+    """The first layer in network order whose weight or, for the inputs x (B, ...), output is not finite: "weight of
     fc2", "output of block1.attn". Without x only weights are looked at; None if all is finite.
 
     Layers count in the order in which a model registers its modules, which is that of its forward pass.

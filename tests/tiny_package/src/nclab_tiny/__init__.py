@@ -4,14 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Generator, Tensor, nn
 
 from nclab.data import DATASETS, ImageSettings
 from nclab.etf.policies.last_k import LastK, LastKSettings
 from nclab.etf.policy import POLICIES
+from nclab.interfaces.batch import Batch, Output
+from nclab.metrics.suite import METRICS, Metric, SuiteSettings
 from nclab.models import MODELS
 from nclab.models.mlp import MLPSettings
 from nclab.training.objective import LOSSES, CrossEntropy, LossSettings
+from nclab.training.phases import Portion
+from nclab.training.sampler import SAMPLERS, SamplerSettings, Shuffled
 
 
 @dataclass
@@ -71,3 +76,34 @@ class Scaled(CrossEntropy):
 
     def mean(self, *given: Any) -> Any:
         return self.factor * super().mean(*given)
+
+
+@METRICS.add("tiny_metric", SuiteSettings)
+class MeanLogit(Metric):
+    """The mean of all logits, in the layer `network`."""
+
+    def __init__(self, settings: SuiteSettings | None = None):
+        self.total = torch.zeros(2, dtype=torch.float64)
+
+    def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
+        logits = out.prediction.double()
+        self.total = self.total + torch.stack([logits.sum(), logits.new_tensor(logits.numel())])
+
+    def sums(self) -> Tensor:
+        return self.total
+
+    def compute(self, reduced: Tensor) -> dict[str, float]:
+        return {"mean_logit": float(reduced[0] / reduced[1])}
+
+
+@dataclass
+class TinySampler(SamplerSettings):
+    name: str = "tiny_sampler"
+
+
+@SAMPLERS.add("tiny_sampler", TinySampler)
+class Backwards(Shuffled):
+    """A random order, read backwards."""
+
+    def order(self, split: Portion, epoch: int, generator: Generator) -> Tensor:
+        return super().order(split, epoch, generator).flip(0)
