@@ -1,6 +1,7 @@
 """Shared by all tests: one thread (busy machines), and runs composed from the real conf/."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from nclab.config.place import CONF
-from nclab.config.schema import RunConfig, typed
+from nclab.config.schema import GROUPS, RunConfig, typed
+from nclab.interfaces import plugins
+from nclab.metrics.suite import METRICS
 
 torch.set_num_threads(1)
 
@@ -42,6 +45,20 @@ def tiny(tmp_path: Path) -> Callable[..., RunConfig]:
         return composed(*TINY, *TINY_MODELS[model], f"output_root={root}", "epochs=6", *overrides)
 
     return make
+
+
+@pytest.fixture
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What plug-ins register during a test is forgotten after it."""
+    modules = set(sys.modules)
+    for registry in (*GROUPS.values(), METRICS):
+        registry.names()  # all of ours, before the copy
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(plugins, "_named", dict(plugins._named))
+    yield
+    for name in set(sys.modules) - modules:
+        if name in plugins._named:
+            del sys.modules[name]  # so that it registers again where it is named again
 
 
 @pytest.fixture

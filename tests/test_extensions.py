@@ -51,7 +51,7 @@ EVERY = [pytest.param(FREE, id="free"), pytest.param(REGRESSION, id="regression"
 
 
 @pytest.fixture
-def extended(tiny, tmp_path) -> Iterator[Callable[..., RunConfig]]:
+def extended(own_registries, tiny, tmp_path) -> Iterator[Callable[..., RunConfig]]:
     """`tiny` with tests/extensions on the path, as a user's folder is. Before it composes it imports the plug-ins that
     the keys name, as nclab-train does."""
 

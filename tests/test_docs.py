@@ -1,0 +1,255 @@
+"""What README.md and docs/ name is there: files, links, make targets, commands, keys, options; and the code of
+docs/extending.md is that of the files it names."""
+
+import ast
+import re
+import shlex
+import sys
+import textwrap
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.errors import HydraException
+
+from nclab.config.command import arguments, sweep
+from nclab.config.place import CONF
+from nclab.config.plan import Plan
+from nclab.config.schema import GROUPS, ConfigError, MetricsSettings, RunConfig
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "papers").glob("*.md"))]
+ALL = sorted({*PAGES, *(ROOT / "docs").rglob("*.md")})
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`]+)`")
+LINK = re.compile(r"!?\[[^]]*\]\(([^)\s]+)\)")
+PATH = re.compile(r"(?<![\w./<-])(?:src|tests|conf|docs|scripts)/[\w./-]*\w")
+YOURS = {"conf/experiment/mine.yaml", "conf/GROUP/NAME.yaml", "src/nclab/papers/WING/parts/NAME.py"}
+
+
+def relative(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=relative)
+
+
+def prose(text: str) -> str:
+    return FENCE.sub("", text)
+
+
+def spans(text: str) -> list[str]:
+    """What stands between single backticks, without what a line break put in."""
+    return [" ".join(span.split()) for span in SPAN.findall(prose(text))]
+
+
+def code(text: str) -> list[str]:
+    """Lines of the blocks that are commands or configuration, those that end in a backslash joined to the next."""
+    joined = (body.replace("\\\n", " ") for kind, body in FENCE.findall(text) if kind not in ("python", "text", "toml"))
+    return [line.strip() for body in joined for line in body.splitlines()]
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    found = []
+    for link in LINK.findall(prose(text)):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if "://" in link:
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+            found.append(link)
+    return found
+
+
+@pytest.mark.parametrize("page", ALL, ids=relative)
+def test_links_resolve(page):
+    assert broken_links(page, page.read_text()) == []
+
+
+@each_page
+def test_paths_exist(page):
+    named = set(PATH.findall(re.sub(r"\]\([^)]*\)", "]", page.read_text()))) - YOURS
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def targets() -> set[str]:
+    """Of the Makefile, wings and parts of the first paper included."""
+    text = (ROOT / "Makefile").read_text()
+    first = re.search(r"^FIRST := (.+)$", text, re.MULTILINE)[1].split()
+    wings = [plan.parent.name for plan in (CONF / "paper").glob("*/plan.yaml")]
+    return {*re.findall(r"^([\w-]+):(?!=)", text, re.MULTILINE), *first, *wings}
+
+
+@each_page
+def test_make_targets_exist(page):
+    text, named = page.read_text(), set()
+    for line in [*code(text), *spans(text)]:
+        if line.startswith("make "):
+            words = shlex.split(re.split(r"\s#|;", line)[0])[1:]
+            named.update({word for word in words if "=" not in word})
+    assert named - {"WING"} <= targets()
+
+
+def test_parts_and_profiles_of_commands_are_in_a_plan():
+    plans = [Plan(CONF, plan.parent.name) for plan in (CONF / "paper").glob("*/plan.yaml")]
+    valid = {
+        "PART": {part for plan in plans for part in plan.parts},
+        "PROFILE": {profile for plan in plans for profile in plan.profiles},
+    }
+    seen = 0
+    for page in PAGES:
+        for key, values in re.findall(r"\b(PART|PROFILE)=([\w,]+)", page.read_text()):
+            assert set(values.split(",")) <= valid[key], f"{key}={values} in {relative(page)}"
+            seen += 1
+    assert seen > 5
+
+
+@each_page
+def test_console_commands_are_installed(page):
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    named = set(re.findall(r"(?<![\w./-])nclab-[a-z]+\b", page.read_text()))
+    assert named - set(scripts) == set()
+
+
+KEY = re.compile(r"(hydra\.launcher|metrics|" + "|".join(GROUPS) + r")\.(\w+)")
+
+
+SUFFIXES = {"csv", "py"}  # metrics.csv and phases.py are files
+
+
+def keys_of(group: str) -> set[str]:
+    """Of all options of a group, of the metrics, or of the launchers."""
+    if group == "metrics":
+        return {field.name for field in fields(MetricsSettings)}
+    if group == "hydra.launcher":
+        files = [CONF / "hydra" / "launcher" / f"{name}.yaml" for name in ("local", "slurm")]
+        return {key for file in files for key in yaml.safe_load(file.read_text())}
+    registry = GROUPS[group]
+    return {field.name for name in registry.names() for field in fields(registry[name].settings)}
+
+
+@each_page
+def test_keys_exist(page):
+    wrong = []
+    for span in spans(page.read_text()):
+        for word in span.split():
+            key = KEY.fullmatch(word.partition("=")[0])
+            if key and key[2] not in keys_of(key[1]) | SUFFIXES:
+                wrong.append(word)
+    assert wrong == []
+
+
+def test_the_readme_lists_every_option():
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    listed = {group: set(re.findall(r"\w+", options)) for group, options in rows}
+    for group in GROUPS:
+        assert {file.stem for file in (CONF / group).glob("*.yaml")} == listed[f"`{group}`"], group
+    wings = {file.parent.name for file in (CONF / "experiment").glob("*/*.yaml")}
+    assert {file.stem for file in (CONF / "experiment").rglob("*.yaml")} | wings == listed["`experiment`"]
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words after nclab-train, or after -m nclab.train, of every command in code blocks and backticks."""
+    for line in [*code(text), *spans(text)]:
+        found = re.match(r"(?:nclab-train|torchrun .*-m nclab\.train|\S*python -m nclab\.train)(?= |$)", line)
+        if found and "..." not in line and "GROUP=" not in line and "FOLDER" not in line:
+            yield shlex.split(
+                line[found.end() :].replace("range(20)", "range(2)"), comments=True
+            )  # composing takes time
+
+
+@pytest.fixture
+def extensions(own_registries, monkeypatch):
+    """tests/extensions in the place of the user's folder."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "tests" / "extensions")])
+
+
+def compose_all(words: list[str]) -> None:
+    """What nclab-train does with these words before it trains; raises as it does."""
+    args = arguments(words)
+    if args.help or args.hydra_help or args.shell_completion:
+        return
+    args.cfg, args.multirun = None, True  # one run is a sweep of one
+    configs = sweep(args, CONF).configs
+    assert all(isinstance(config, RunConfig) for config in configs.values())
+    assert configs
+
+
+@each_page
+def test_commands_of_nclab_train_compose(page, extensions):
+    for words in commands(page.read_text()):
+        if "plugins=[my_module]" in words:  # the reader's own
+            continue
+        try:
+            compose_all(words)
+        except Exception as error:
+            pytest.fail(f"nclab-train {shlex.join(words)}: {error}")
+
+
+def test_enough_commands_were_seen():
+    assert sum(len(list(commands(page.read_text()))) for page in PAGES) > 20
+
+
+PAGE_OF_CODE = ROOT / "docs" / "extending.md"
+
+
+def quoted(text: str) -> list[tuple[str, str, str]]:
+    """(path, kind, code) of every Python and TOML block: the file that was named last above it."""
+    found, path, kind, lines = [], None, None, []
+    for line in text.splitlines():
+        named = re.match(r"\[`([^`]+)`\]\(", line)
+        if kind is not None and line == "```":
+            if kind in ("python", "toml"):
+                assert path is not None, f"no file is named above {lines[0]}"
+                found.append((path, kind, "\n".join(lines)))
+                path = None
+            kind, lines = None, []
+        elif kind is not None:
+            lines.append(line)
+        elif line.startswith("```"):
+            kind = line[3:]
+        elif named:
+            path = named[1]
+    return found
+
+
+def absent(block: str, source: str) -> list[str]:
+    """Lines of a block that the file does not hold in this order. Blank lines do not count, and ` ...` at the end of a
+    line stands for a body."""
+    held, missing = source.splitlines(), []
+    for line in block.splitlines():
+        line = line.removesuffix(" ...")
+        if line.strip() and line in held:
+            held = held[held.index(line) + 1 :]
+        elif line.strip():
+            missing.append(line)
+    return missing
+
+
+@pytest.mark.parametrize(("path", "kind", "block"), quoted(PAGE_OF_CODE.read_text()))
+def test_code_of_the_page_on_extending_is_that_of_the_file(path, kind, block):
+    assert absent(block, (ROOT / path).read_text()) == []
+    if kind == "python":
+        ast.parse(textwrap.dedent(block))
+
+
+def test_what_is_not_there_is_seen():
+    page = ROOT / "README.md"
+    text = "[a](docs/nowhere.md) [b](docs/library.md#nowhere) [c](docs/library.md) [d](https://example.org)"
+    assert broken_links(page, text) == ["docs/nowhere.md", "docs/library.md#nowhere"]
+    assert absent("a\n    c ...\nb", "a\nb\n    c\n") == ["b"]
+    with pytest.raises(HydraException, match=r"Could not override 'etf\.kk'"):
+        compose_all(["etf=last_k", "etf.kk=1"])
+    with pytest.raises(ConfigError, match="unknown loss"):
+        compose_all(["loss.name=hinge"])
+    with pytest.raises(AssertionError, match="no file is named above a = 1"):
+        quoted("```python\na = 1\n```\n")
