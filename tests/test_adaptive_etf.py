@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from nclab.etf import POLICIES, AdaptiveETF, ETFLinear, FrozenLinear, Measures, convert, fixed_layers
+from nclab.metrics import measure_model
 from nclab.models.mlp import MLP
 
 STAGES = ["fc1", "fc2", "fc3", "head"]
@@ -174,3 +175,22 @@ def test_measures_that_lack_something_are_refused():
         adaptive.update({s: {"nc1": 1.0} for s in STAGES}, None, 1)
     with pytest.raises(ValueError, match="relative=True needs the train accuracy"):
         AdaptiveETF(model(), STAGES, relative=True).update(ncc(1, 1, 1, 1), None, 1)
+
+
+def test_it_decides_by_what_measure_model_gives():
+    """In a loop of one's own, on a network whose classes are far apart at once; but not by a classifier's input."""
+    torch.manual_seed(0)
+    labels = torch.arange(100) % 5
+    x = 5 * torch.eye(20)[labels] + 0.1 * torch.randn(100, 20)
+    net = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 5))
+    adaptive = AdaptiveETF(net, ["0", "2", "4"], threshold=0.9, relative=False, patience=1, start=1)
+    of = optimizer(net)
+    measures = measure_model(net, [(x, labels)], ["0", "2", "4"], 5, classifier=None)
+    assert min(values["ncc_accuracy"] for values in measures.values()) == 1.0
+    (first,) = adaptive.update(measures, of, 1)
+    assert first.layer == "4"
+    assert isinstance(net[4], ETFLinear)
+    plain = nn.Sequential(nn.Linear(20, 16), nn.Linear(16, 5))
+    measures = measure_model(plain, [(x, labels)], ["0", "1"], 5)
+    with pytest.raises(ValueError, match="expected the NCC accuracy behind stage '1', got that of its input"):
+        AdaptiveETF(plain, ["0", "1"]).update(measures, optimizer(plain), 1)

@@ -163,12 +163,14 @@ class AdaptiveETF:
 
         Args:
             measures: stage -> train NCC accuracy, or -> a mapping with "ncc_accuracy", as `nclab.metrics.measure_model`
-                gives; other layers are ignored. With `relative` the network's train accuracy must be in it as
+                gives with `classifier=None` (a classifier is measured at its input, which is the output of the stage
+                before it); other layers are ignored. With `relative` the network's train accuracy must be in it as
                 ["network"]["accuracy"]. None: not measured, nothing happens.
             optimizer: forgets the weights that are no longer learnable.
             epoch: its number; patience and pause count with it.
 
-        Returns: the switches of this epoch. Raises ValueError where the NCC accuracy of a stage is missing.
+        Returns: the switches of this epoch. Raises ValueError where the NCC accuracy of a stage is missing or that of
+        its input.
         """
         if measures is None:
             return []
@@ -184,6 +186,11 @@ class AdaptiveETF:
         if missing:
             raise ValueError(
                 f"no NCC accuracy of stage {', '.join(missing)}; measured: {', '.join(values) or 'nothing'}"
+            )
+        if (at_input := getattr(measures, "classifier", None)) in self.stages:
+            raise ValueError(
+                f"expected the NCC accuracy behind stage '{at_input}', got that of its input, where measure_model "
+                "measures a classifier; give it classifier=None"
             )
         ncc = {}
         for stage in self.stages:
