@@ -55,8 +55,6 @@ def build_policy(settings):
     return (EveryStepPolicy if isinstance(settings, EveryStep) else NoPolicy)(settings)
 
 
-POLICIES.names()
-POLICIES._entries["none"] = replace(POLICIES["none"], build=build_policy)
 REFUSED = {
     "compile=true trains with one process": {"compile": True},
     "processes takes the GPU of its LOCAL_RANK: expected device auto, cuda or cpu, got cuda:0": {"device": "cuda:0"},
@@ -202,6 +200,7 @@ def said(call):
 
 def main(out: Path, broken: Path) -> None:
     distributed.init_process_group("gloo")
+    POLICIES._entries["none"] = replace(POLICIES["none"], build=build_policy)
     found = {}
     with joined() as world:
         found["measured"] = measured(world)

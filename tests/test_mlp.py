@@ -3,13 +3,8 @@
 import pytest
 import torch
 
-from nclab.config.place import CONF
 from nclab.models import MODELS, layer_of
 from nclab.models.mlp import MLP, MLPSettings
-
-
-def test_every_model_of_the_registry_has_its_yaml():
-    assert MODELS.names() == sorted(p.stem for p in (CONF / "model").glob("*.yaml"))
 
 
 @pytest.mark.fast

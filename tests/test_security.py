@@ -31,7 +31,7 @@ from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RecordError, RunFolder
 from nclab.system.redact import MASK, redact, redacted
 from nclab.train import main
-from nclab.training.observer import Guarded, Observer
+from nclab.training.observer import EpochEnd, Guarded, Observer
 
 ROOT = Path(__file__).parents[1]
 SECRET = "s3cr3t-0123456789abcdef"
@@ -384,13 +384,13 @@ def test_a_bugs_traceback_holds_no_secret(secret, tmp_path, monkeypatch, capsys)
 
 def test_logs_hold_no_secret(secret, tmp_path):
     class Refused(Observer):
-        def settled(self, epoch, site, scores):
+        def epoch(self, end):
             raise RuntimeError(f"401 for key {SECRET} at https://me:abc@host")
 
     with RunFolder(tmp_path / "run") as out:
         out.open_logs(None)
-        guarded = Guarded(Refused(), lambda reason: out.event("warning", epoch=3, text=reason))
-        guarded.settled(1, "fc1", {})
+        guarded = Guarded(Refused(), lambda epoch, reason: out.event("warning", epoch=epoch, text=reason))
+        guarded.epoch(EpochEnd(3, 0.5, None, 10, 1.0, 0.0))
         out.finish({"experiment_name": SECRET, "seed": 1})
     event = json.loads((tmp_path / "run" / "events.jsonl").read_text())
     assert event["text"] == f"RuntimeError: 401 for key {MASK} at https://{MASK}@host"

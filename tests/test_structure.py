@@ -30,7 +30,7 @@ ARROWS = {
     "cluster": "config parallel run runfolder runs system training",
     "papers": "analysis cluster config data etf interfaces metrics models run system training",
     "train": "config parallel run system training",
-    "bench": "runfolder system train",
+    "bench": "data etf models parallel runfolder system train training",
     "slurm": "cluster",
     "hydra_plugins": "cluster config run",
 }
