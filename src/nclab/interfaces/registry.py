@@ -63,9 +63,10 @@ class Registry:
         return sorted(self._entries)
 
     def __getitem__(self, name: str) -> Entry:
-        names = self.names()
-        if name not in self._entries:
-            raise KeyError(f"unknown {self.kind} '{name}'; valid: {', '.join(names)}")
+        if name not in self._entries:  # known ones need no look at the packages: every evaluation asks for its suites
+            names = self.names()
+            if name not in names:
+                raise KeyError(f"unknown {self.kind} '{name}'; valid: {', '.join(names)}")
         return self._entries[name]
 
 

@@ -56,7 +56,8 @@ class CollapseSuite(Metric):
             meter.add_spread(features[f], labels, *((features["logits"], weight) if f == self.last else ()))
 
     def sums(self) -> Tensor:
-        return torch.cat([meter.sums() for meter in self._measured().values()])
+        self._own = torch.cat([meter.sums() for meter in self._measured().values()])
+        return self._own
 
     def next_pass(self, n_pass: int, reduced: Tensor) -> None:
         self._accept(reduced)
@@ -89,6 +90,8 @@ class CollapseSuite(Metric):
         return self.meters | self.inputs if self._pass < self.passes else self.meters
 
     def _accept(self, reduced: Tensor) -> None:
+        if reduced is self._own:  # of a single process
+            return
         meters = self._measured().values()
         for meter, own in zip(meters, reduced.split([len(meter.sums()) for meter in meters]), strict=True):
             meter.accept(own)
