@@ -238,3 +238,21 @@ def test_compiled_training_steps_give_the_same_training(tiny, tmp_path):
     assert [s["site"] for s in events(compiled, "switch")] == [s["site"] for s in events(plain, "switch")] != []
     losses = [[r[4] for r in rows(f) if r[1:4] == ("train", "network", "running_loss")][1:] for f in (plain, compiled)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_valid_split_is_measured_and_may_be_the_headline(tiny):
+    """Taken out of the train split: what is trained on has as many samples less."""
+    folder = train(tiny("dataset.train_size=null", "dataset.valid_size=60", "metrics.headline=valid/accuracy"))
+    measured = {(r[1], r[2], r[3]): r[4] for r in rows(folder) if r[0] == 6}
+    assert {split for split, *_ in measured} == {"train", "test", "valid"}
+    assert {layer for split, layer, _ in measured if split == "valid"} >= {"fc1", "fc4", "network"}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["headline"] == {
+        "split": "valid",
+        "metric": "accuracy",
+        "value": measured["valid", "network", "accuracy"],
+    }
+    model, data, _ = load_trained(folder)
+    assert (len(data.train), len(data.splits["valid"])) == (1437 - 60, 60)
+    right = model(data.inputs(data.splits["valid"].samples)).prediction.argmax(1) == data.splits["valid"].targets
+    assert summary["headline"]["value"] == right.double().mean().item()
