@@ -403,3 +403,8 @@ def test_the_examples_in_the_docstrings_run():
     results = [doctest.testmod(importlib.import_module(f"nclab.etf.{name}")) for name in MODULES]
     assert sum(r.failed for r in results) == 0
     assert sum(r.attempted for r in results) > 20
+
+
+def test_a_generator_is_no_seed_of_convert():
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        convert(nn.Sequential(nn.Linear(8, 3)), ["0"], seed=torch.Generator())

@@ -189,3 +189,11 @@ def test_what_torchvision_lacks_is_said(tmp_path):
     config = composed(*words)
     assert config.run_name == composed(*words, "dataset.download=true").run_name != composed(*words[:2]).run_name
     assert config.dataset.options == {"split": "letters"}
+
+
+def test_hidden_folders_hold_no_pictures(tmp_path):
+    fill(tmp_path, 4)
+    hidden = tmp_path / "ant" / ".ipynb_checkpoints"
+    hidden.mkdir()
+    (tmp_path / "ant" / "1.png").rename(hidden / "1.png")
+    assert len(load(tmp_path, test_size=3).train) == 12 - 3 - 1

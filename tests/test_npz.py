@@ -10,7 +10,7 @@ from conftest import composed
 
 import nclab.train
 from nclab.data import ArrayDataset, ImageDataset, load_dataset
-from nclab.data.npz import NpzSettings
+from nclab.data.npz import NpzSettings, samples_of
 from nclab.interfaces.targets import Classes, Values
 
 DRAW = np.random.default_rng(0)
@@ -159,3 +159,15 @@ def test_arrays_train_from_the_command_line(tmp_path, monkeypatch):
     nclab.train.main()
     (summary,) = tmp_path.glob("runs/*/*/summary.json")
     assert json.loads(summary.read_text())["final"]["train"]["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((8, 16, 12, 4), np.uint8), r"of 1 or 3 channels, or \(N, C, H, W\); got shape \(8, 16, 12, 4\)"),
+        (np.zeros((8, 0), np.float32), r"samples of at least one number, got shape \(8, 0\)"),
+    ],
+)
+def test_arrays_that_are_no_samples_are_refused(array, message):
+    with pytest.raises(ValueError, match=message):
+        samples_of(array)

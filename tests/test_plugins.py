@@ -136,3 +136,13 @@ def test_the_key_plugins_brings_a_module_of_the_current_folder(tmp_path):
     gone = nclab_train(f"resume={folder}", cwd=tmp_path)
     assert (gone.returncode, gone.stderr.count("\n")) == (2, 1)
     assert f"plug-in 'mine' (named in {folder}/config.yaml) cannot be imported: expected an installed" in gone.stderr
+
+
+def test_a_plugin_with_a_name_of_ours_is_one_line(module, tmp_path):
+    module("nclab_taken", "from nclab.data import DATASETS, ImageSettings\n"
+           "@DATASETS.add('digits', ImageSettings)\ndef build(settings, root):\n    pass\n")  # fmt: skip
+    command = [sys.executable, "-m", "nclab.train", "plugins=[nclab_taken]", f"output_root={tmp_path / 'out'}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "dataset 'digits' is registered twice: by nclab_taken and by nclab.data.digits" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -5,6 +5,7 @@ import torch
 from data_files import random_images, seeded
 
 from nclab.data import Split
+from nclab.data.own import kind_of
 from nclab.data.stratify import stratified_indices
 
 
@@ -53,3 +54,10 @@ def test_subset_does_not_depend_on_the_seed_of_the_run():
 def test_subset_size_out_of_range(size):
     with pytest.raises(ValueError, match=f"subset size must be between 1 and 200, got {size}"):
         stratified_indices(torch.arange(10).repeat(20), size)
+
+
+def test_labels_that_are_no_classes_are_refused():
+    with pytest.raises(ValueError, match="expected labels from 0 on, got -1"):
+        stratified_indices(torch.tensor([-1, 0, 1]), 2)
+    with pytest.raises(ValueError, match="each with a sample; got label 1500000000 among 3 samples"):
+        kind_of(torch.tensor([0, 1, 1_500_000_000]))

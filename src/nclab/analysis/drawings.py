@@ -95,6 +95,7 @@ class Drawings:
             try:
                 load_plugins((entry.module for entry in installed()), "entry points nclab.plugins")
             except PluginError as error:
+                self._searched = False
                 raise AnalysisError(str(error)) from error
         return sorted(self._entries)
 

@@ -53,7 +53,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     if args.hydra_help or args.shell_completion:
         return args
     overrides = OverridesParser.create().parse_overrides(args.overrides)
-    load_named(_plugins(overrides))  # before Hydra composes: it must know the options that they bring
+    load_named(named_plugins(overrides))  # before Hydra composes: it must know the options that they bring
     if not args.help:
         for override in overrides:
             _check(override)
@@ -109,7 +109,7 @@ def split(overrides: list[Override]) -> list[list[str]]:
     return [list(job) for job in product(*choices.values())]
 
 
-def _plugins(overrides: list[Override]) -> list[str]:
+def named_plugins(overrides: list[Override]) -> list[str]:
     """The modules that the key `plugins` of a command line names."""
     for override in reversed(overrides):
         if override.key_or_group == "plugins" and not override.is_delete():
@@ -127,6 +127,8 @@ def _check(override: Override) -> None:
     key, line = override.key_or_group, override.input_line
     if not key:
         raise ConfigError(f"expected KEY=VALUE, got '{line}'")
+    if key == "paper":
+        raise ConfigError(f"paper is written by nclab-paper, which trains the runs of a paper; leave out {line}")
     if PLACES.fullmatch(key):
         raise ConfigError(f"a run writes to output_root/experiment_name/RUN and nowhere else; leave out {line}")
     if key in GROUPS and not override.is_delete() and not override.is_sweep_override():

@@ -7,11 +7,13 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from nclab.config.command import named_plugins
 from nclab.config.record import Record
-from nclab.config.schema import ConfigError, RunConfig, typed
+from nclab.config.schema import ConfigError, RunConfig, load_named, typed
 
 # Keys by which the plan tells runs and files apart; the command line has arguments of its own for some.
 OF_THE_PLAN = (
@@ -99,6 +101,7 @@ class Plan:
         for word in overrides:
             if (key := word.split("=")[0].strip("+~")) in OF_THE_PLAN:
                 raise ConfigError(f"{key} is the plan's to set, for all its runs alike; leave out {word}")
+        load_named(named_plugins(OverridesParser.create().parse_overrides(list(overrides))))
         size = self.profiles[profile]
         for name in parts:
             if (wanted := self.parts[name]["size"]) not in size:

@@ -47,7 +47,9 @@ def files_of(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
         (path, number)
         for number, name in enumerate(classes)
         for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder / name).parts)
     ]
 
 

@@ -26,6 +26,7 @@ from nclab.data.split import Split
 from nclab.interfaces.shapes import ArrayShape, ImageShape
 
 CHANNELS = (1, 3)  # what makes a last axis one of channels
+RGBA = 4  # channels last of pictures with transparency, which no model here reads
 
 
 @dataclass
@@ -60,12 +61,16 @@ def samples_of(array: np.ndarray) -> torch.Tensor:
     if array.dtype == np.uint8 and array.ndim == 3:
         array = array[:, None]
     elif array.dtype == np.uint8 and array.ndim == 4:
+        if array.shape[3] == RGBA < array.shape[1]:
+            raise ValueError(f"expected (N, H, W, C) of 1 or 3 channels, or (N, C, H, W); got shape {array.shape}")
         array = array.transpose(0, 3, 1, 2) if array.shape[3] in CHANNELS else array
     elif array.dtype.kind == "f" and array.ndim >= 1:
         array = (array[:, None] if array.ndim == 1 else array).astype(np.float32)
     else:
         expected = "uint8 images (N, H, W), (N, H, W, C) or (N, C, H, W), or floats (N, ...)"
         raise ValueError(f"expected {expected}; got {array.dtype} of shape {array.shape}")
+    if 0 in array.shape[1:]:
+        raise ValueError(f"expected samples of at least one number, got shape {array.shape}")
     return torch.from_numpy(np.ascontiguousarray(array))
 
 

@@ -37,4 +37,7 @@ def kind_of(targets: torch.Tensor, names: tuple[str, ...] | None = None) -> Targ
     """Values for floats, else as many classes as the largest number says."""
     if targets.is_floating_point():
         return Values(targets.shape[1])
-    return Classes(int(targets.max()) + 1 if names is None else len(names), names)
+    if (highest := int(targets.max())) >= len(targets):
+        came = f"label {highest} among {len(targets)} samples"
+        raise ValueError(f"expected classes 0 to C-1, each with a sample; got {came}")
+    return Classes(highest + 1 if names is None else len(names), names)

@@ -12,9 +12,11 @@ def stratified_indices(labels: Tensor, size: int) -> Tensor:
     """Indices of `size` of the labels (N,), ascending, each class in proportion.
 
     Class c gets n_c * size / N images; the fractions are settled by largest remainder, ties to the smaller
-    class number. ValueError unless 1 <= size <= N.
+    class number. ValueError unless 1 <= size <= N, and for labels below 0.
     """
     total = _checked_total(labels, size)
+    if (lowest := int(labels.min())) < 0:
+        raise ValueError(f"expected labels from 0 on, got {lowest}")
     share = labels.bincount() * size
     quota = share // total  # (C,)
     neediest = (share % total).argsort(descending=True, stable=True)

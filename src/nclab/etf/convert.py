@@ -1,5 +1,6 @@
 """Fix linear layers of a model that is not ours: `convert` at once, `AdaptiveETF` while it trains."""
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -255,6 +256,7 @@ def _recipes(
         raise ValueError("rank 'classes' needs num_classes, the number of vertices; got None")
     if scale is not None and not scale > 0:
         raise ValueError(f"scale must be above 0, or None for the default, got {scale}")
+    seed = operator.index(seed)  # a generator, say, would be hashed by its address
     return {
         name: Recipe(
             kind=kind,

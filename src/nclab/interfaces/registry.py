@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nclab.interfaces.plugins import load_installed
+from nclab.interfaces.plugins import PluginError, load_installed
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Registry:
         A definition that is executed again, as in a notebook, takes the place of its former self.
 
         Raises:
-            ValueError: Another builder has this name already; the message names both modules.
+            PluginError (a ValueError): Another builder has this name already; the message names both modules.
         """
 
         def register(build: Callable[..., Any]) -> Callable[..., Any]:
             before = self._entries.get(name)
             if before is not None and _place(before.build) != _place(build):
-                raise ValueError(
+                raise PluginError(
                     f"{self.kind} '{name}' is registered twice: by {before.build.__module__} and by {build.__module__}"
                 )
             self._entries[name] = Entry(settings, build)

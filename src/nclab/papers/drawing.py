@@ -1,7 +1,8 @@
 """Draw the figures and tables of a wing: those of a plan's parts, or those that the run folders record."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from nclab.analysis.drawings import DRAWINGS, TABLE
@@ -9,7 +10,7 @@ from nclab.analysis.runs import AnalysisError, Run, load_runs
 from nclab.papers.wings import Wing
 
 FIGURES, TABLES = "figures", "tables"
-Pictures = dict[tuple[str, str], list[Run]]  # (file name, drawing) -> its runs
+Pictures = dict[tuple[str, str], Callable[[], list[Run]]]  # (file name, drawing) -> what loads its runs
 
 
 def draw(wing: Wing, output: Path, pictures: Pictures) -> list[str]:
@@ -19,8 +20,9 @@ def draw(wing: Wing, output: Path, pictures: Pictures) -> list[str]:
         One line for each picture that could not be drawn.
     """
     failures = []
-    for (name, drawing), runs in pictures.items():
+    for (name, drawing), load in pictures.items():
         try:
+            runs = load()
             if not runs:
                 raise AnalysisError("none of its runs is finished")
             folder = TABLES if DRAWINGS[drawing].kind == TABLE else FIGURES
@@ -36,7 +38,11 @@ def pictures_of(parts: Iterable[tuple[str, str, str, list[Path]]]) -> Pictures:
     folders: dict[tuple[str, str], list[Path]] = {}
     for part, dataset, drawing, finished in parts:
         folders.setdefault(_name(part, dataset, drawing), []).extend(finished)
-    return {key: load_runs(own) if own else [] for key, own in folders.items()}
+    return {key: partial(_loaded, own) for key, own in folders.items()}
+
+
+def _loaded(folders: list[Path]) -> list[Run]:
+    return load_runs(folders) if folders else []
 
 
 def recorded_pictures(wing: Wing, runs: list[Run], parts: list[str], profile: str | None) -> Pictures:
@@ -54,7 +60,9 @@ def recorded_pictures(wing: Wing, runs: list[Run], parts: list[str], profile: st
             f"`nclab-paper run {wing.name}` with their profile draws them and trains no finished run again, "
             "nclab-draw draws any folder"
         )
-    pictures: Pictures = {}
+    if left := len(runs) - len(known):
+        print(f"left out: {left} finished runs that record another profile, or none", file=sys.stderr)
+    pictures: dict[tuple[str, str], list[Run]] = {}
     absent = []
     for name, part in wing.plan["parts"].items():
         if parts and name not in parts:
@@ -68,7 +76,7 @@ def recorded_pictures(wing: Wing, runs: list[Run], parts: list[str], profile: st
             absent.append(name)
     if absent:
         print(f"no finished run of part {', '.join(absent)}", file=sys.stderr)
-    return pictures
+    return {key: partial(list, own) for key, own in pictures.items()}
 
 
 def _name(part: str, dataset: str, drawing: str) -> tuple[str, str]:

@@ -11,12 +11,13 @@ from omegaconf.errors import OmegaConfBaseException
 from nclab.config.experiments import with_options
 from nclab.config.schema import ConfigError
 from nclab.data import MissingDataError
+from nclab.interfaces.plugins import PluginError
 from nclab.parallel.group import PeerLost, is_first
 from nclab.system.machine import OutOfMemory
 from nclab.system.signals import Stopped
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-BAD = (ConfigError, MissingDataError, HydraException, OmegaConfBaseException)
+BAD = (ConfigError, PluginError, MissingDataError, HydraException, OmegaConfBaseException)
 SECONDS_FOR_THE_FIRST = 30.0  # process of several to say what is wrong
 SAME_COMMAND = "the same command"
 

@@ -18,6 +18,9 @@ class TrackerSettings:
 class Tracker:
     """Mirrors nothing. `start(folder, config)` once, `log(epoch, numbers)` an epoch, `finish(summary)` once."""
 
+    def __init__(self, settings: TrackerSettings | None = None):
+        self.settings = settings
+
     def start(self, folder: Path, config: dict[str, Any]) -> None:
         """Begin, or continue, the mirror of the run in `folder`."""
 

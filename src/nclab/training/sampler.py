@@ -25,6 +25,9 @@ class Sampler:
     """Base of all samplers. What a sampler remembers between epochs is in `state_dict` (plain values and tensors), so
     that a resumed run draws what it would have drawn."""
 
+    def __init__(self, settings: SamplerSettings):
+        self.settings = settings
+
     def check(self, dataset: Dataset) -> None:
         """Raise ValueError for a dataset that this sampler cannot order; changes nothing."""
 
@@ -47,9 +50,6 @@ class Sampler:
 class Shuffled(Sampler):
     """Every sample once an epoch, in a new random order."""
 
-    def __init__(self, settings: SamplerSettings):
-        self.settings = settings
-
     def order(self, split: Portion, epoch: int, generator: Generator) -> Tensor:
         targets = split.split.targets
         return split.of(torch.randperm(len(split), generator=generator).to(targets.device))
@@ -64,9 +64,6 @@ class ClassBalancedSettings(SamplerSettings):
 class ClassBalanced(Sampler):
     """As many draws an epoch as there are samples: a class uniformly, then one of its samples, with replacement
     (class-balanced sampling of long-tailed recognition). Classes without a sample in the portion are never drawn."""
-
-    def __init__(self, settings: ClassBalancedSettings):
-        self.settings = settings
 
     def check(self, dataset: Dataset) -> None:
         if dataset.targets.groups(dataset.train.targets) is None:
