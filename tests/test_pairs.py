@@ -152,7 +152,7 @@ def test_a_control_that_fixed_something_else_is_named(tmp_path):
         write_run(tmp_path, FROZEN, seed, fix=other)
     (j,) = judged(tmp_path, against_frozen())
     assert j.seeds == (0, 1, 2, 3)
-    assert j.note == "the baseline fixed other maps, or at other epochs, with seed 1, 2, 3"
+    assert j.note == "the baseline fixed other layers, or at other epochs, with seed 1, 2, 3"
 
 
 @pytest.mark.parametrize(

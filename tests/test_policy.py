@@ -102,7 +102,7 @@ def test_frames_follow_seed_and_site():
         ("last_k", {"kind": "froze"}, "unknown etf.kind 'froze'; valid: etf, frozen"),
         ("last_k", {"kind": "frozen", "k": 9}, "between 1 and 4"),
         ("last_k", {"kind": "frozen", "scale": 2.0}, "etf.scale has no effect with etf.kind=frozen"),
-        ("transformer_ffn", {}, "needs a model with feed-forward maps"),
+        ("transformer_ffn", {}, "needs a model with feed-forward layers"),
     ],
 )
 def test_settings_that_cannot_be_met_are_refused(name, settings, message):

@@ -214,7 +214,7 @@ def test_blocks_that_are_not_there_are_refused_before_anything_is_fixed():
     for blocks, asked in (("first4", 4), ("last9", 9), ([1, 7], 7)):
         with pytest.raises(ValueError, match=f"asks for block {asked}; the model has 3: block1, block2, block3"):
             policy("transformer_ffn", blocks=blocks).setup(model, 0)
-    with pytest.raises(ValueError, match="needs a model with feed-forward maps"):
+    with pytest.raises(ValueError, match="needs a model with feed-forward layers"):
         policy("transformer_ffn").setup(vit(ratio=0), 0)
     with pytest.raises(ValueError, match="'nearest' follows a learnt weight, and etf=transformer_ffn"):
         policy("transformer_ffn", frame="nearest").setup(model, 0)

@@ -38,7 +38,7 @@ def curves(runs: list[Run], layers: list[str] | None = None) -> pd.DataFrame:
 
 
 def switches(runs: list[Run]) -> pd.DataFrame:
-    """Every map fixed in every run: policy, seed, site, layer, stage, epoch; epoch 0 is before training.
+    """Every layer fixed in every run: policy, seed, site, layer, stage, epoch; epoch 0 is before training.
 
     layer is the map's own probe, stage the layer that ends its step of depth: fc4 of an MLP is both; of a ViT the
     map block1.ffn_in has a probe of that name and belongs to the stage block1.

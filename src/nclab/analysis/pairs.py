@@ -111,7 +111,7 @@ class Numbers:
         self.broken: list[str] = []
         self.twins: list[str] = []  # seeds with two different numbers
         self.missing: dict[str, list[int]] = {"nothing was fixed": [], f"{claim.statistic.name} is undefined": []}
-        self.differ: list[int] = []  # seeds whose two sides did not fix the same maps at the same epochs
+        self.differ: list[int] = []  # seeds whose two sides did not fix the same layers at the same epochs
         for seed in treatment.runs:
             if baseline is None or seed in baseline.runs:
                 self._add(seed)
@@ -183,7 +183,7 @@ class Numbers:
                 parts.append(f"baseline diverged with seed {seed_list(self.baseline.diverged)}")
         parts += [f"{what} with seed {seed_list(seeds)}" for what, seeds in self.missing.items() if seeds]
         if self.differ:
-            parts.append(f"the baseline fixed other maps, or at other epochs, with seed {seed_list(self.differ)}")
+            parts.append(f"the baseline fixed other layers, or at other epochs, with seed {seed_list(self.differ)}")
         return parts + [f"left out: {error}" for error in self.broken]
 
 

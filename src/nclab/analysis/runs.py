@@ -79,8 +79,8 @@ class Run:
 
     @cached_property
     def layers(self) -> list[dict]:
-        """Every probed layer in network order: layer (its name in metrics.csv), role, site (the map whose output it
-        is, or None), stage (the maps of the step of depth that ends there, or None)."""
+        """Every probed layer in network order: layer (its name in metrics.csv), role, site (the linear layer whose
+        output it is, or None), stage (the linear layers of the step of depth that ends there, or None)."""
         file = self.path / "events.jsonl"
         start = self.events[0] if self.events else {}
         if not isinstance(start.get("layers"), list):
@@ -92,12 +92,12 @@ class Run:
 
     @property
     def stages(self) -> list[str]:
-        """Names of the layers that end a step of depth: every map of an MLP, the blocks and the head of a ViT."""
+        """Names of the layers that end a step of depth: every layer of an MLP, the blocks and the head of a ViT."""
         return [layer["layer"] for layer in self.layers if layer["stage"] is not None]
 
     @property
     def switches(self) -> set[tuple[str, int]]:
-        """(map, epoch) of everything that was fixed."""
+        """(layer, epoch) of everything that was fixed."""
         return {(event.get("site"), event.get("epoch")) for event in self.events if event.get("event") == "switch"}
 
     @cached_property

@@ -219,7 +219,7 @@ def objective_change(run: Run, treated: Run) -> float:
 
 
 def layers_before_etf(run: Run) -> list[str]:
-    """Stages before the first one with a fixed map, input to output; none where nothing was fixed."""
+    """Stages before the first one with a fixed layer, input to output; none where nothing was fixed."""
     fixed = {site for site, _ in run.switches}
     stages = [layer for layer in run.layers if layer["stage"] is not None]
     first = next((i for i, layer in enumerate(stages) if fixed & set(layer["stage"])), 0)
@@ -232,7 +232,7 @@ def _last(run: Run, metric: str) -> float:
 
 
 def _final_ncc(run: Run) -> np.ndarray:
-    """Train NCC accuracy in percent after the last epoch: every map of an MLP, every block of a transformer.
+    """Train NCC accuracy in percent after the last epoch: every layer of an MLP, every block of a transformer.
 
     The head of a transformer is left out: what it separates is the class token after all blocks, linearly mapped.
     """

@@ -223,7 +223,7 @@ def check_before_training(settings: FixSettings) -> None:
     if settings.kind == "etf" and "nearest" in (settings.frame, settings.classifier_frame):
         valid = ", ".join(frame for frame in FRAMES if frame != "nearest")
         raise ValueError(
-            f"frame 'nearest' follows a learnt weight, and etf={settings.name} fixes maps before training; "
+            f"frame 'nearest' follows a learnt weight, and etf={settings.name} fixes layers before training; "
             f"valid here: {valid}"
         )
 

@@ -1,4 +1,4 @@
-"""The interface of every model: logits, named intermediate features, and the linear maps that may be fixed."""
+"""The interface of every model: logits, named intermediate features, and the linear layers that may be fixed."""
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from nclab.interfaces.batch import Output
 from nclab.interfaces.registry import Registry
 
 MODELS = Registry("model", "nclab.models")
-PROBES = ("linear", "activation")  # what is measured behind a hidden map: its own output, or what follows
+PROBES = ("linear", "activation")  # what is measured behind a hidden layer: its own output, or what follows
 
 
 MOST_LAYERS = 1000
@@ -40,9 +40,10 @@ class Probe:
     """A point of the network at which collapse is measured.
 
     layer: its name in the logs. feature: the tensor of `Classifier.forward` that is measured; `logits` stands for the
-    model's output. role: hidden, ffn_in, ffn_out, attention, block, classifier_input or classifier. site: the linear
-    map whose output it is, if it is one's. stage: where a step of the network's depth ends, the maps of that step that
-    a policy may fix (none of them in a block without such a map); None elsewhere. Effective depth counts stages.
+    model's output. role: hidden, ffn_in, ffn_out, attention, block, classifier_input or classifier. site: the path of
+    the linear layer whose output it is, if it is one's. stage: where a step of the network's depth ends, the linear
+    layers of that step that a policy may fix (none of them in a block without one); None elsewhere. Effective depth
+    counts stages.
     """
 
     layer: str
@@ -57,7 +58,7 @@ class Probe:
 
 
 def layer_of(probes: list[Probe], site: str) -> str:
-    """Name in the logs of what is measured behind the map at `site`."""
+    """Name in the logs of what is measured behind the layer at `site`."""
     return next(probe.layer for probe in probes if probe.site == site)
 
 
@@ -79,7 +80,7 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def etf_roles(self) -> dict[str, str]:
-        """Role of each linear map that a policy may fix, by submodule name, from input to output: hidden, ffn_in,
+        """Role of each linear layer that a policy may fix, by submodule name, from input to output: hidden, ffn_in,
         ffn_out, and `classifier` for the last."""
 
     @abstractmethod
@@ -89,14 +90,14 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def inputs(self) -> dict[str, str]:
-        """Site -> name of the feature that the map reads, for the maps whose input is handed out; `input` stands
+        """Site -> name of the feature that the layer reads, for the layers whose input is handed out; `input` stands
         for the flattened model input."""
 
     @property
     def classifier(self) -> str:
-        """The site of the map that makes the logits."""
+        """The path of the layer that makes the logits."""
         return next(site for site, role in self.etf_roles().items() if role == "classifier")
 
     def etf_sites(self) -> dict[str, nn.Linear]:
-        """The maps of `etf_roles` (fixed ones included)."""
+        """The layers of `etf_roles` (fixed ones included)."""
         return {site: self.get_submodule(site) for site in self.etf_roles()}

@@ -16,8 +16,8 @@ ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "leaky_relu": 
 class MLPSettings(ModelSettings):
     name: str = "mlp"
     depth: int = 5  # linear layers, the classifier included; at least 2
-    width: int = 400  # units of every hidden map
-    norm: str = "batch"  # between a hidden map and its activation: batch | none
+    width: int = 400  # units of every hidden layer
+    norm: str = "batch"  # between a hidden layer and its activation: batch | none
     activation: str = "relu"  # relu | gelu | tanh | leaky_relu
 
     @property

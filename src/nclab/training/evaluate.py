@@ -39,7 +39,7 @@ class MetricsSettings:
 @dataclass
 class Evaluation:
     """values[split][layer][metric]; layer `network` holds what belongs to no layer. stages: the layers that count for
-    the effective depth, each with the layers of linear maps that end there."""
+    the effective depth, each with the layers of linear layers that end there."""
 
     values: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     stages: dict[str, tuple[str, ...]] = field(default_factory=dict)

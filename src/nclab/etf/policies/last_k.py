@@ -27,7 +27,8 @@ class LastK(ETFPolicy):
         k = self.settings.k
         if not 1 <= k <= len(sites):
             raise ValueError(
-                f"etf.k must be between 1 and {len(sites)}, the linear maps of this model ({', '.join(sites)}); got {k}"
+                f"etf.k must be between 1 and {len(sites)}, the linear layers of this model ({', '.join(sites)}); "
+                f"got {k}"
             )
         others = {id(p) for p in model.parameters()} - {
             id(p) for layer in model.etf_sites().values() for p in layer.parameters()

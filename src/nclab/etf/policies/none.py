@@ -1,4 +1,4 @@
-"""etf=none: the baseline, every map learnable."""
+"""etf=none: the baseline, every layer learnable."""
 
 from nclab.etf.policy import POLICIES, ETFPolicy, PolicySettings
 

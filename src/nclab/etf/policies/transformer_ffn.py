@@ -33,7 +33,7 @@ class TransformerFFNSettings(FixSettings):
             self._refuse_idle(("classifier_scale", "classifier_frame"), "etf.classifier=false")
         if self.scale is not None and not (self.in_scale is None and self.out_scale is None):
             raise ValueError(
-                "etf.scale sets the factor of both maps; leave it out beside etf.in_scale and etf.out_scale "
+                "etf.scale sets the factor of both layers; leave it out beside etf.in_scale and etf.out_scale "
                 f"(got {self.scale}, {self.in_scale} and {self.out_scale})"
             )
 
@@ -70,7 +70,7 @@ class TransformerFFN(ETFPolicy):
                 layers.setdefault(site.rpartition(".")[0], []).append(site)
         if not layers:
             raise ValueError(
-                "etf=transformer_ffn needs a model with feed-forward maps, such as model=vit with model.ratio above 0"
+                "etf=transformer_ffn needs a model with feed-forward layers, such as model=vit with model.ratio above 0"
             )
         blocks = list(layers)
         if isinstance(s.blocks, list):

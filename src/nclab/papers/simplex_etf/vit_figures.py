@@ -52,7 +52,7 @@ ROLES = {
 @DRAWINGS.figure(
     "figure3",
     of="vision transformers of several depths, baseline and FFN-ETF: accuracy over training",
-    caption="Figure 3: vision transformers of 1 to 4 blocks, trained in full against ETF feed-forward maps.",
+    caption="Figure 3: vision transformers of 1 to 4 blocks, trained in full against ETF feed-forward layers.",
     says=brief,
 )
 def figure3(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:

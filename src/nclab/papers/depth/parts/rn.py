@@ -1,8 +1,8 @@
 """model=rn: the post-norm residual networks L-RN1 and L-RN2 of arXiv 2505.15239 (Sukenik, Lampert, Mondelli 2025).
 
-Known of the paper: width 64; a block adds the ReLU of one linear map with bias (RN1) and LayerNorm follows the sum; the
-head is one linear map on the last LayerNorm's output. Not known, and here our choice: that of RN2's two maps the inner
-one has the ReLU (`maps`), how an image enters (`embed_norm`), LayerNorm's own weights (`affine`).
+Known of the paper: width 64; a block adds the ReLU of one linear layer with bias (RN1) and LayerNorm follows the sum;
+the head is one linear layer on the last LayerNorm's output. Not known, and here our choice: that of RN2's two layers a
+block the inner one has the ReLU (`maps`), how an image enters (`embed_norm`), LayerNorm's own weights (`affine`).
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class RNSettings(ModelSettings):
     name: str = "rn"
     blocks: int = 5  # L, the residual blocks
     width: int = 64  # units of every layer
-    maps: int = 1  # linear maps of a block: 1 (RN1) | 2 (RN2)
+    maps: int = 1  # linear layers of a block: 1 (RN1) | 2 (RN2)
     affine: bool = False  # whether LayerNorm learns a gain and a shift
     embed_norm: bool = True  # LayerNorm between the map that reads the pixels and the first block
     head_bias: bool = True  # whether the head has a bias

@@ -1,7 +1,7 @@
 """model=tf: the transformers L-T11, L-T12 and L-T22 of arXiv 2505.15239 (Sukenik, Lampert, Mondelli 2025), on images
 and texts.
 
-Known of the paper: width 64; attention and MLP of one or two linear maps (the two digits of the name); post-norm on
+Known of the paper: width 64; attention and MLP of one or two linear layers (the two digits of the name); post-norm on
 images, pre-norm in the experiment on IMDB; a linear head on a normalised output. Not known, and here our choice: which
 maps attention's digit counts, heads, positions, what is classified, width of the MLP, patches (see `TFSettings`).
 """
@@ -155,7 +155,7 @@ class Transformer(Classifier):
         return "norm" if self.pre else f"block{self.blocks}"
 
     def etf_roles(self) -> dict[str, str]:
-        # A single map adds to the stream by itself, through a ReLU: it is a hidden map, not one of a feed-forward pair.
+        # A single layer adds to the stream by itself, through a ReLU: it is hidden, not one of a feed-forward pair.
         roles = {"ffn_in": "ffn_in", "ffn_out": "ffn_out"} if self.two else {"ffn_in": "hidden"}
         maps = {f"block{i}.{name}": role for i in range(1, self.blocks + 1) for name, role in roles.items()}
         return {**maps, "head": "classifier"}
