@@ -17,7 +17,6 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from nclab.config.checks import ConfigError, checked
-from nclab.config.keys import KEPT_ON_RESUME as KEPT_ON_RESUME
 from nclab.config.keys import MACHINE_KEYS, before_later_keys, with_later_keys, without
 from nclab.data import DATASETS, DatasetSettings, data_root
 from nclab.etf import POLICIES

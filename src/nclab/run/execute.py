@@ -9,7 +9,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from nclab.config.schema import KEPT_ON_RESUME, ConfigError, RunConfig, resolve_machine, stored_config, typed
+from nclab.config.keys import KEPT_ON_RESUME
+from nclab.config.schema import ConfigError, RunConfig, resolve_machine, stored_config, typed
 from nclab.data import Dataset, data_root, load_dataset
 from nclab.parallel.group import joined, refuse_several, world_size
 from nclab.run.build import as_config_error, built, finish, fit_for_several, opened, prepared

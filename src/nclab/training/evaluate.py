@@ -192,7 +192,8 @@ def evaluate(
                 suite.start(Context(model, probes, dataset.targets, name, own, settings.eps))
         stream = Pass(model, dataset, dataset.splits[name], settings.batch_size, check, world)
         tally = _Tally(objective)
-        found = [_measure(suite, reduced) for suite, reduced in _passes(stream, suites, tally, settings, world)]
+        sums = _passes(stream, suites, tally, settings, world)
+        found = [by_layer(suite.compute(reduced)) for suite, reduced in zip(suites, sums, strict=True)]
         result.values[name] = _merged(found, tally.compute(world))
     return result
 
@@ -213,34 +214,28 @@ def _merged(found: list[dict[str, dict[str, float]]], scores: dict[str, float]) 
     return {**{layer: values for layer, values in layers.items() if layer != NETWORK}, NETWORK: layers[NETWORK]}
 
 
-def _measure(suite: Metric, reduced: Tensor) -> dict[str, dict[str, float]]:
-    return by_layer(suite.compute(reduced))
-
-
 Stream = Iterable[tuple[dict[str, Tensor], Batch, Output]]
 
 
 def _passes(
     stream: Pass, suites: list[Metric], tally: "_Tally", settings: MetricsSettings, world: ProcessGroup
-) -> list[tuple[Metric, Tensor]]:
-    """All passes of all suites over a split, and of the tally in the first; returns every suite with its last sums."""
+) -> list[Tensor]:
+    """All passes of all suites over a split, and of the tally in the first; returns the last sums of every suite."""
     most = max((suite.passes for suite in suites), default=1)
     batches: Stream = stream if most == 1 else KeptPass(stream, suites, most, settings.memory_gib * GIB)
-    ended: list[tuple[Metric, Tensor]] = []
+    sums: dict[int, Tensor] = {}  # of each suite's latest pass, by its place
     for n_pass in range(1, most + 1):
-        working = [suite for suite in suites if suite.passes >= n_pass]
+        working = {i: suite for i, suite in enumerate(suites) if suite.passes >= n_pass}
         for features, batch, out in batches:
             if n_pass == 1:
                 tally.add(out, batch)
-            for suite in working:
+            for suite in working.values():
                 suite.add(n_pass, features, batch, out)
-        for suite in working:
-            reduced = world.sum(suite.sums())
+        for i, suite in working.items():
+            sums[i] = world.sum(suite.sums())
             if n_pass < suite.passes:
-                suite.next_pass(n_pass + 1, reduced)
-            else:
-                ended.append((suite, reduced))
-    return [(suite, reduced) for wanted in suites for suite, reduced in ended if suite is wanted]
+                suite.next_pass(n_pass + 1, sums[i])
+    return [sums[i] for i in range(len(suites))]
 
 
 class KeptPass:

@@ -75,7 +75,7 @@ class Feed:
         samples are changed by its own random numbers. `feeds`: of all seeds, this one among them."""
         split = self.dataset.train
         targets = split.targets.index_select(0, rows.flatten()).unflatten(0, rows.shape)
-        if getattr(self.dataset, "augment", "none") == "none":
+        if self.dataset.augment == "none":
             inputs = self.dataset.inputs(split.samples.index_select(0, rows.flatten())).unflatten(0, rows.shape)
         else:
             inputs = torch.stack(
