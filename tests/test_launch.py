@@ -66,7 +66,8 @@ def cluster(tmp_path, monkeypatch):
 QUICK = SlurmSettings(poll_seconds=0.1, wait=False)
 
 
-def test_what_is_submitted_is_frozen_in_its_folder_and_not_submitted_twice(tiny, cluster, tmp_path):
+def test_what_is_submitted_is_frozen_in_its_folder_and_not_submitted_twice(tiny, cluster, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     configs = [tiny(f"seed={seed}", "threads=null") for seed in range(3)]
     train(tiny("seed=0"))
     on_slurm(configs, QUICK)
@@ -290,6 +291,7 @@ def test_side_by_side_on_this_machine(tiny, capfd):
 
 @pytest.mark.fast
 def test_cores_and_gpus_are_shared_out(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [default_threads(8, jobs) for jobs in (1, 2, 3, 8, 9)] == [4, 4, 2, 1, 1]
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
     assert default_threads() == 1
@@ -299,6 +301,20 @@ def test_cores_and_gpus_are_shared_out(monkeypatch):
     assert shared_gpus(["cpu"]) == [None]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     assert shared_gpus(["auto"]) == [None]
+
+
+def test_side_by_side_threads_are_those_the_user_asked_for(tiny, monkeypatch):
+    """OMP_NUM_THREADS is a wish for each run: it is not shared out among them."""
+    given = []
+    monkeypatch.setattr(launch, "run_all", lambda configs, *_: given.extend(c.threads for c in configs) or [])
+    for asked, threads in (("3", [3, 3]), (None, [1, 1])):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked) if asked else monkeypatch.delenv("OMP_NUM_THREADS")
+        on_this_machine([tiny("threads=null"), tiny("threads=null", "seed=1")], 64, 1)
+        assert given == threads
+        given.clear()
+    monkeypatch.setenv("OMP_NUM_THREADS", "foo")
+    with pytest.raises(ConfigError, match="OMP_NUM_THREADS must be 1 to 1024 threads, got 'foo'"):
+        on_this_machine([tiny("threads=null")], 1, 1)
 
 
 def command(cwd: Path, *overrides: str) -> subprocess.CompletedProcess:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from nclab.cluster.job import submit
 from nclab.cluster.slurm import SlurmError, SlurmSettings, about, job_of, jobs_in_queue
 from nclab.cluster.workers import Outcome, default_jobs, describe, run_all
-from nclab.config.schema import ConfigError, RunConfig, to_yaml, typed
+from nclab.config.schema import ConfigError, RunConfig, threads_by_default, to_yaml, typed
 from nclab.run.execute import as_started, check, requested
 from nclab.run.exit import same_command
 from nclab.runfolder import checkpoint
@@ -31,7 +31,6 @@ from nclab.runfolder.folder import RunFolder, write_atomic
 from nclab.runs.queue import Queue
 from nclab.runs.state import inspect, submission
 from nclab.system.lock import is_held
-from nclab.system.machine import default_threads
 from nclab.system.signals import StopSignals
 
 # A run counts as ended after its job was absent from the queue this many times: its files may take a moment to appear.
@@ -98,7 +97,7 @@ def on_this_machine(configs: list[RunConfig], jobs: int | None, stack: int) -> N
     left = sum(not _done(config.folder) for config in configs)
     for config in configs:
         if config.threads is None:
-            config.threads = default_threads(side_by_side=max(1, min(jobs, left)))
+            config.threads = threads_by_default(side_by_side=max(1, min(jobs, left)))
     failed = [outcome for outcome in run_all(configs, jobs, stack) if outcome.error is not None]
     _end(len(configs), [f"{outcome.folder}: {outcome.error}" for outcome in failed])
 
@@ -163,7 +162,7 @@ def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, 
             if checkpoint.exists(config.folder) and file.exists():
                 continue  # begun before: it goes on as it was
             if config.threads is None:
-                config.threads = default_threads(settings.cpus_per_task, settings.runs_per_job)
+                config.threads = threads_by_default(settings.cpus_per_task, settings.runs_per_job)
             if not file.exists():
                 made.append(config.folder)
             config.folder.mkdir(parents=True, exist_ok=True)

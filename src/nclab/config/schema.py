@@ -27,7 +27,7 @@ from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
 from nclab.parallel.group import local_size
 from nclab.runfolder.tracker import TRACKERS, TrackerSettings
-from nclab.system.machine import default_threads
+from nclab.system.machine import MOST_THREADS, default_threads
 from nclab.system.redact import redact, redacted
 from nclab.training.evaluate import MetricsSettings
 from nclab.training.objective import LOSSES, LossSettings
@@ -48,7 +48,6 @@ OmegaConf.register_new_resolver("over", _over, replace=True)
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 LARGEST = 2**31 - 1  # torch counts batches, and analysis/ epochs, in 32 bits
-MOST_THREADS = 1024  # OpenMP ends the process where the system has none left
 LONGEST_NAME = 255  # bytes of a folder's name
 
 
@@ -82,7 +81,8 @@ class RunConfig:
     # of the training steps: float32 | bf16 (autocast); metrics are always of the float32 network
     precision: str = "float32"
     device: str = "auto"  # auto | cpu | cuda | cuda:N
-    # CPU threads; null: as many as this process may use, at most 4; with several runs on one machine: 1
+    # CPU threads; null: OMP_NUM_THREADS, else as many as this process may use, at most 4; with several runs on one
+    # machine: 1
     threads: int | None = None
     deterministic: bool = False  # true: bit-identical on a GPU too, slower there; a CPU always is
     tf32: bool = False  # true: TF32 for the float32 matrix products of training on a GPU
@@ -245,9 +245,17 @@ def resolve_machine(c: RunConfig) -> RunConfig:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device '{c.device}' cannot be used ({reason}); valid: auto, cpu, cuda, cuda:N") from None
     if c.threads is None:
-        c.threads = default_threads(side_by_side=local_size())
+        c.threads = threads_by_default(side_by_side=local_size())
     c.data_root = str(data_root(c.data_root))
     return c
+
+
+def threads_by_default(cores: int | None = None, side_by_side: int = 1) -> int:
+    """`default_threads`, raising ConfigError."""
+    try:
+        return default_threads(cores, side_by_side)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def stored_config(path: Path) -> dict[str, Any]:

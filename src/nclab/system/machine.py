@@ -13,6 +13,7 @@ MEMORY_SHARE = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"
 
 # Small matrices gain little from more, and threads that wait for a busy core make a run many times slower.
 MOST_THREADS_BY_DEFAULT = 4
+MOST_THREADS = 1024  # OpenMP ends the process where the system has none left
 
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD = -3, -1, -2  # settings of malloc, by their numbers in glibc's malloc.h
 # Blocks below this come from the heap; older versions of glibc take no more than the second.
@@ -62,8 +63,39 @@ def memory_bytes() -> int:
     return whole if share == "max" else min(whole, int(share))
 
 
+def threads_asked() -> int | None:
+    """The threads that the user asks for by OMP_NUM_THREADS; of a list, such as 4,2 for nested loops, the first. None
+    where it is not set. Raises ValueError for what is no such number."""
+    text = os.environ.get("OMP_NUM_THREADS", "").strip()
+    if not text or _set_by_torchrun(text):
+        return None
+    first = text.split(",")[0].strip()
+    if not (first.isascii() and first.isdecimal() and 1 <= int(first) <= MOST_THREADS):
+        raise ValueError(
+            f"OMP_NUM_THREADS must be 1 to {MOST_THREADS} threads, got '{text}'; unset it, or set threads=N"
+        )
+    return int(first)
+
+
+def _set_by_torchrun(text: str) -> bool:
+    """Whether torchrun wrote it, which gives 1 to each of several processes where its user set nothing.
+
+    The environment that torchrun itself was started with tells the two apart, where the system shows it (Linux).
+    """
+    if text != "1" or os.environ.get("LOCAL_WORLD_SIZE", "1") == "1":
+        return False
+    try:
+        began_with = Path(f"/proc/{os.getppid()}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return True
+    return not any(entry.startswith(b"OMP_NUM_THREADS=") for entry in began_with)
+
+
 def default_threads(cores: int | None = None, side_by_side: int = 1) -> int:
-    """CPU threads of a run that names none, where several share the cores (None: those of this process)."""
+    """CPU threads of a run that names none: those of OMP_NUM_THREADS, else its part of the cores (None: those of this
+    process) where several share them. Raises ValueError as `threads_asked` does."""
+    if (asked := threads_asked()) is not None:
+        return asked
     return max(1, min(MOST_THREADS_BY_DEFAULT, (free_cores() if cores is None else cores) // side_by_side))
 
 
