@@ -31,7 +31,7 @@ FIRST := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 HOW = --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STACK),--stack $(STACK)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup demo train test test-fast test-slurm chaos lint docs-config audit bench paper papers claims claims_depth clean \
+.PHONY: help setup demo train test test-fast test-slurm chaos fuzz lint docs-config audit bench paper papers claims claims_depth clean \
 	$(FIRST) $(WINGS)
 
 help:  ## list the targets
@@ -89,6 +89,9 @@ bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, 
 
 chaos: setup  ## kill runs at 100 random moments, resume and compare them bit for bit: five minutes on two cores
 	$(PY) scripts/chaos.py $(ARGS)
+
+fuzz: setup  ## 500 command lines drawn at random, right and wrong ones: none may end in a traceback, hang or leave litter
+	$(PY) scripts/fuzz.py $(ARGS)
 
 test: setup  ## run the tests
 	$(PY) -m pytest -n 2 $(ARGS)

@@ -71,7 +71,7 @@ class Life:
                 command = [sys.executable, "-m", "nclab.train", *overrides]
                 self.process: Any = subprocess.Popen(command, stdout=output, stderr=output)
         else:
-            self.process = _forks().Process(target=_train, args=(overrides, log), daemon=True)
+            self.process = forks().Process(target=_train, args=(overrides, log), daemon=True)
             self.process.start()
 
     @property
@@ -102,7 +102,7 @@ class Life:
         return self.wait()
 
 
-def _forks() -> multiprocessing.context.BaseContext:
+def forks() -> multiprocessing.context.BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["nclab.train", "nclab.models.vit", "sklearn.datasets", "pandas"])
     return context
