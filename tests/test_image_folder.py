@@ -54,7 +54,7 @@ def test_an_undivided_folder_is_divided_by_test_size(tmp_path):
 
 def test_size_and_channels_bring_pictures_to_one_shape(tmp_path):
     fill(tmp_path / "train", 2, mode="L", suffix="jpg")
-    fill(tmp_path / "test", 2, size=(9, 7), mode="P")
+    fill(tmp_path / "test", 2, size=(9, 7), mode="LA")
     Image.new("RGB", (9, 7)).save(fill(tmp_path / "mixed", 2) / "bee" / "1.png")
     with pytest.raises(
         ValueError, match=r"bee/1\.png: expected 6 x 5 pixels as the first, got 9 x 7; set dataset.size"
@@ -66,6 +66,28 @@ def test_size_and_channels_bring_pictures_to_one_shape(tmp_path):
     first = Image.open(tmp_path / "test" / "ant" / "1.png").convert("RGB").resize((4, 4), Image.Resampling.BILINEAR)
     assert torch.equal(coloured.splits["test"].samples[0], torch.from_numpy(np.array(first)).permute(2, 0, 1))
     with pytest.raises(ValueError, match=r"test split: expected images of shape \(1, 5, 6\), got \(1, 7, 9\)"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(("place", "modes"), [("train/bee", ("RGB", "L")), ("test/ant", ("L", "P"))])
+def test_grey_among_coloured_pictures_is_refused_unless_channels_says_what_they_become(tmp_path, place, modes):
+    """Else the first picture would decide, and the colours of the others be lost."""
+    for split in ("train", "test"):
+        fill(tmp_path / split, 2, mode=modes[0])
+    path = tmp_path / place / "1.png"
+    Image.open(path).convert(modes[1]).save(path)
+    first, other = ("coloured", "grey") if modes[0] == "RGB" else ("grey", "coloured")
+    with pytest.raises(
+        ValueError, match=rf"{place}/1\.png: expected a {first} picture as the first, got a {other} one; set dataset.ch"
+    ):
+        load(tmp_path)
+    assert [load(tmp_path, channels=channels).shape for channels in (1, 3)] == [(1, 5, 6), (3, 5, 6)]
+
+
+def test_valid_and_val_beside_each_other_are_refused(tmp_path):
+    for split in ("train", "valid", "val"):
+        fill(tmp_path / split, 1)
+    with pytest.raises(ValueError, match=r"expected valid/ or val/, found both"):
         load(tmp_path)
 
 

@@ -59,6 +59,8 @@ def build(settings: FolderSettings, root: Path) -> ImageDataset:
     train = folder / "train"
     folders = {"train": folder}
     if train.is_dir():
+        if (folder / "valid").is_dir() and (folder / "val").is_dir():
+            raise ValueError(f"{folder}: expected valid/ or val/, found both")
         beside = {split: folder / name for name, split in FOLDERS.items() if (folder / name).is_dir()}
         folders = {"train": train, **beside}
     classes = classes_in(folders["train"])
@@ -75,7 +77,7 @@ def build(settings: FolderSettings, root: Path) -> ImageDataset:
     splits = {}
     for split, found in files.items():
         paths = [path for path, _ in found]
-        samples = stacked(map(opened, paths), paths, channels, settings.size)
+        samples = stacked(map(opened, paths), paths, channels, settings.size, convert=settings.channels is not None)
         splits[split] = Split(samples, torch.tensor([number for _, number in found]))
     try:
         splits = divided(splits, settings.test_size)

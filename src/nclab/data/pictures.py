@@ -13,6 +13,7 @@ from nclab.data.images import ImageSettings
 SUFFIXES = (".png", ".jpg", ".jpeg")
 GREY = ("1", "L", "LA")
 COLOUR = ("RGB", "RGBA", "P", "CMYK", "YCbCr")
+KIND = {1: "grey", 3: "coloured"}  # channels -> word
 MOST_SIDE = 2**12  # pixels
 
 
@@ -21,7 +22,7 @@ class PictureSettings(ImageSettings):
     """The keys of a dataset of pictures; a value out of its range raises ValueError."""
 
     size: int | None = None  # pixels a side that every picture is resized to; null: they have one size
-    channels: int | None = None  # 1: grey | 3: colour | null: as the first picture
+    channels: int | None = None  # 1: grey | 3: colour | null: as all pictures are
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,17 +58,23 @@ def pixels(picture: Image.Image, label: str | Path, channels: int, size: int | N
 
 
 def stacked(
-    pictures: Iterable[Image.Image], labels: Sequence[str | Path], channels: int, size: int | None
+    pictures: Iterable[Image.Image], labels: Sequence[str | Path], channels: int, size: int | None, convert: bool
 ) -> torch.Tensor:
     """All pictures (N, ch, h, w) uint8. Raises ValueError, naming the picture, for one of another size than the first.
 
     Args:
         pictures: as many as there are labels.
         labels: what the messages call each.
+        convert: whether grey pictures may become coloured ones, or the reverse; else such a picture is an error too.
     """
     held = None
     for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         array = pixels(picture, label, channels, size)
+        if not convert and (came := channels_of(picture)) != channels:
+            expected, got = (KIND[count] for count in (channels, came))
+            raise ValueError(
+                f"{label}: expected a {expected} picture as the first, got a {got} one; set dataset.channels=1 or 3"
+            )
         if held is None:
             held = np.empty((len(labels), *array.shape), np.uint8)
         if array.shape != held.shape[1:]:

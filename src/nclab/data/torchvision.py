@@ -86,7 +86,7 @@ def held_splits(kind: type, settings: TorchvisionSettings, root: Path) -> Iterat
                 raise ValueError(f"{settings.set}: {error}") from None
 
 
-def read_split(held: Any, name: str, channels: int | None, size: int | None) -> Split:
+def read_split(held: Any, name: str, channels: int | None, size: int | None, convert: bool) -> Split:
     """Pictures and class numbers of torchvision's dataset. ValueError, naming the sample, for others."""
     pictures, targets = [], []
     for row in range(len(held)):
@@ -97,7 +97,7 @@ def read_split(held: Any, name: str, channels: int | None, size: int | None) -> 
         pictures.append(picture)
         targets.append(int(target))
     labels = [f"{name}, picture {row}" for row in range(len(pictures))]
-    samples = stacked(pictures, labels, channels or channels_of(pictures[0]), size)
+    samples = stacked(pictures, labels, channels or channels_of(pictures[0]), size, convert)
     return Split(samples, torch.tensor(targets))
 
 
@@ -110,7 +110,8 @@ def build(settings: TorchvisionSettings, root: Path) -> ImageDataset:
     with alone(f"torchvision-{settings.set}", place) if settings.download else nullcontext():
         for split, held in held_splits(kind, settings, place):
             channels = settings.channels or (splits["train"].samples.shape[1] if splits else None)
-            splits[split] = read_split(held, f"{settings.set} {split}", channels, settings.size)
+            convert = settings.channels is not None
+            splits[split] = read_split(held, f"{settings.set} {split}", channels, settings.size, convert)
             classes = classes or getattr(held, "classes", None)
     train = splits["train"]
     count = int(train.targets.max()) + 1
