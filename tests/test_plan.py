@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import composed
 
 from nclab.analysis import DRAWINGS
 from nclab.cluster.workers import _run, run_all
@@ -202,6 +203,19 @@ def test_a_sweep_survives_a_killed_worker_and_a_failure_that_nobody_foresaw(tmp_
     torch.save({"format": 1}, tmp_path / "figure1" / part.configs[3].run_name / "checkpoint.pt")
     (outcome,) = run_all(part.configs[3:], jobs=1)
     assert outcome.error.startswith("KeyError: ")
+
+
+def test_a_plugin_that_fails_in_a_worker_alone_is_the_error_of_its_runs(tmp_path, monkeypatch, capfd):
+    """Not "its worker was killed, again (out of memory?)"."""
+    text = "import multiprocessing\nif multiprocessing.parent_process():\n    raise OSError('no licence')\n"
+    (tmp_path / "nclab_shy.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    config = composed(*SMALL, "epochs=1", "plugins=[nclab_shy]", f"output_root={tmp_path}")
+    (outcome,) = run_all([config], jobs=1)
+    assert outcome.error.startswith("plug-in 'nclab_shy' (named in plugins) cannot be imported")
+    assert outcome.error.endswith("it raised OSError: no licence")
+    assert "killed" not in capfd.readouterr().out
 
 
 def killed_once(configs, wait):

@@ -27,10 +27,10 @@ ARROWS = {
     "run": "config data etf interfaces models parallel runfolder system training",
     "analysis": "config interfaces",
     "runs": "analysis system",
-    "cluster": "config parallel run runfolder runs system training",
+    "cluster": "config interfaces parallel run runfolder runs system training",
     "papers": "analysis cluster config data etf interfaces metrics models run system training",
     "train": "config parallel run system training",
-    "bench": "data etf models parallel runfolder system train training",
+    "bench": "config data etf models parallel runfolder system train training",
     "slurm": "cluster",
     "hydra_plugins": "cluster config run",
 }

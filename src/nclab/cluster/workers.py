@@ -11,10 +11,11 @@ import io
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +27,7 @@ from pathlib import Path
 import torch
 
 from nclab.config.schema import ConfigError, RunConfig
+from nclab.interfaces.plugins import PluginError
 from nclab.parallel.group import refuse_several
 from nclab.run.build import as_config_error
 from nclab.run.execute import check, train, train_seeds
@@ -134,11 +136,12 @@ def _run_in_pool(
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(os.getpid(), mine))
     try:
         with StopSignals() as stop:
-            running = {pool.submit(_run, batch, wait) for batch in batches}
+            of = {pool.submit(_unpacked, _run, pickle.dumps(batch), wait): batch for batch in batches}
+            running = {*of}
             while running:
                 done, running = futures.wait(running, SECONDS_BETWEEN_LOOKS, futures.FIRST_COMPLETED)
                 stop.check()
-                for outcome in (outcome for future in done for outcome in future.result()):
+                for outcome in (outcome for future in done for outcome in _results(future, of[future])):
                     outcomes[outcome.folder] = outcome
                     print(f"[{len(outcomes)}/{total}] {describe(outcome)}", flush=True)
     except BrokenProcessPool:
@@ -149,6 +152,19 @@ def _run_in_pool(
                 process.terminate()
         pool.shutdown(cancel_futures=True)
     return False
+
+
+def _unpacked(run: Callable[[list[RunConfig], bool], list[Outcome]], batch: bytes, wait: bool) -> list[Outcome]:
+    """Configurations travel as bytes: where a plug-in of theirs cannot be imported here, it is this call that fails. In
+    the pool's own unpickling it would end the worker."""
+    return run(pickle.loads(batch), wait)  # noqa: S301 packed by `_run_in_pool`
+
+
+def _results(future: futures.Future, batch: list[RunConfig]) -> list[Outcome]:
+    try:
+        return future.result()
+    except PluginError as error:
+        return [_outcome(config.folder, error) for config in batch]
 
 
 def _run(configs: list[RunConfig], wait: bool) -> list[Outcome]:
@@ -176,7 +192,7 @@ def _run(configs: list[RunConfig], wait: bool) -> list[Outcome]:
 def _outcome(folder: Path, error: Exception | None) -> Outcome:
     if error is None:
         return Outcome(folder)
-    known = isinstance(error, (*FAILURES, ConfigError))
+    known = isinstance(error, (*FAILURES, ConfigError, PluginError))
     text = str(error) if known else f"{type(error).__name__}: {error}".splitlines()[0]
     return Outcome(folder, text, isinstance(error, RunLocked))
 
