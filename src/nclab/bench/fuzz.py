@@ -26,7 +26,7 @@ KEPT = {
     "events.jsonl",
     "summary.json",
     "checkpoint.pt",
-    "checkpoint_previous.pt",
+    "checkpoint.previous.pt",
     "DONE",
     ".lock",
 }
