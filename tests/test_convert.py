@@ -168,6 +168,12 @@ ENCODER = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         (plain(), ["2"], {"rank": "classes"}, "rank 'classes' needs num_classes"),
         (plain(), ["2"], {"frame": "haar"}, "unknown frame 'haar'; valid: random, canonical"),
         (plain(), ["2"], {"kind": "frozen", "frame": "hadamard"}, "no effect with kind='frozen'"),
+        (
+            plain(),
+            ["2"],
+            {"kind": "orthogonal", "frame": "hadamard"},
+            "'orthogonal' has no frame 'hadamard'",
+        ),
         (plain(), ["2"], {"scale": -1.0}, "scale must be above 0"),
     ],
 )
@@ -216,6 +222,8 @@ SAVED = {
     "classes": {"rank": "classes", "num_classes": 4, "frame": "nearest"},
     "nearest": {"frame": "nearest"},
     "frozen": {"kind": "frozen"},
+    "frozen_scaled": {"kind": "frozen_scaled"},
+    "orthogonal": {"kind": "orthogonal"},
     "hadamard": {"frame": "hadamard"},
     "implicit classes": {"rank": "classes", "num_classes": 4},
     "signed": {"frame": "signed_permutation"},
@@ -224,6 +232,8 @@ FULL, CLASSES = {"random", "nearest", "hadamard", "signed"}, {"classes", "implic
 HOLDS = {  # what a model converted so, with another seed, can take over: a simplex ETF stays one
     "plain": {*SAVED},
     "frozen": {*SAVED},
+    "frozen_scaled": {*SAVED},
+    "orthogonal": {*SAVED},
     "random": FULL,
     "nearest": FULL,
     "classes": CLASSES,

@@ -99,8 +99,14 @@ def test_frames_follow_seed_and_site():
         ("adaptive", {"patience": 0}, "etf.patience must be at least 1, got 0"),
         ("adaptive", {"start": 0}, "etf.start must be at least 1"),
         ("adaptive", {"pause": 0}, "etf.pause must be at least 1"),
-        ("last_k", {"kind": "froze"}, "unknown etf.kind 'froze'; valid: etf, frozen"),
+        ("last_k", {"kind": "froze"}, "unknown etf.kind 'froze'; valid: etf, frozen, frozen_scaled, orthogonal"),
         ("last_k", {"kind": "frozen", "k": 9}, "between 1 and 4"),
+        (
+            "last_k",
+            {"kind": "orthogonal", "frame": "hadamard"},
+            "no frame 'hadamard': expected etf.frame random or",
+        ),
+        ("last_k", {"kind": "frozen_scaled", "classifier_frame": "nearest"}, "'nearest' follows a learnt weight"),
         ("last_k", {"kind": "frozen", "scale": 2.0}, "etf.scale has no effect with etf.kind=frozen"),
         ("transformer_ffn", {}, "needs a model with feed-forward layers"),
     ],
@@ -335,6 +341,8 @@ def test_a_subclass_has_a_label_of_its_own_name():
         ("adaptive", {"kind": "frozen"}, "frozen_current"),
         ("transformer_ffn", {"blocks": [3, 1], "classifier": True}, "ffn_1+3_head"),
         ("transformer_ffn", {"kind": "frozen"}, "frozen_ffn_all"),
+        ("last_k", {"k": 2, "kind": "frozen_scaled"}, "frozen_scaled_last2"),
+        ("adaptive", {"kind": "orthogonal"}, "orthogonal_adaptive"),
     ],
 )
 def test_labels_stay(name, settings, label):

@@ -5,22 +5,28 @@ import re
 BASELINE, NO_FFN = "baseline", "no FFN"
 # A frozen control keeps a map as it stands: frames, rank and scales describe the ETF that it is not made.
 OF_ETF_ALONE = re.compile(r"frame|rank|scale")
-ORDER = [BASELINE, "last ", "frozen last", "Adaptive", "frozen at", "FFN-ETF", "frozen FFN", NO_FFN]
+CONTROLS = {"frozen": "frozen", "frozen_scaled": "scaled", "orthogonal": "orthogonal"}  # etf.kind -> word
+ORDER = [
+    BASELINE,
+    *("last ", "frozen last", "scaled last", "orthogonal last"),
+    *("Adaptive", "frozen at", "scaled at", "orthogonal at"),
+    *("FFN-ETF", "frozen FFN", "scaled FFN", "orthogonal FFN", NO_FFN),
+]
 
 
 def policy_label(config: dict) -> str:
-    """'baseline', 'last 2 ETF', 'Adaptive-ETF', 'FFN-ETF last 1 + head', 'frozen at switch', 'no FFN' ..."""
+    """'baseline', 'last 2 ETF', 'Adaptive-ETF', 'FFN-ETF last 1 + head', 'frozen at switch', 'scaled last 2', ..."""
     etf = config["etf"]
-    frozen = etf.get("kind") == "frozen"
+    control = CONTROLS.get(etf.get("kind"))
     if etf["name"] == "none":
         return NO_FFN if _without_ffn(config) else BASELINE
     if etf["name"] == "last_k":
-        return f"frozen last {etf.get('k')}" if frozen else f"last {etf.get('k')} ETF"
+        return f"{control} last {etf.get('k')}" if control else f"last {etf.get('k')} ETF"
     if etf["name"] == "adaptive":
-        return "frozen at switch" if frozen else "Adaptive-ETF"
+        return f"{control} at switch" if control else "Adaptive-ETF"
     if etf["name"] == "transformer_ffn":
         head = " + head" if etf.get("classifier") else ""
-        return f"{'frozen FFN' if frozen else 'FFN-ETF'}{_blocks(etf.get('blocks', 'all'))}{head}"
+        return f"{f'{control} FFN' if control else 'FFN-ETF'}{_blocks(etf.get('blocks', 'all'))}{head}"
     return etf["name"]
 
 

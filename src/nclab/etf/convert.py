@@ -45,7 +45,8 @@ def convert(
         seed: of the frames.
         rank: `full`, min(d_in, d_out) vertices, or `classes`, a product of two ETFs on `num_classes` vertices.
         scale: factor on the weight; None: the least-squares one for `nearest`, else the one that keeps the variance.
-        kind: `etf`, or `frozen`: the control, the layers frozen as they stand.
+        kind: `etf`, or a control: `frozen`, the layers frozen as they stand; `frozen_scaled`, that at the norm of the
+            ETF; `orthogonal`, orthonormal vectors at the norm of the ETF.
         bias: True: the bias stays the same learnable Parameter; False: it is dropped.
         classifier: the one of `names` whose rows must be the simplex. At rank `full` that is so for every layer with
             out_features < in_features, as nearly all classifiers, so that None fits these; name it where
@@ -252,7 +253,7 @@ def _recipes(
         raise ValueError(f"a layer can be fixed only once, got {', '.join(repeated)} twice")
     if classifier is not None and classifier not in names:
         raise ValueError(f"classifier must be one of the layers to fix ({', '.join(names)}), got '{classifier}'")
-    if rank == "classes" and kind == "etf" and num_classes is None:
+    if rank == "classes" and kind != "frozen" and num_classes is None:
         raise ValueError("rank 'classes' needs num_classes, the number of vertices; got None")
     if scale is not None and not scale > 0:
         raise ValueError(f"scale must be above 0, or None for the default, got {scale}")

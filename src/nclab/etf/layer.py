@@ -1,4 +1,4 @@
-"""Linear layers whose weight is fixed: ETFLinear, ImplicitETFLinear and the control FrozenLinear."""
+"""Linear layers whose weight is fixed: ETFLinear, ImplicitETFLinear and FrozenLinear, the controls."""
 
 from contextvars import ContextVar
 from copy import deepcopy
@@ -9,7 +9,18 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from nclab.etf.frame import simplex_etf
-from nclab.etf.recipe import Recipe, etf_scale, etf_weight, frame_generator, is_tall, require_fit, unit_scale, vertices
+from nclab.etf.recipe import (
+    Recipe,
+    etf_scale,
+    etf_weight,
+    frame_generator,
+    is_tall,
+    orthogonal_weight,
+    require_fit,
+    scaled_weight,
+    unit_scale,
+    vertices,
+)
 from nclab.etf.structured import STRUCTURED, StructuredETF, ThinETF
 
 RECIPES_ONLY = ContextVar("RECIPES_ONLY", default=False)  # state dicts without fixed weights, see `nclab.etf.state`
@@ -163,7 +174,9 @@ class ETFLinear(DenseFixedLinear):
 
 
 class FrozenLinear(DenseFixedLinear):
-    """The control of every ETF claim: the layer frozen as it stood, at initialisation or when a policy fires."""
+    """A control of an ETF claim: the layer frozen as it stood, at initialisation or when a policy fires, or scaled to
+    the norm of the ETF; or orthogonal vectors of that norm. See `kind` of `nclab.etf.recipe.Recipe`.
+    """
 
 
 class ImplicitETFLinear(FixedLinear):
@@ -290,8 +303,8 @@ def fix(linear: nn.Linear, recipe: Recipe, dense: bool = False) -> FixedLinear:
     """The fixed layer that takes the place of `linear`.
 
     Args:
-        linear: gives shape, device, dtype, hooks and the bias Parameter; for frame nearest and kind frozen also the
-            weight.
+        linear: gives shape, device, dtype, hooks and the bias Parameter; for frame nearest and kinds frozen and
+            frozen_scaled also the weight.
         recipe: how the weight is made. Without a seed every call draws another frame from torch's global generator.
         dense: store the weight also where the recipe is implicit.
 
@@ -308,6 +321,10 @@ def fix(linear: nn.Linear, recipe: Recipe, dense: bool = False) -> FixedLinear:
     bias = linear.bias if recipe.bias else None
     if recipe.kind == "frozen":
         fixed = FrozenLinear.of(linear.weight.detach().clone(), bias, recipe)
+    elif recipe.kind != "etf":
+        make = scaled_weight if recipe.kind == "frozen_scaled" else orthogonal_weight
+        weight, scale = make(linear.out_features, linear.in_features, recipe, linear.weight)
+        fixed = FrozenLinear.of(weight.to(linear.weight), bias, recipe, scale)
     elif recipe.implicit and not dense:
         fixed = ImplicitETFLinear.of(linear.weight, bias, recipe)
     else:

@@ -1,5 +1,6 @@
 """Linear layers of any model by their module path: found, and checked before they are replaced."""
 
+import math
 from difflib import get_close_matches
 
 import torch
@@ -47,8 +48,10 @@ def check_layer(model: nn.Module, name: str, recipe: Recipe) -> None:
     """Raise ValueError, naming the layer, where the recipe cannot fix it; changes nothing."""
     linear = linear_at(model, name)
     require_fit_at(name, linear, recipe)
-    if recipe.frame == "nearest" and recipe.kind == "etf" and not torch.isfinite(linear.weight).all():
+    if recipe.frame == "nearest" and recipe.kind != "frozen" and not torch.isfinite(linear.weight).all():
         raise ValueError(f"layer '{name}': the ETF nearest to a weight with non-finite entries is undefined")
+    if recipe.kind == "frozen_scaled" and not 0 < float(linear.weight.detach().norm()) < math.inf:
+        raise ValueError(f"layer '{name}': expected a weight of finite norm above 0 to scale to that of the ETF")
     gone = {"weight": linear.weight} | ({} if recipe.bias or linear.bias is None else {"bias": linear.bias})
     for key, parameter in gone.items():
         named = model.named_parameters(remove_duplicate=False)
@@ -65,7 +68,7 @@ def check_layer(model: nn.Module, name: str, recipe: Recipe) -> None:
 
 def require_fit_at(name: str, linear: nn.Linear, recipe: Recipe) -> None:
     """Raise ValueError, naming the layer, where the frame does not fit its shape."""
-    if recipe.kind != "etf":
+    if recipe.kind == "frozen":
         return
     try:
         require_fit(linear.out_features, linear.in_features, recipe)

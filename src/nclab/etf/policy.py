@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from nclab.etf.frame import FRAMES
 from nclab.etf.layer import fix, replace
 from nclab.etf.module_path import reads_weight, require_fit_at
-from nclab.etf.recipe import KINDS, RANKS, ROWS, Recipe
+from nclab.etf.recipe import KINDS, RANKS, ROWS, Recipe, require_frame_of_kind
 from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
 
@@ -83,12 +83,16 @@ class PolicySettings:
 class FixSettings(PolicySettings):
     """How a layer is fixed. See `nclab.etf.etf_weight` for frame, rank and scale.
 
-    kind `frozen` is the control of every ETF claim: the same layers at the same time, frozen as they stand, so that the
-    difference between two runs is what the ETF itself contributes; frames, rank and scales then mean nothing.
+    The other kinds are controls: the same layers at the same time, frozen without an ETF. `frozen` keeps them as they
+    stand, at the scale of their initialisation; frames, rank and scales then mean nothing. `frozen_scaled` and
+    `orthogonal` have the Frobenius norm of the ETF that the same keys give, so that they differ from it in one thing:
+    the directions.
     The classifier has keys of its own: over ReLU features a canonical frame reads C of d units and those die.
     """
 
-    kind: str = "etf"  # etf | frozen (the control: the same layers at the same time, frozen as they stand)
+    # etf | controls, the same layers at the same time: frozen (as they stand) | frozen_scaled (of the ETF's norm) |
+    # orthogonal (random orthonormal vectors of the ETF's norm)
+    kind: str = "etf"
     # of hidden layers: random (Haar) | without a stored weight: canonical, block, signed_permutation, hadamard
     frame: str = "random"
     classifier_frame: str = "random"  # of the classifier, likewise
@@ -109,6 +113,8 @@ class FixSettings(PolicySettings):
                 raise ValueError(f"etf.{key} must be above 0 and finite, or null for the default, got {value}")
             if value is not None and not 1 / LARGEST_SCALE <= value <= LARGEST_SCALE:
                 raise ValueError(f"etf.{key} must be a factor that float32 holds, 1e-30 to 1e+30; got {value}")
+        for key in ("frame", "classifier_frame"):
+            require_frame_of_kind(self.kind, getattr(self, key), f"etf.{key}")
         if self.kind == "frozen":
             self._refuse_idle({*scales, *(key for key, _ in of_frames)}, "etf.kind=frozen")
 
@@ -124,7 +130,7 @@ class FixSettings(PolicySettings):
         owner = next(c for c in type(self).__mro__ if "stem" in vars(c))  # a subclass under a name of its own shows it
         inherited = owner.name != self.name and not self.stem.startswith(self.name)
         stem = f"{self.name}_{self.stem}" if inherited else self.stem
-        return f"frozen_{stem}" if self.kind == "frozen" else stem
+        return stem if self.kind == "etf" else f"{self.kind}_{stem}"
 
     @property
     def stem(self) -> str:
@@ -220,7 +226,7 @@ class ETFPolicy:
 
 def check_before_training(settings: FixSettings) -> None:
     """Raise ValueError for frame `nearest`: before training there is nothing learnt to be near to."""
-    if settings.kind == "etf" and "nearest" in (settings.frame, settings.classifier_frame):
+    if settings.kind != "frozen" and "nearest" in (settings.frame, settings.classifier_frame):
         valid = ", ".join(frame for frame in FRAMES if frame != "nearest")
         raise ValueError(
             f"frame 'nearest' follows a learnt weight, and etf={settings.name} fixes layers before training; "

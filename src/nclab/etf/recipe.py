@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from nclab.etf.frame import FRAMES, nearest_etf, nearest_etf_product, require_simplex, simplex_etf
+from nclab.etf.frame import FRAMES, haar, nearest_etf, nearest_etf_product, require_simplex, simplex_etf
 from nclab.etf.structured import STRUCTURED
 
-KINDS = ("etf", "frozen")
+KINDS = ("etf", "frozen", "frozen_scaled", "orthogonal")
 RANKS = ("full", "classes")  # of a hidden layer
 ROWS = "rows"  # of a classifier
 
@@ -18,7 +18,9 @@ ROWS = "rows"  # of a classifier
 class Recipe:
     """All that is needed to make a fixed weight again.
 
-    kind: `etf`, or `frozen` (the control: the weight as it stood). frame and rank: see `etf_weight`. scale: factor
+    kind: `etf`, or a control: `frozen` (the weight as it stood), `frozen_scaled` (that times one factor, so that its
+    Frobenius norm is that of the ETF) or `orthogonal` (see `orthogonal_weight`; of the ETF's Frobenius norm too).
+    frame and rank: see `etf_weight`. scale: factor
     on the weight; None = least-squares scale for frame nearest, `unit_scale` otherwise. seed: of a frame that is drawn;
     None: torch's global generator gives one when the weight is made, so that no two layers share a frame by accident.
     """
@@ -39,11 +41,12 @@ class Recipe:
         ):
             if value not in valid:
                 raise ValueError(f"unknown {name} '{value}'; valid: {', '.join(valid)}")
+        require_frame_of_kind(self.kind, self.frame)
 
     @property
     def seeded(self) -> bool:
         """True where seed and shape alone give the weight; else the weight depends on what was learnt."""
-        return self.kind == "etf" and self.frame != "nearest"
+        return self.kind in ("etf", "orthogonal") and self.frame != "nearest"
 
     @property
     def draws(self) -> bool:
@@ -65,6 +68,12 @@ class Recipe:
         return self.kind == "etf" and (self.frame in STRUCTURED or thin)
 
 
+def require_frame_of_kind(kind: str, frame: str, key: str = "frame") -> None:
+    """Raise ValueError for a structured frame of a control: it would be the same layer under another name."""
+    if kind in ("frozen_scaled", "orthogonal") and frame in STRUCTURED:
+        raise ValueError(f"kind '{kind}' has no frame '{frame}': expected {key} random or nearest")
+
+
 def vertices(d_out: int, d_in: int, recipe: Recipe) -> list[tuple[int, int]]:
     """(K, d) of each simplex ETF that the weight is made of."""
     if recipe.rank == "classes":
@@ -83,6 +92,8 @@ def require_fit(d_out: int, d_in: int, recipe: Recipe) -> None:
     """Raise ValueError unless the recipe gives a weight (d_out, d_in); builds nothing."""
     for k, d in vertices(d_out, d_in, recipe):
         require_simplex(k, d, recipe.frame)
+        if recipe.kind == "orthogonal" and d < k:
+            raise ValueError(f"{k} orthogonal vectors need dimension {k} or more, got dimension {d}")
 
 
 def unit_scale(d_out: int, d_in: int, recipe: Recipe) -> float:
@@ -134,6 +145,52 @@ def etf_weight(d_out: int, d_in: int, recipe: Recipe, current: Tensor | None = N
 def frame_generator(recipe: Recipe) -> Generator:
     """The CPU generator that draws the frames of a weight, in the order of `vertices`."""
     return Generator().manual_seed(recipe.with_seed().seed or 0)
+
+
+def orthogonal_weight(d_out: int, d_in: int, recipe: Recipe, current: Tensor | None = None) -> tuple[Tensor, float]:
+    """The control of an ETF that lacks its simplex: orthonormal vectors instead of centred ones, of the same norm.
+
+    Where the ETF is s E, E = sqrt(K/(K-1)) P (I_K - 11^T/K), this is t P with P (d, K), P^T P = I_K, and t such that
+    ||t P||_F = ||s E||_F. frame random: P by Haar measure; nearest: the polar factor of `current` (d_out, d_in), the P
+    that is nearest to it. rank `classes`: t P_out P_in^T on C columns each, where the ETFs span C-1 dimensions.
+
+    Returns (weight (d_out, d_in) float64, t). Raises ValueError as `etf_weight`, and where d < K.
+
+    >>> weight, scale = orthogonal_weight(3, 8, Recipe("orthogonal", seed=0))
+    >>> torch.allclose(weight @ weight.T, torch.eye(3, dtype=torch.float64)), round(scale, 6)
+    (True, 1.0)
+    """
+    require_fit(d_out, d_in, recipe)
+    norm = float(etf_weight(d_out, d_in, recipe, current)[0].norm())
+    tall = is_tall(d_out, d_in, recipe)
+    if recipe.frame == "nearest":
+        u, _, vh = torch.linalg.svd(current.detach().to(device="cpu", dtype=torch.float64), full_matrices=False)
+        rank = recipe.num_classes if recipe.rank == "classes" else len(vh)
+        weight = u[:, :rank] @ vh[:rank]
+    else:
+        generator = frame_generator(recipe)
+        with torch.device("cpu"):
+            first, *second = (haar(d, k, generator) for k, d in vertices(d_out, d_in, recipe))
+        weight = first @ second[0].T if second else first if tall else first.T
+    scale = norm / float(weight.norm())
+    return scale * weight, scale
+
+
+def scaled_weight(d_out: int, d_in: int, recipe: Recipe, current: Tensor) -> tuple[Tensor, float]:
+    """`current` (d_out, d_in) times the factor that gives it the Frobenius norm of the recipe's ETF; float64, and the
+    factor. So the control `frozen_scaled` differs from the ETF in its directions, not in its scale.
+
+    Raises ValueError as `etf_weight`, and for a weight of norm 0 or without a norm.
+
+    >>> weight, scale = scaled_weight(3, 8, Recipe("frozen_scaled", seed=0), torch.full((3, 8), 2.0))
+    >>> round(float(weight.square().sum()), 6)  # three rows of mean square 1
+    3.0
+    """
+    weight = current.detach().to(device="cpu", dtype=torch.float64)
+    if not 0 < float(weight.norm()) < math.inf:
+        raise ValueError(f"expected a weight of finite norm above 0, got norm {float(weight.norm())}")
+    scale = float(etf_weight(d_out, d_in, recipe, current)[0].norm()) / float(weight.norm())
+    return scale * weight, scale
 
 
 def etf_scale(weight: Tensor, recipe: Recipe) -> float | None:

@@ -28,7 +28,7 @@ def unpack(linear: nn.Linear | FixedLinear, packed: dict[str, Any]) -> FixedLine
     recipe = Recipe(**packed["recipe"])
     if "weight" not in packed:
         return fix(linear, recipe, packed.get("dense", False))
-    kind = FrozenLinear if recipe.kind == "frozen" else ETFLinear
+    kind = ETFLinear if recipe.kind == "etf" else FrozenLinear
     weight = torch.as_tensor(packed["weight"]).to(linear.weight, copy=True)
     layer = kind.of(weight, linear.bias if recipe.bias else None, recipe, packed["scale"])
     layer.loaded = recipe.seeded

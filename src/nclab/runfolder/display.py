@@ -79,7 +79,7 @@ class Display(Observer):
             for kind in ("", "_refreshed")
         )
         for _, s in switched.switches:
-            what = s.recipe.kind if s.recipe.kind == "frozen" else f"{s.recipe.frame} ETF"
+            what = f"{s.recipe.frame} ETF" if s.recipe.kind == "etf" else s.recipe.kind
             self.say(
                 f"  epoch {switched.epoch}: {s.site} is fixed ({what}), {s.parameters_freed:,} parameters fewer, "
                 f"train {score} {plain}, with refreshed norms {fresh}"
