@@ -1,6 +1,7 @@
 """CollapseMeter and measure as a library user meets them: every way of input, and every error."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def metered() -> CollapseMeter:
     return meter
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint64])
 def test_labels_of_any_integer_type(dtype):
     assert measure(H, Y.to(dtype), C) == measure(H, Y, C)
 
@@ -214,6 +215,15 @@ def test_batches_of_one_pass_are_alike():
         ({"num_classes": 5}, r"labels must lie in 0..4, got 0..9"),
         ({"num_classes": 11}, "class 10 has no sample"),
         ({"num_classes": 1}, "at least 2 classes, got 1"),
+        ({"num_classes": 10.0}, "num_classes must be an integer, got 10.0"),
+        ({"num_classes": "10"}, "num_classes must be an integer, got '10'"),
+        ({"features": H.to_sparse()}, "features must be a dense tensor, got torch.sparse_coo"),
+        ({"features": H.numpy().astype(np.longdouble)}, "features must be of a type that torch has, got a numpy array"),
+        ({"labels": Y.to_sparse()}, "labels must be a dense tensor, got torch.sparse_coo"),
+        ({"labels": Y.numpy() > 3}, "labels must be integers, the class of every sample, got torch.bool"),
+        ({"labels": Y.numpy() / 1}, "labels must be integers, the class of every sample, got torch.float64"),
+        ({"weight": WEIGHT.to_sparse()}, "weight must be a dense tensor, got torch.sparse_coo"),
+        ({"class_means": np.ones((C, D), int)}, "class_means must be floating point, got torch.int64"),
         ({"weight": torch.randn(C, 7)}, r"weight must have shape \(10, 8\), got \(10, 7\)"),
         ({"weight": torch.ones(C, D, dtype=torch.int64)}, "weight must be floating point, got torch.int64"),
         ({"weight": WEIGHT, "bias": torch.randn(9)}, r"bias must have shape \(10,\), got \(9,\)"),
@@ -241,6 +251,14 @@ def test_wrong_input_is_refused(change, message):
 def test_class_means_that_do_not_fit(means, message):
     with pytest.raises(ValueError, match=message):
         CollapseMeter(C, means)
+
+
+@pytest.mark.parametrize("shape", [(C,), (C, 0), (C, D, 1)])
+def test_geometry_of_no_class_means(shape):
+    with pytest.raises(
+        ValueError, match=rf"class means must have shape \(C, d\) with d > 0, got {re.escape(str(shape))}"
+    ):
+        geometry(torch.ones(shape))
 
 
 def test_logits_that_do_not_fit():

@@ -14,23 +14,31 @@ FEATURE_DTYPES = (torch.float32, torch.float64)
 
 
 def class_count(num_classes: int) -> int:
-    """The number of classes. Raises ValueError for fewer than 2."""
-    count = operator.index(num_classes)
+    """The number of classes. Raises ValueError for fewer than 2, and for what is no integer."""
+    try:
+        count = operator.index(num_classes)
+    except TypeError:
+        raise ValueError(f"num_classes must be an integer, got {num_classes!r}") from None
     if count < 2:
         raise ValueError(f"neural collapse needs at least 2 classes, got {count}")
     return count
 
 
 def tensor_of(value: Array, name: str) -> Tensor:
-    """A tensor as it is; a numpy array as a tensor. Raises ValueError for anything else."""
+    """A dense tensor as it is; a numpy array as a tensor. Raises ValueError for anything else."""
     if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.is_nested:
+            raise ValueError(f"{name} must be a dense tensor, got {value.layout}{' nested' if value.is_nested else ''}")
         return value
     if not isinstance(value, np.ndarray):
         raise ValueError(f"{name} must be a torch tensor or a numpy array, got {type(value).__name__}")
     if value.dtype.kind not in "biufc":
         raise ValueError(f"{name} must hold numbers, got a numpy array of {value.dtype}")
     own = np.require(value, value.dtype.newbyteorder("="), ["C", "W"])  # torch reads no other layout without a warning
-    return torch.from_numpy(own)
+    try:
+        return torch.from_numpy(own)
+    except TypeError:
+        raise ValueError(f"{name} must be of a type that torch has, got a numpy array of {value.dtype}") from None
 
 
 def batch_of(features: Array, labels: Array) -> tuple[Tensor, Tensor]:

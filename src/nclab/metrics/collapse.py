@@ -4,7 +4,8 @@ Notation: features H (N, d) of one layer and one split, labels y, C classes. n_c
 means **of the train split**, mu_G their unweighted mean, M (C, d) rows m_c = mu_c - mu_G, W (C, d) and b (C) the
 classifier, Sigma_W = 1/N sum_i (h_i - mu_y)(h_i - mu_y)^T, Sigma_B = 1/C sum_c m_c m_c^T.
 
-An undefined value is nan, never 0: e.g. all of them where every class mean is the same vector (rank 0).
+An undefined value is nan, never 0: e.g. all of them where every class mean is the same vector (rank 0). No column
+depends on the scale of the features or of W. Means that differ by no more than `ClassMeans.cut` coincide.
 
 A test split may lack a class, where the class means of the train split are given. Then `cdnv` is the mean over the
 pairs of classes that are there. `nc1`, `nc1_trace_ratio`, `ncc_accuracy`, `nc4_mismatch` and `nc3_cosine` are means
@@ -14,7 +15,7 @@ over samples, whatever their classes. All others depend on the class means and o
 import torch
 from torch import Tensor
 
-from nclab.metrics.geometry import NAN, ClassMeans
+from nclab.metrics.geometry import NAN, ClassMeans, power_of_two
 from nclab.metrics.passes import WithinSums
 
 # m: class means of the train split; s: sums of the split that is measured.
@@ -24,6 +25,7 @@ def nc1(m: ClassMeans, s: WithinSums) -> float:
     """tr(Sigma_W Sigma_B^+) / C. 0 at collapse. Papyan 2020, with the 1/C of Zhu 2021.
 
     = 1/C sum_k (within_span_k / N) / (lambda_k / C): the pseudo-inverse acts in span(M) only, cut as `ClassMeans.rank`.
+    Not comparable across ranks: a direction that falls below the cut takes its share with it.
     """
     if m.rank == 0:
         return NAN
@@ -42,14 +44,13 @@ def cdnv(m: ClassMeans, s: WithinSums) -> float:
     class variance sum |z|^2 / n_c. 0 at collapse. Galanti 2022. nan where two class means coincide.
 
     The pairs are those of classes with a sample in the split; nan if there are fewer than two such classes."""
-    if m.rank == 0:
+    i, j = _pairs(m.distances)
+    present = (s.counts[i] > 0) & (s.counts[j] > 0)
+    i, j = i[present], j[present]
+    if m.rank == 0 or not len(i) or (m.distances[i, j] <= m.cut).any():
         return NAN
     variance = s.within / s.counts
-    pairs = _pairs((variance[:, None] + variance) / (2 * m.distances))
-    present = s.counts > 0
-    if not present.all():
-        pairs = pairs[_pairs(present[:, None] & present)]
-    return float(pairs.mean()) if len(pairs) and torch.isfinite(pairs).all() else NAN
+    return float(((variance[i] + variance[j]) / (2 * m.distances[i, j])).mean())
 
 
 def nc2_equinorm(m: ClassMeans) -> float:
@@ -60,11 +61,11 @@ def nc2_equinorm(m: ClassMeans) -> float:
 
 def nc2_equiangular(m: ClassMeans) -> float:
     """Mean over pairs of |cos(m_c, m_c') + 1/(C-1)|. 0 at collapse. Papyan 2020. nan where a mean is mu_G itself."""
-    if m.rank == 0 or (m.gram.diagonal() == 0).any():
+    if m.rank == 0 or (m.gram.diagonal() <= m.cut).any():
         return NAN
     norms = m.gram.diagonal().sqrt()
     cosines = m.gram / (norms[:, None] * norms)
-    return float(_pairs(cosines + 1 / (len(norms) - 1)).abs().mean())
+    return float((cosines + 1 / (len(norms) - 1))[_pairs(cosines)].abs().mean())
 
 
 def gram_distance(gram: Tensor) -> float:
@@ -92,6 +93,17 @@ def orthogonal_distance(gram: Tensor) -> float:
     return float((gram / norm - torch.eye(len(gram), dtype=gram.dtype) / len(gram) ** 0.5).norm())
 
 
+def nc4_mismatch(s: WithinSums) -> float:
+    """Share of samples whose largest logit, bias included, and nearest class mean are of different classes. 0 at
+    collapse. Papyan 2020. nan where a sample has no largest logit: all are equal, or it is not finite."""
+    return float(s.mismatches) / s.with_logits
+
+
+def ncc_accuracy(s: WithinSums) -> float:
+    """Share of samples whose nearest class mean is that of their label. 1 at collapse. Cohen 2018."""
+    return int(s.ncc_hits) / float(s.counts.sum())
+
+
 def nc3_cosine(s: WithinSums) -> float:
     """1 - mean over samples of cos(h_i, w_y), w_y the row of W of the sample's class. 0 at collapse without a common
     offset of features. After arXiv 2505.15239. nan where a feature or a row is 0."""
@@ -116,6 +128,7 @@ def subspace_alignment(m: ClassMeans, weight: Tensor) -> float:
         return NAN
     directions = min(len(m.means) - 1, *weight.shape)
     w = weight.detach().double().cpu()
+    w = w * power_of_two(w)
     w = w if len(w) >= w.shape[1] else w.T  # the smaller Gram: its leading eigenvectors cost a tenth of an SVD
     vectors = torch.linalg.eigh(w.T @ w).eigenvectors[:, -directions:]  # of the smaller side, (., C-1)
     if w.shape[1] != weight.shape[1]:
@@ -123,7 +136,7 @@ def subspace_alignment(m: ClassMeans, weight: Tensor) -> float:
     return float((m.basis.T @ vectors).square().sum() / min(directions, m.rank))
 
 
-def _pairs(matrix: Tensor) -> Tensor:
-    """Off-diagonal entries of a symmetric (C, C) matrix, each pair once."""
+def _pairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the entries above the diagonal: each pair once."""
     i, j = torch.triu_indices(*matrix.shape, offset=1)
-    return matrix[i, j]
+    return i, j

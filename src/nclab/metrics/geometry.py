@@ -1,5 +1,6 @@
 """ClassMeans: the class means of a layer and what every metric needs of them."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,18 +15,23 @@ class ClassMeans:
     """Class means of a layer, float64, and what every metric needs of them; `geometry` makes it.
 
     means (C, d): mu_c.
+    scale: a power of two that brings the largest entry of `means` between 1/2 and 1. All below is of scale * mu_c, so
+        that no square leaves the range of its precision.
     centred (C, d): the rows m_c of M, m_c = mu_c - mu_G.
     gram (C, C): M M^T.
     eigenvalues (C,): of the Gram, in descending order.
-    rank: eigenvalues above the cut (see `geometry`).
+    cut: a squared length up to which a vector between means is rounding (see `geometry`).
+    rank: eigenvalues above the cut.
     basis (d, rank): V = M^T U lambda^(-1/2), orthonormal; U are the eigenvectors of the Gram.
     distances (C, C): ||mu_c - mu_c'||^2.
     """
 
     means: Tensor
+    scale: float
     centred: Tensor
     gram: Tensor
     eigenvalues: Tensor
+    cut: float
     rank: int
     basis: Tensor
     distances: Tensor
@@ -45,27 +51,41 @@ def class_means(counts: Tensor, sums: Tensor, precision: torch.dtype = torch.flo
 def geometry(means: Tensor, precision: torch.dtype = torch.float64) -> ClassMeans:
     """Geometry of class means (C, d) that were taken from features of dtype `precision`.
 
-    Raises ValueError for fewer than 2 classes.
+    Raises ValueError for another shape and for fewer than 2 classes.
 
     An eigenvalue counts as a direction above the cut max(C eps64 lambda_max, C (eps ||mu||_F)^2), eps that of
-    `precision`: the second term is the rounding of the means themselves. Without it C equal means would span
+    `precision`: the second term is the rounding of the features themselves. Without it C equal means would span
     directions of pure rounding noise (a class token before the first block)."""
+    if means.ndim != 2 or not means.shape[1]:
+        raise ValueError(f"class means must have shape (C, d) with d > 0, got {tuple(means.shape)}")
     means = means.to(torch.float64)
     num_classes = means.shape[0]
     if num_classes < 2:
         raise ValueError(f"neural collapse needs at least 2 classes, got {num_classes}")
-    centred = means - means.mean(0)
+    scale = power_of_two(means)
+    scaled = scale * means
+    centred = scaled - scaled.mean(0)
     gram = centred @ centred.T
     if not torch.isfinite(gram).all():
         nothing = torch.full((num_classes,), NAN, dtype=torch.float64)
         empty = means.new_zeros(means.shape[1], 0)
-        return ClassMeans(means, centred, gram, nothing, 0, empty, gram)
+        return ClassMeans(means, scale, centred, gram, nothing, NAN, 0, empty, gram)
     eigenvalues, vectors = torch.linalg.eigh(gram)
     eigenvalues, vectors = eigenvalues.flip(0), vectors.flip(1)  # descending
-    noise = num_classes * (torch.finfo(precision).eps * means.norm()) ** 2
-    cut = torch.maximum(num_classes * EPS * eigenvalues[0], noise)
+    noise = num_classes * (torch.finfo(precision).eps * scaled.norm()) ** 2
+    cut = float(torch.maximum(num_classes * EPS * eigenvalues[0], noise))
     rank = int((eigenvalues > cut).sum())
     basis = centred.T @ (vectors[:, :rank] / eigenvalues[:rank].sqrt())  # (d, rank)
     coordinates = centred @ basis  # (C, rank)
     distances = torch.cdist(coordinates, coordinates, compute_mode="donot_use_mm_for_euclid_dist").square()
-    return ClassMeans(means, centred, gram, eigenvalues, rank, basis, distances)
+    return ClassMeans(means, scale, centred, gram, eigenvalues, cut, rank, basis, distances)
+
+
+def power_of_two(matrix: Tensor) -> float:
+    """The power of two that brings the largest entry of a matrix between 1/2 and 1: multiplying by it loses no digit.
+
+    1 where that entry is 0 or not finite. Exponents end at 126, which float32 still holds."""
+    largest = float(matrix.abs().max())
+    if not math.isfinite(largest) or largest == 0:
+        return 1.0
+    return 2.0 ** -max(-126, min(126, math.frexp(largest)[1]))

@@ -1,5 +1,6 @@
 """CollapseMeter: the two streaming passes, and `measure`, the same on features that are at hand."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -15,7 +16,7 @@ from nclab.metrics.checks import (
     in_host_memory,
     matrix_of,
 )
-from nclab.metrics.geometry import NAN, ClassMeans, class_means
+from nclab.metrics.geometry import NAN, ClassMeans, class_means, power_of_two
 from nclab.metrics.passes import MeansOnDevice, WithinSums, class_sums, within_sums
 from nclab.metrics.precision import full_precision
 
@@ -196,7 +197,9 @@ class CollapseMeter:
         m, s = self.class_means, self._within
         s = (s if self._reduce is None else s.like(self._reduce(self.sums()))).cpu()
         self._check_same_samples(s.counts)
-        finite = bool(torch.isfinite(s.within).all()) and bool(torch.isfinite(m.gram).all())
+        s = s.about(self._centre(m, s), m.basis)
+        finite = bool(torch.isfinite(s.within).all())
+        decided = finite and m.rank > 0  # with one vector for all classes nothing is nearest: undefined, not chance
         values = {
             "nc1": collapse.nc1(m, s),
             "nc1_trace_ratio": collapse.nc1_trace_ratio(m, s),
@@ -204,21 +207,30 @@ class CollapseMeter:
             "nc2_equinorm": collapse.nc2_equinorm(m),
             "nc2_equiangular": collapse.nc2_equiangular(m),
             "nc2_gram": collapse.gram_distance(m.gram) if m.rank else NAN,
-            # With one vector for all classes nothing is nearest: undefined, not chance.
-            "ncc_accuracy": float(s.ncc_hits / s.counts.sum()) if finite and m.rank else NAN,
+            "ncc_accuracy": collapse.ncc_accuracy(s) if decided else NAN,
             "rank": float(m.rank),
         }
         if weight is not None:
             w = matrix_of(weight, "weight", tuple(m.means.shape)).detach().double().cpu()
+            w, mu = w * power_of_two(w), m.scale * m.means
             values["nc2_weight_gram"] = collapse.gram_distance(w @ w.T)
             values["nc2_weight_orthogonal"] = collapse.orthogonal_distance(w @ w.T)
-            values["nc2_means_orthogonal"] = collapse.orthogonal_distance(m.means @ m.means.T)
+            values["nc2_means_orthogonal"] = collapse.orthogonal_distance(mu @ mu.T)
             values["nc3"] = collapse.nc3(m, w)
             values["nc3_gram"] = collapse.gram_distance(w @ m.centred.T) if m.rank else NAN
-            values["nc3_cosine"] = collapse.nc3_cosine(s)
+            values["nc3_cosine"] = collapse.nc3_cosine(s) if finite else NAN
         if s.with_logits:
-            values["nc4_mismatch"] = float(s.mismatches / s.with_logits) if finite and m.rank else NAN
-        return values
+            values["nc4_mismatch"] = collapse.nc4_mismatch(s) if decided else NAN
+        return {name: value if math.isfinite(value) else NAN for name, value in values.items()}  # inf left the range
+
+    def _centre(self, m: ClassMeans, s: WithinSums) -> Tensor:
+        """Where the class means lie, seen from the points that pass 2 subtracted from the samples (C, d).
+
+        Of the train split the mean of what was left, which undoes the rounding of both passes; else that of the points
+        alone. Without it NC1 and CDNV of float32 features collapsed to sigma = 1e-5 are 1e-5 off."""
+        if self._counts_of_pass_1 is not None:
+            return s.deviations.double() / s.counts[:, None]
+        return self._means_on_device.rounding(m)
 
     def _checked(self, features: Array, labels: Array, which: str) -> tuple[Tensor, Tensor]:
         """The batch as tensors that fit this meter and each other."""
@@ -319,11 +331,20 @@ def measure(
     if weight is not None:
         weight = matrix_of(weight, "weight", shape)
         bias = None if bias is None else matrix_of(bias, "bias", shape[:1])
-        with full_precision(features.device.type, products_only=True):
-            logits = features @ weight.T.to(features)
-            if bias is not None:
-                logits = logits + bias.to(features)
     if class_means is None:
         meter.add_means(features, labels)
+    if weight is not None:
+        with full_precision(features.device.type, products_only=True):
+            logits = _logits(features, weight, bias, meter.class_means.scale)
     meter.add_spread(features, labels, logits, weight)
     return meter.compute(weight)
+
+
+def _logits(features: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """h W^T + b (N, C) times a power of two that keeps them in range; `scale` * features are of order 1."""
+    w = weight.detach().double()
+    factor = scale * power_of_two(w)
+    if bias is None or not bias.any():
+        return features @ (factor * w).T.to(features)
+    factor = min(factor, power_of_two(bias))
+    return features @ (factor * w).T.to(features) + (factor * bias.detach().double()).to(features)
