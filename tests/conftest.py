@@ -1,5 +1,6 @@
 """Shared by all tests: one thread (busy machines), and runs composed from the real conf/."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ from nclab.interfaces import plugins
 from nclab.metrics.suite import METRICS
 
 torch.set_num_threads(1)
+
+# A shell without job control starts commands in the background with Ctrl-C ignored. So would be what the tests send,
+# here and in the processes that they start, which inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = (
     "dataset.train_size=200",

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from run_folders import ADAPTIVE, assert_same_run, events
@@ -135,6 +136,20 @@ def test_a_second_ctrl_c_leaves_at_once(monkeypatch):
         now[0] = 2.0
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_tests_of_ctrl_c_run_where_it_is_ignored():
+    """As of a command that a shell without job control starts in the background: its children inherit that."""
+    one = "tests/test_stop.py::test_a_second_ctrl_c_leaves_at_once"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", one],
+        cwd=Path(__file__).parents[1],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout  # 5 where no test was found
 
 
 @pytest.mark.fast
