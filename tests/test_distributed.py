@@ -18,14 +18,14 @@ import pytest
 import torch
 from processes import COMMAND, CURVES, REFUSED, config, measured
 from run_folders import assert_same_run, events, rows
-from torch import nn
+from torch import distributed, nn
 
 from nclab.cluster.workers import run_all
 from nclab.config.schema import ConfigError
 from nclab.data.augment import crop_flip
 from nclab.metrics import CollapseMeter
 from nclab.parallel.global_norm import GlobalBatchNorm
-from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, world_size
+from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, _others, world_size
 from nclab.run.execute import train, train_seeds
 from nclab.runfolder.folder import RunFolder
 from nclab.runfolder.follower import Follower
@@ -248,6 +248,72 @@ def test_more_processes_than_samples_or_batch(tmp_path):
     c.device, c.data_root = "cpu", "."
     with pytest.raises(ConfigError, match="at most 20 processes, one a sample of the smallest split; got 21"):
         prepared(c, ProcessGroup(0, 21))
+
+
+WHOSE_FAULT = """
+import os, sys, time
+from datetime import timedelta
+import torch
+from torch import distributed
+from nclab.parallel import group
+
+def said(call):
+    try:
+        call()
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+
+group.PATIENCE = timedelta(seconds=3)
+with group.joined() as world:
+    rows = list(torch.zeros(2, 4).unbind())
+    sys.stdout = sys.__stdout__
+    said(lambda: world.sum(torch.zeros(3, dtype=torch.int16)))  # no backend adds these
+    gather, distributed.all_gather = distributed.all_gather, lambda to, t: gather(rows, t)
+    said(lambda: world.gather(torch.zeros(3)))
+    if world.rank == 1:
+        time.sleep(5)
+    said(lambda: world.sum(torch.zeros(3)))
+    os._exit(0)
+"""
+
+
+def test_only_an_exchange_that_ends_from_outside_is_a_lost_process():
+    """Before, a wrong type or shape of one's own read "a process of this run died" as well."""
+    first, second = (worker.communicate(timeout=SECONDS)[0].splitlines() for worker in start(2, ["-c", WHOSE_FAULT]))
+    for own in (first, second):
+        assert own[0] == "RuntimeError: Invalid scalar type"
+        assert own[1].startswith("RuntimeError: ProcessGroupGloo::allgather: invalid tensor size")
+    assert first[2] == "PeerLost: a process of this run did not answer for 3 s; the same command resumes"
+    assert second[2] == "PeerLost: a process of this run died; the same command resumes"
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("[...pair.cc:545] Read error [10.0.0.2]:1: Connection reset by peer"), "died"),
+        (RuntimeError("[...pair.cc:561] Connection closed by peer [10.0.0.2]:1"), "died"),
+        (RuntimeError("[...pair.cc:7] Write error: Broken pipe"), "died"),
+        (distributed.DistBackendError("NCCL error: remote process exited or there was a network error"), "died"),
+        (distributed.DistBackendError("NCCL communicator was aborted on rank 1"), "died"),
+        (distributed.DistNetworkError("The client socket has failed to connect"), "died"),
+        (RuntimeError("[...unbound_buffer.cc:78] Timed out waiting 600000ms for recv operation"), "did not answer"),
+        (distributed.DistStoreError("wait timeout after 600000ms"), "did not answer"),
+        (distributed.DistBackendError("NCCL error: invalid usage: mismatched types"), None),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), None),
+        (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), None),
+    ],
+)
+def test_what_an_exchange_raises_and_whose_fault_it_is(error, lost):
+    with pytest.raises(RuntimeError) as caught, _others():
+        raise error
+    if lost is None:
+        assert caught.value is error
+    else:
+        assert isinstance(caught.value, PeerLost)
+        assert lost in str(caught.value)
+        again = deepcopy(caught.value)  # as it is sent to the others
+        assert (type(again), str(again)) == (PeerLost, str(caught.value))
 
 
 @pytest.mark.fast

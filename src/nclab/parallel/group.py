@@ -8,6 +8,7 @@ its first step, so that a resumed run would add its floats in another order than
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
@@ -18,12 +19,20 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from nclab.system.machine import out_of_memory
-
 # How long a process waits for the others: longer than any works alone (reading data, saving, a tracker's start).
 # One that died is noticed at once, by its closed connections; only a lost host takes this long.
 PATIENCE = timedelta(minutes=10)
 T = TypeVar("T")
+
+
+# The words of gloo, NCCL and the sockets below them for a process that is gone, and for one that does not answer. All
+# else that an exchange raises (a shape, a type, a device that fails) is this process's own error.
+DIED = re.compile(
+    r"connection (was )?(closed|reset|refused|abort)|connection lost|broken pipe|socket (was )?closed|"
+    r"remote process exit|ncclRemoteError|communicator was aborted|unreachable|no route to host",
+    re.IGNORECASE,
+)
+SILENT = re.compile(r"timed?[ -]?out", re.IGNORECASE)
 
 
 class PeerLost(RuntimeError):
@@ -31,14 +40,15 @@ class PeerLost(RuntimeError):
 
     said = False
 
-    def __init__(self) -> None:
-        super().__init__("a process of this run died; the same command resumes")
+    def __init__(self, what: str = "a process of this run died; the same command resumes") -> None:
+        super().__init__(what)
 
 
 class ProcessGroup:
     """The processes of one run; `ProcessGroup()` is a single one, for which nothing is to be done.
 
-    All must call the methods that exchange something in the same order. Those raise PeerLost where a process is gone.
+    All must call the methods that exchange something in the same order. Those raise PeerLost where a process is gone,
+    RuntimeError for what cannot be exchanged.
     """
 
     def __init__(self, rank: int = 0, size: int = 1):
@@ -219,13 +229,16 @@ def own_gpu() -> None:
 
 @contextmanager
 def _others() -> Iterator[None]:
-    """An exchange that fails means that a process is gone."""
+    """An exchange that ends because another process is gone, or silent, raises PeerLost."""
     try:
         yield
     except RuntimeError as error:
-        if out_of_memory(error):
-            raise
-        raise PeerLost from error
+        if SILENT.search(str(error)):
+            seconds = f"{PATIENCE.total_seconds():g}"
+            raise PeerLost(f"a process of this run did not answer for {seconds} s; the same command resumes") from error
+        if DIED.search(str(error)) or isinstance(error, distributed.DistNetworkError):
+            raise PeerLost from error
+        raise
 
 
 def _portable(error: Exception | None) -> Exception | None:
