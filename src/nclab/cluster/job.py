@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nclab.cluster.slurm import SlurmError, SlurmSettings, fate_of, job_of, requeue
+from nclab.system.atomic import write_atomic
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
 
@@ -88,8 +89,6 @@ def submit(folders: list[Path], name: str, logs: Path, settings: SlurmSettings) 
     """
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
-
-    from nclab.runfolder.folder import write_atomic
 
     size = settings.runs_per_job
     jobs = [folders[i : i + size] for i in range(0, len(folders), size)]

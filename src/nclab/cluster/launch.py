@@ -27,9 +27,10 @@ from nclab.config.schema import ConfigError, RunConfig, threads_by_default, to_y
 from nclab.run.execute import as_started, check, requested
 from nclab.run.exit import same_command
 from nclab.runfolder import checkpoint
-from nclab.runfolder.folder import RunFolder, write_atomic
+from nclab.runfolder.folder import RunFolder
 from nclab.runs.queue import Queue
 from nclab.runs.state import inspect, submission
+from nclab.system.atomic import make_folder, write_atomic
 from nclab.system.lock import is_held
 from nclab.system.signals import StopSignals
 
@@ -165,7 +166,7 @@ def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, 
                 config.threads = threads_by_default(settings.cpus_per_task, settings.runs_per_job)
             if not file.exists():
                 made.append(config.folder)
-            config.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(config.folder)
             write_atomic(file, to_yaml(config))
         return submit([config.folder for config in configs], f"nclab-{configs[0].experiment_name}", logs, settings)
     except (SlurmError, OSError):

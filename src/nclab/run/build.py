@@ -23,10 +23,11 @@ from nclab.parallel.global_norm import globalize
 from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, own_gpu
 from nclab.runfolder import checkpoint
 from nclab.runfolder.display import Display
-from nclab.runfolder.folder import RunFolder, write_atomic
+from nclab.runfolder.folder import RunFolder
 from nclab.runfolder.follower import Follower
 from nclab.runfolder.recorder import Recorder
 from nclab.runfolder.tracker import TRACKERS, TrackerObserver
+from nclab.system.atomic import make_folder, write_atomic
 from nclab.system.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.system.redact import redact
 from nclab.system.signals import StopSignals
@@ -153,7 +154,7 @@ def _require_memory(config: RunConfig, dataset: Dataset) -> None:
 def _make_folder(config: RunConfig) -> None:
     """Raise ConfigError where output_root cannot hold a run; a full disk stays the OSError it is."""
     try:
-        config.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(config.folder)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise

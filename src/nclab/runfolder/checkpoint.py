@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from nclab.runfolder.folder import RecordError, write_atomic
+from nclab.runfolder.folder import RecordError
+from nclab.system.atomic import replace, write_atomic
 from nclab.system.machine import out_of_memory
 
 NAME = "checkpoint.pt"
@@ -72,7 +73,7 @@ def exists(folder: Path) -> bool:
 def promote(folder: Path) -> None:
     """The previous checkpoint takes the place of the damaged one, which must not be kept as the previous one at the
     next save."""
-    (folder / PREVIOUS).replace(folder / NAME)
+    replace(folder / PREVIOUS, folder / NAME)
 
 
 class _Damaged(Exception):

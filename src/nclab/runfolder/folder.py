@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nclab.system.atomic import flush_folder, write_atomic
 from nclab.system.lock import RunLocked as RunLocked
 from nclab.system.lock import acquire
 from nclab.system.redact import redacted
@@ -35,36 +36,6 @@ Row = tuple[int, str, str, str, float]
 
 class RecordError(RunError):
     """The run folder cannot be continued; the message says why and what to do."""
-
-
-def write_atomic(path: Path, data: bytes | str, keep: Path | None = None) -> None:
-    """Write to a temporary file beside `path`, flush it to disk and rename it: whole or not at all. What `path` was
-    until then stays under the name `keep`, if one is given."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(data if isinstance(data, bytes) else data.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            _keep(path, keep)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)  # on a full disk it would only take more of what is missing
-        raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def _keep(path: Path, keep: Path) -> None:
-    """Give the file a second name, so that at every moment one of the two names is there and whole."""
-    link = keep.with_name(keep.name + ".part")
-    link.unlink(missing_ok=True)
-    try:
-        os.link(path, link)
-    except OSError:  # a filesystem without hard links: for a moment `keep` alone is there
-        path.replace(keep)
-        return
-    link.replace(keep)
-    link.unlink(missing_ok=True)  # where both were names of one file already, renaming did nothing (POSIX)
 
 
 class RunFolder:
@@ -104,6 +75,7 @@ class RunFolder:
         first: a folder cleared by half is neither finished nor resumed, it starts again."""
         for name in ("DONE", "checkpoint.previous.pt", "checkpoint.pt"):
             (self.path / name).unlink(missing_ok=True)
+        flush_folder(self.path)
         for item in self.path.iterdir():
             if item.is_dir() and not item.is_symlink():
                 shutil.rmtree(item)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from nclab.analysis.runs import COLUMNS, MAY_DIFFER, AnalysisError, Run, load_runs
+from nclab.system.atomic import replace
 
 ROWS = 500_000  # of a row group of Parquet: what is in memory at once
 
@@ -92,7 +93,7 @@ def _replacing(out: Path) -> Iterator[Path]:
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        part.replace(out)
+        replace(part, out)
     finally:
         part.unlink(missing_ok=True)
 

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from nclab.system.atomic import make_folder
+
 NAME = ".lock"
 PATIENCE = 5.0  # seconds; each of those who ask holds it for microseconds, on a network file system milliseconds
 PAUSE = 0.005
@@ -28,9 +30,9 @@ def acquire(folder: Path, make: bool = False) -> TextIO:
     """
     deadline = time.monotonic() + PATIENCE
     while True:
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
         try:
+            if make:
+                make_folder(folder)
             file = _open(folder)
         except FileNotFoundError:
             if make and time.monotonic() < deadline:

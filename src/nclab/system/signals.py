@@ -47,8 +47,8 @@ class StopSignals:
             return StopSignals._active
         if threading.current_thread() is threading.main_thread():
             for number in ASKING:
-                # Ignored on purpose, as in the worker of a pool, whose parent sees to Ctrl-C, or by a shell that started
-                # this command in the background: left so.
+                # Ignored on purpose, as in the worker of a pool, whose parent sees to Ctrl-C, or in a command that a
+                # shell without job control started in the background: left so.
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._note)
             StopSignals._active = self

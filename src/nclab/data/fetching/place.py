@@ -60,7 +60,8 @@ def unpack_tar(archive: Path, folder: Path, wanted: Callable[[str], bool] = lamb
         total += member.size
         if total > MOST_BYTES:
             raise FetchError(f"{archive.name}: expected at most {MOST_BYTES} bytes in it, got {total} and more")
-        return tarfile.data_filter(member, to)
+        # Of the mode that `open` gives, not the packer's: a data root may be a group's.
+        return tarfile.data_filter(member, to).replace(mode=None, deep=False)
 
     try:
         with tarfile.open(archive) as tar:

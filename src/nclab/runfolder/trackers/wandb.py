@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from nclab.runfolder.folder import write_atomic
 from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
+from nclab.system.atomic import write_atomic
 from nclab.system.redact import redacted
 
 MODES = ("online", "offline", "disabled")
