@@ -49,7 +49,8 @@ SHARE_COLD, SHARE_GRACEFUL, SHARE_ANY_TIME, SHARE_SAVING = 0.15, 0.15, 0.25, 0.3
 LONGEST_LIFE = 0.35  # of the time that the undisturbed twin took
 GRACEFUL = (signal.SIGTERM, signal.SIGUSR2)
 STOPPED = {128 + number for number in GRACEFUL} | {-number for number in GRACEFUL}  # the latter: before it could listen
-LASTING = ("switch", "switch_settled", "epoch", "done")  # events that do not depend on how often a run was stopped
+# Events that do not depend on how often a run was stopped.
+LASTING = ("switch", "switch_settled", "rank_fell", "epoch", "done")
 PATIENCE = 120.0  # seconds for anything that must end by itself
 
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nclab.metrics.suite import NETWORK
 from nclab.runfolder.recorder import other_number_of_processes
 from nclab.training.evaluate import Evaluation
-from nclab.training.observer import EpochEnd, Observer, Start, Switched
+from nclab.training.observer import EpochEnd, Measured, Observer, Start, Switched
 
 LINES = 10  # plain lines a run, about
 
@@ -71,6 +71,11 @@ class Display(Observer):
         self.folder = start.folder
         if text := other_number_of_processes(start):
             self.say(f"  {text}")
+
+    def measured(self, measured: Measured) -> None:
+        if measured.falls:
+            fell = ", ".join(f"{layer} ({before} -> {now})" for layer, (before, now) in measured.falls.items())
+            self.say(f"  epoch {measured.epoch}: rank fell at {fell}; nc1 there is not comparable with earlier epochs")
 
     def switched(self, switched: Switched) -> None:
         at, score = switched.scores, switched.score

@@ -2,7 +2,8 @@
 
 config.yaml     the resolved configuration
 metrics.csv     epoch, split, layer, metric, value; appended, the same bit for bit however often a run stopped
-events.jsonl    start, switch, switch_settled, epoch (seconds), done, and what happened to the run on its way (HISTORY)
+events.jsonl    start, switch, switch_settled, rank_fell, epoch (seconds), done, and what happened to the run on its way
+                (HISTORY)
 summary.json    final numbers, counts, versions, hardware
 checkpoint.pt   see checkpoint.py; checkpoint.previous.pt is the one before
 DONE            present when the run is finished

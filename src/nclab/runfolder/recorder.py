@@ -36,6 +36,8 @@ class Recorder(Observer):
             for metric, value in values.items()
         ]
         self.folder.rows(rows)
+        for layer, (before, now) in measured.falls.items():
+            self.folder.event("rank_fell", epoch=measured.epoch, layer=layer, before=before, now=now)
 
     def switched(self, switched: Switched) -> None:
         for layer, switch in switched.switches:

@@ -54,6 +54,10 @@ class Evaluation:
             layer: layers[layer]["ncc_accuracy"] for layer in self.stages if "ncc_accuracy" in layers.get(layer, {})
         }
 
+    def ranks(self) -> dict[str, float]:
+        """Train `rank` of every layer that has one: how many dimensions its class means span."""
+        return {layer: values["rank"] for layer, values in self.values["train"].items() if "rank" in values}
+
     def measures(self) -> Measures:
         """What a policy may know; the accuracy is nan where targets are no classes."""
         accuracy = self.values["train"][NETWORK].get("accuracy", float("nan"))

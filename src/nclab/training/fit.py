@@ -248,7 +248,8 @@ class Fit:
             self._culprit = next(filter(None, (first_not_finite(self.model, x) for x in batches)), None)
             self._stop_diverged(loss, epoch)
         result.values["train"]["network"].update(scalars)
-        self.observer.measured(Measured(epoch, result, train_seconds))
+        falls = self.progress.falls(result.ranks())
+        self.observer.measured(Measured(epoch, result, train_seconds, falls))
         return result
 
     def _settle(self, result: Evaluation | None) -> None:

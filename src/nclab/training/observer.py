@@ -7,7 +7,7 @@ raises does not: wrap it in `Guarded`.
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ class Start:
 
 @dataclass(frozen=True)
 class Measured:
-    """An evaluation. Epoch 0 is the untrained network."""
+    """An evaluation. Epoch 0 is the untrained network. falls: the layers whose train `rank` fell, layer -> (before,
+    now); their nc1 is then not comparable with that of earlier epochs, and looks like collapse."""
 
     epoch: int
     evaluation: Evaluation
     train_seconds: float
+    falls: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

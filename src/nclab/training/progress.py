@@ -1,6 +1,8 @@
 """How far a training is, and the state that a checkpoint holds of it: everything that the next batch depends on."""
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -43,6 +45,7 @@ class Progress:
     part: Part | None = None  # of the next epoch; None before the first, when even the start is not measured
     processes: int = 1  # that saved this
     steps: int = 0  # optimizer steps of the epochs trained
+    ranks: dict[str, list[float]] = field(default_factory=dict)  # layer -> rank when last measured, lowest fall told of
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> "Progress":
@@ -51,6 +54,19 @@ class Progress:
         if progress.part is not None:
             progress.part = Part(**progress.part)
         return progress
+
+    def falls(self, ranks: Mapping[str, float]) -> dict[str, tuple[int, int]]:
+        """The layers whose class means span fewer dimensions than when last measured: layer -> (before, now).
+
+        Each rank of a layer is told of once: one that goes to and fro at the cut would say it every epoch."""
+        found = {}
+        for layer, now in ranks.items():
+            before, told = self.ranks.get(layer, (now, math.inf))
+            if now < min(before, told):
+                found[layer] = (int(before), int(now))
+                told = now
+            self.ranks[layer] = [now, told]
+        return found
 
     def plain(self) -> dict[str, Any]:
         plain = asdict(self)
