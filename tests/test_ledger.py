@@ -20,7 +20,7 @@ ENTRY = {
     "baseline": {"etf.name": "none"},
     "statistic": "test_accuracy",
     "kind": "not_lower",
-    "commands": ["make figure1"],
+    "commands": ["nclab-paper run simplex_etf --part figure1"],
 }
 ALONE = {"treatment": None, "baseline": None, "runs": {"etf.name": "none"}}
 
@@ -42,7 +42,12 @@ def ledger(path, *changes):
 @pytest.mark.fast
 def test_an_entry_with_its_defaults(tmp_path):
     (one,) = load_ledger(ledger(tmp_path / "l.yaml", {}))
-    assert (one.margin, one.per, one.deterministic, one.commands) == (0.5, {}, False, ("make figure1",))
+    assert (one.margin, one.per, one.deterministic, one.commands) == (
+        0.5,
+        {},
+        False,
+        ("nclab-paper run simplex_etf --part figure1",),
+    )
     assert "binomial standard error" in one.why
     (other,) = load_ledger(ledger(tmp_path / "l.yaml", {"margin": "0.2 points", "why": "small"}))
     assert (other.margin, other.why) == (0.2, "small")
@@ -90,7 +95,10 @@ def test_an_entry_with_its_defaults(tmp_path):
         ),
         ({"statistic": "early_ncc"}, "kind not_lower takes margin, got neither"),
         ({"deterministic": "yes"}, "deterministic: input should be a valid boolean, got 'yes'"),
-        ({"commands": "make figure1"}, "commands: input should be a valid list, got 'make figure1'"),
+        (
+            {"commands": "nclab-paper run simplex_etf --part figure1"},
+            "commands: input should be a valid list, got 'nclab-paper run simplex_etf --part figure1'",
+        ),
         ({"per": {"etf.k": 3}}, "per: etf.k: input should be a valid list, got 3"),
         ({"per": [3]}, r"per: input should be a valid dictionary, got \[3\]"),
         ({"per": {"etf.name": ["none"]}}, "etf.name is both a condition and in per"),

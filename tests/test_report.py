@@ -51,7 +51,17 @@ def claims(text="A text."):
     accuracy, share = STATISTICS["test_accuracy"], STATISTICS["saved_share"]
     etf, none = {"etf.name": "last_k"}, {"etf.name": "none"}
     return [
-        Claim("first", text, "paper, Figure 1", accuracy, "not_lower", etf, none, 0.5, commands=("make figure1",)),
+        Claim(
+            "first",
+            text,
+            "paper, Figure 1",
+            accuracy,
+            "not_lower",
+            etf,
+            none,
+            0.5,
+            commands=("nclab-paper run simplex_etf --part figure1",),
+        ),
         Claim("second", "Saves.", "paper", share, "at_least", etf, threshold=90.0, why=text, deterministic=True),
         Claim("third", "Absent.", "control, ours", accuracy, "higher", {"etf.name": "adaptive"}, none, 0.5),
     ]
@@ -123,7 +133,12 @@ def test_the_page_says_all_that_was_found(folder):
         *("newest run 2026-11-21", "6 finished, 1 diverged, 1 unfinished", "digits (6)"),
         *("AMD <EPYC>, 2 cores (4); NVIDIA H100 (2)", "torch 2.15, numpy 2.4 (6)", "0123456789-dirty (6)"),
         *("1 ✔ holds", "1 ✘ fails", "1 ? not enough runs"),
-        *("non-inferiority, margin 0.5 points", "at least 90 %", "make figure1", "treatment etf.name=last_k"),
+        *(
+            "non-inferiority, margin 0.5 points",
+            "at least 90 %",
+            "nclab-paper run simplex_etf --part figure1",
+            "treatment etf.name=last_k",
+        ),
         *("90.10 ± 0.10", "90.00 ± 0.00", "+0.10 [-0.15, +0.35] points", "1.00", "3 (0, 1, 2)"),
         *("20.00 %", "interval above -0.50", "no finished run with etf.name=adaptive"),
         *(

@@ -1,4 +1,5 @@
-"""The ledger of claims: what is claimed, by whom, and which runs, number and rule decide it. See conf/claims.yaml."""
+"""The ledger of claims: what is claimed, by whom, and which runs, number and rule decide it. See
+conf/paper/simplex_etf/claims.yaml."""
 
 import math
 from collections.abc import Callable, Collection, Iterator
@@ -156,7 +157,8 @@ Conditions = Annotated[dict[str, Annotated[Any, AfterValidator(_condition)]], Fi
 
 
 class _Entry(BaseModel):
-    """A claim as the file holds it; what its keys mean says conf/claims.yaml."""
+    """A claim as the file holds it; what its keys mean says
+    conf/paper/simplex_etf/claims.yaml."""
 
     model_config = STRICT
     id: Annotated[str, AfterValidator(_word)]

@@ -19,7 +19,7 @@ FILE = CONF.parent / "docs" / "configuration.md"
 EXPERIMENT = "named compositions: several keys at once"
 INTRODUCTION = """# Configuration
 
-Made from the settings dataclasses by `make docs-config`; edit the comments there.
+Made from the settings dataclasses by `python -m nclab.config.docs`; edit the comments there.
 
 A run is what `conf/train.yaml` says, changed by the command line: `nclab-train GROUP=OPTION KEY=VALUE`, such as
 `nclab-train dataset=mnist5k etf=last_k etf.k=2 epochs=30`. Options of plug-ins are listed by `nclab-train --help`.

@@ -122,7 +122,7 @@ def test_the_report_is_of_the_ledgers_paper(study):
         assert "2412.00884" not in text
         assert "Simplex ETFs</em>" not in text
         assert "slope along model.blocks, at most -0.1 decades per decade" in text
-        assert "make depth PART=depth_rn DATASET=mnist EPOCHS=100" in text.replace("\\_", "_")
+        assert "nclab-paper run depth --part depth_rn --dataset mnist --epochs 100" in text.replace("\\_", "_")
     assert "+0." in pages[1].read_text()  # slopes carry their sign
 
 
@@ -131,10 +131,10 @@ def test_every_command_of_the_report_makes_runs_of_the_setting(study):
     resolved = {}
     for j in judged(study, *load_ledger(LEDGER)):
         (command,) = commands(j.claim, j.run)
-        make, target, *words = shlex.split(command)
-        assert (make, target) == ("make", "depth")
-        words = dict(word.split("=", 1) for word in words)
-        assert words.keys() == {"PART", "DATASET", "EPOCHS"}  # these runs record no profile
+        name, action, wing, *words = shlex.split(command)
+        assert (name, action, wing) == ("nclab-paper", "run", "depth")
+        words = dict(zip(words[::2], words[1::2], strict=True))
+        assert list(words) == ["--part", "--dataset", "--epochs"]  # these runs record no profile
         key = tuple(words.values())
         if key not in resolved:
             part, dataset, epochs = key

@@ -70,5 +70,5 @@ def test_what_the_shipped_ledger_asks_of_every_seed():
 
 def test_the_command_of_the_other_data_sets_makes_such_a_run():
     (one,) = (one for one in load_ledger(LEDGER) if one.id == "last_k_saves")
-    assert one.commands == ("make figure1 DATASET=cifar10",)
+    assert one.commands == ("nclab-paper run simplex_etf --part figure1 --dataset cifar10",)
     assert "cifar10" not in one.treatment["dataset.name"]["not"]
