@@ -22,6 +22,7 @@ from nclab.parallel.group import refuse_several
 from nclab.run.build import as_config_error
 from nclab.run.execute import check, is_done
 from nclab.run.exit import BAD, BAD_INPUT, FAILED, INTERRUPTED, complain
+from nclab.run.started import as_started, requested
 from nclab.run.task import Task
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
@@ -61,8 +62,8 @@ def _command() -> int:
         planned = sweep(args, CONF)
         task = Task(planned.configs)
         # All, before the first is trained.
-        new = (c for c in planned.configs.values() if c.resume is None and not is_done(c))
-        check(new, here=planned.launcher != "slurm")
+        runs = (run for words, c in planned.configs.items() for run in map(as_started, requested(c, words)))
+        check((run for run in runs if not is_done(run)), here=planned.launcher != "slurm")
         # One for all runs of a sweep: a signal that comes when one is just through ends the others too.
         with StopSignals() if args.multirun else nullcontext():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)()

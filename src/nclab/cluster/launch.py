@@ -24,10 +24,11 @@ from nclab.cluster.job import submit
 from nclab.cluster.slurm import SlurmError, SlurmSettings, about, job_of, jobs_in_queue
 from nclab.cluster.workers import Outcome, default_jobs, describe, run_all
 from nclab.config.schema import ConfigError, RunConfig, threads_by_default, to_yaml, typed
-from nclab.run.execute import as_started, check, requested
+from nclab.run.execute import check
 from nclab.run.exit import same_command
+from nclab.run.started import as_started, move, requested
 from nclab.runfolder import checkpoint
-from nclab.runfolder.folder import RunFolder
+from nclab.runfolder.folder import RunFolder, note
 from nclab.runs.queue import Queue
 from nclab.runs.state import inspect, submission
 from nclab.system.atomic import make_folder, write_atomic
@@ -160,8 +161,11 @@ def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, 
     try:
         for config in configs:
             file = config.folder / "config.yaml"
-            if checkpoint.exists(config.folder) and file.exists():
-                continue  # begun before: it goes on as it was
+            if checkpoint.exists(config.folder) and file.exists():  # begun before: it goes on as it was, but for
+                if text := move(config):  # what was typed now: the job knows no more than the folder
+                    note(config.folder, "warning", text=text)
+                    print(f"{config.folder.name} {text}", file=sys.stderr)
+                continue
             if config.threads is None:
                 config.threads = threads_by_default(settings.cpus_per_task, settings.runs_per_job)
             if not file.exists():

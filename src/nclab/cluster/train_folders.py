@@ -7,8 +7,9 @@ from pathlib import Path
 from nclab.cluster.slurm import job_of
 from nclab.cluster.workers import SECONDS_BETWEEN_TRIES, run_all
 from nclab.config.schema import RunConfig
-from nclab.run.execute import as_started, check, train
+from nclab.run.execute import check, train
 from nclab.run.exit import BAD, FAILED, complain
+from nclab.run.started import as_started
 from nclab.runfolder.folder import RunLocked, note
 from nclab.runfolder.provenance import slurm_job
 from nclab.system.signals import StopSignals

@@ -75,7 +75,7 @@ def keys(settings: type, name: str = "") -> list[Key]:
     return [
         Key(field.name, _kind(field.type), _yaml(values[field.name]), said.get(field.name, ""))
         for field in dataclasses.fields(settings)
-        if field.name != "name" and "registry" not in field.metadata and field.name != "metrics"
+        if field.name not in ("name", "metrics", "explicit") and "registry" not in field.metadata
     ]
 
 

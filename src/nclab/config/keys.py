@@ -24,8 +24,19 @@ MACHINE_KEYS = (
     "paper",
     "metrics.memory_gib",  # which pass makes the features changes no number
 )
-# Of these, the ones that bits may depend on: a resumed run keeps those it started with.
+# Of these, the ones that bits may depend on: a resumed run keeps those it started with, but for those that are typed.
 KEPT_ON_RESUME = ("device", "threads", "deterministic", "tf32", "compile")
+# What may be typed beside resume=FOLDER, whose configuration lies in the folder: it makes no other run.
+BESIDE_RESUME = (
+    "resume",
+    *KEPT_ON_RESUME,
+    "checkpoint_seconds",
+    "data_root",
+    "metrics.memory_gib",
+    "tracker",
+    "overwrite",
+    "debug",
+)
 
 # Keys and groups that came later, with the value that every run had before. A run with this value has the name that it
 # had then, and a configuration stored then is read with it. The value stays as it is when a default changes.

@@ -135,6 +135,7 @@ class Plan:
                 for keys in lines(name, dataset):
                     needed_by.setdefault(keys, []).append(name)
         words = (*overrides, *(word for override in policy_overrides for word in ("--policy", override)))
+        typed_keys = frozenset(word.split("=")[0].strip("+~") for word in (*overrides, *policy_overrides))
         known: dict[Keys, list[RunConfig]] = {}  # keys of a run -> its configuration with every seed
         found = []
         with initialize_config_dir(version_base="1.3", config_dir=str(self.conf)):
@@ -143,7 +144,8 @@ class Plan:
                 for keys in lines(name, dataset):
                     if keys not in known:
                         record = Record(self.wing, profile, tuple(dict.fromkeys(needed_by[keys])), words)
-                        known[keys] = _with_seeds(_composed(list(keys)), seeds, output_root, str(record))
+                        config = replace(_composed(list(keys)), explicit=typed_keys)
+                        known[keys] = _with_seeds(config, seeds, output_root, str(record))
                     own += known[keys]
                 found.append(Part(name, dataset, self.parts[name]["draw"], own))
         return found

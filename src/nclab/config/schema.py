@@ -7,6 +7,7 @@ policy by name.
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from nclab.config.checks import ConfigError, checked
 from nclab.config.keys import MACHINE_KEYS, before_later_keys, with_later_keys, without
@@ -107,10 +109,16 @@ class RunConfig:
     # what mirrors the run folder elsewhere; its failure never ends a run
     tracker: TrackerSettings = field(**choice(TRACKERS, "none"))
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    # No key, but the keys that were typed for this run: they win over those stored in its folder.
+    explicit: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+
+    def keys(self) -> dict[str, Any]:
+        """All keys with their values, groups as dictionaries."""
+        return {key: value for key, value in asdict(self).items() if key != "explicit"}
 
     def identity(self) -> dict[str, Any]:
         """What the run is: all keys but those of the machine, and those that came later where they change nothing."""
-        keys = asdict(self)
+        keys = self.keys()
         for key in MACHINE_KEYS:
             keys = without(keys, key)
         return before_later_keys(keys)
@@ -172,7 +180,7 @@ def typed(composed: DictConfig) -> RunConfig:
 
 def _root_schema() -> type:
     """RunConfig without its groups, as a dataclass that OmegaConf can check."""
-    plain = [f for f in fields(RunConfig) if f.name not in (*GROUPS, "metrics")]
+    plain = [f for f in fields(RunConfig) if f.name not in (*GROUPS, "metrics", "explicit")]
     return make_dataclass(
         "Root",
         [
@@ -276,8 +284,29 @@ def stored_config(path: Path) -> dict[str, Any]:
     return tree
 
 
+def stored_run(path: Path) -> RunConfig:
+    """The run in config.yaml of its folder, checked as if it were typed. Raises ConfigError."""
+    return _checked_tree(path, stored_config(path))
+
+
+def stored_keys(path: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Of keys outside groups those that config.yaml of a run folder holds, checked as if they were typed, whatever else
+    it holds. Raises ConfigError."""
+    tree = stored_config(path)
+    there = {name: tree[name] for name in names if name in tree}
+    run = _checked_tree(path, RunConfig().keys() | there)
+    return {name: getattr(run, name) for name in there}
+
+
+def _checked_tree(path: Path, tree: dict[str, Any]) -> RunConfig:
+    try:
+        return typed(OmegaConf.create(tree))
+    except (ConfigError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
 def to_yaml(c: RunConfig) -> str:
     """What config.yaml holds: the run, without secrets, the wish to resume or overwrite it, and the seeds beside it."""
     folders = {"output_root": c.output_root, "data_root": c.data_root}  # what is read back must be what it was
-    kept = {**redacted(asdict(c)), **folders, "resume": None, "overwrite": False, "seeds": None}
+    kept = {**redacted(c.keys()), **folders, "resume": None, "overwrite": False, "seeds": None}
     return yaml.safe_dump(kept, sort_keys=False)

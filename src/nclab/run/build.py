@@ -21,6 +21,7 @@ from nclab.models import MODELS, Classifier, layer_of
 from nclab.parallel.agreed_stop import AgreedStop
 from nclab.parallel.global_norm import globalize
 from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, own_gpu
+from nclab.run.started import move
 from nclab.runfolder import checkpoint
 from nclab.runfolder.display import Display
 from nclab.runfolder.folder import RunFolder
@@ -283,6 +284,9 @@ def _begun(config: RunConfig, out: RunFolder) -> dict[str, Any] | None:
         checkpoint.promote(out.path)
     if state is None:
         write_atomic(out.path / "config.yaml", to_yaml(config))
+    elif text := move(config):
+        out.event("warning", epoch=state["progress"]["epoch"], text=text)
+        checkpoint.to_stderr(f"{config.folder.name} {text}")
     return state
 
 

@@ -7,14 +7,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from nclab.config.keys import KEPT_ON_RESUME
-from nclab.config.schema import ConfigError, RunConfig, resolve_machine, stored_config, typed
+from nclab.config.schema import RunConfig
 from nclab.data import Dataset, data_root, load_dataset
 from nclab.parallel.group import joined, refuse_several, world_size
 from nclab.run.build import as_config_error, built, finish, fit_for_several, opened, prepared
-from nclab.runfolder import checkpoint
+from nclab.run.started import as_started, on_this_machine
 from nclab.runfolder.display import Display, SeedsDisplay
 from nclab.runfolder.provenance import provenance
 from nclab.system.signals import StopSignals
@@ -36,7 +34,7 @@ def train(config: RunConfig) -> Path:
             return begun.folder
         with world.raise_everywhere():
             fit_for_several(begun, world)
-            dataset = prepared(resolve_machine(begun), world)
+            dataset = prepared(on_this_machine(begun), world)
         # Now: the source tree may change while the run trains.
         origin = provenance(begun.device, begun.threads) if world.first else {}
         display = Display(begun.folder.name, begun.epochs)
@@ -62,7 +60,7 @@ def train_seeds(configs: list[RunConfig]) -> dict[Path, Exception | None]:
         if _skipped(config):
             ended[config.folder] = None
         else:  # a run that was begun with other threads, say, goes on with them, and then not beside the others
-            machine = {key: vars(resolve_machine(config))[key] for key in KEPT_ON_RESUME}
+            machine = {key: vars(on_this_machine(config))[key] for key in KEPT_ON_RESUME}
             alike.setdefault(repr(machine), []).append(config)
     for group in alike.values():
         ended |= _train_alike(group)
@@ -131,53 +129,9 @@ def check(configs: Iterable[RunConfig], here: bool = True) -> None:
     datasets: dict[str, Dataset] = {}
     for config in configs:
         if here:
-            resolve_machine(replace(config))
+            on_this_machine(replace(config))
         key = repr((config.dataset, config.data_root))
         if key not in datasets:
             root = str(data_root(config.data_root))
             datasets[key] = as_config_error(load_dataset, config.dataset, root, "cpu")
         built(config, datasets[key], "meta")
-
-
-def as_started(config: RunConfig) -> RunConfig:
-    """The configuration that a run was started with, if it was.
-
-    `resume=FOLDER` takes all of it, whatever conf/ says by now, but for overwrite and a tracker that is named anew.
-    A run found by its name has the same identity already; it goes on with the machine keys on which its bits depend.
-    """
-    stored = config.folder / "config.yaml"
-    if config.resume is not None:
-        if not stored.exists():
-            raise ConfigError(f"resume must name a run folder, one with a config.yaml; got '{config.resume}'")
-        started = typed(OmegaConf.create(stored_config(stored)))
-        tracker = started.tracker if config.tracker.name == "none" else config.tracker
-        return replace(started, resume=config.resume, tracker=tracker, overwrite=config.overwrite)
-    if not config.overwrite and checkpoint.exists(config.folder) and stored.exists():
-        before = stored_config(stored)
-        for key in KEPT_ON_RESUME:
-            setattr(config, key, before.get(key, getattr(config, key)))
-    return config
-
-
-def requested(config: RunConfig, overrides: Iterable[str]) -> list[RunConfig]:
-    """The runs that a command line asks for: one, or one for each of `seeds`. Raises ConfigError."""
-    if config.resume is not None:
-        _only_resume(overrides)
-    if config.seeds is None:
-        return [config]
-    if any(_key(override) == "seed" for override in overrides):
-        came = f"seed={config.seed} and seeds={config.seeds}"
-        raise ConfigError(f"seeds takes the place of seed; leave out one of them; got {came}")
-    return [config.of_seed(seed) for seed in config.seeds]
-
-
-def _only_resume(overrides: Iterable[str]) -> None:
-    """Raise ConfigError for keys that `resume=FOLDER`, whose configuration lies in the folder, would ignore."""
-    valid = ("resume", "overwrite", "debug", "tracker")
-    ignored = [override for override in overrides if _key(override).split(".")[0] not in valid]
-    if ignored:
-        raise ConfigError(f"resume=FOLDER takes the folder's configuration; leave out {', '.join(ignored)}")
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").split("=")[0]

@@ -7,8 +7,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from nclab.config.schema import RunConfig, typed
-from nclab.run.execute import requested, train, train_seeds
+from nclab.run.execute import train, train_seeds
 from nclab.run.exit import BAD, BAD_INPUT, FAILED, complain
+from nclab.run.started import requested
 from nclab.system.signals import Stopped, StopSignals
 from nclab.training.fit import FAILURES
 

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from nclab.config.schema import RunConfig, resolve_machine, stored_config, typed
+from nclab.config.schema import RunConfig, resolve_machine, stored_run
 from nclab.data import Dataset, load_dataset
 from nclab.models import MODELS, Classifier
 from nclab.runfolder import checkpoint
@@ -21,7 +19,7 @@ def load_trained(folder: Path, device: str = "cpu") -> tuple[Classifier, Dataset
     stored = folder / "config.yaml"
     if not stored.exists():
         raise RecordError(f"{folder} is no run folder: it has no config.yaml")
-    config = typed(OmegaConf.create(stored_config(stored)))
+    config = stored_run(stored)
     config.device = device
     resolve_machine(config)
     state = checkpoint.load(folder)

@@ -12,9 +12,11 @@ from nclab.runs import clean, table
 from nclab.runs.find import NoFolder, ask_again, find_runs, is_up_to_slurm
 from nclab.runs.queue import Queue, QueueError, ask
 from nclab.runs.state import STATES, RunState, rough
+from nclab.system.machine import has_gpu
 
 OUTPUTS = Path("outputs")
 MOST_ROWS = 40  # of runs that nobody asked for one by one
+GPU = re.compile(r"^device: *cuda(?::(\d+))? *$", re.MULTILINE)  # in config.yaml, as `to_yaml` writes it
 FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 DOC = """What became of the runs in these folders (run folders, experiment folders or output roots; default: outputs).
@@ -174,7 +176,7 @@ def _failed(args: argparse.Namespace) -> int:
 
 
 def resume_command(folder: Path) -> str:
-    """The shell command that goes on with a run."""
+    """The shell command that goes on with a run, also of one that began on a GPU that is not here."""
     if not (folder / "config.yaml").exists():
         return "never began: give the command that submitted it again"
     value = str(folder)
@@ -182,7 +184,9 @@ def resume_command(folder: Path) -> str:
         # In quotes it takes backslashes as they are, but for those right before a quote.
         end = value[len(value.rstrip("\\")) :]
         value = "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + end + "'"
-    return f"python -m nclab.train {shlex.quote(f'resume={value}')}"
+    command = f"python -m nclab.train {shlex.quote(f'resume={value}')}"
+    began = GPU.search((folder / "config.yaml").read_text(encoding="utf-8", errors="replace"))
+    return command if began is None or has_gpu(int(began[1] or 0)) else f"{command} device=auto"
 
 
 def _export(args: argparse.Namespace) -> int:

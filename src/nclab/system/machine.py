@@ -22,6 +22,9 @@ MOST_KEPT = 2**31 - 1  # bytes at the end of the heap
 HEAP_STEP = 2**26  # bytes by which it grows: with less, aligned blocks find no room again
 
 
+GPUS = Path("/dev")  # nvidia0, nvidia1, ...
+
+
 class OutOfMemory(RuntimeError):
     """Memory, of the machine or of its GPU, was not enough; the message says for what, and what to lower."""
 
@@ -54,6 +57,11 @@ def free_cores() -> int:
     limits = [] if quota == "max" else [int(quota) // int(period)]
     limits += [int(os.environ["SLURM_CPUS_PER_TASK"])] if "SLURM_CPUS_PER_TASK" in os.environ else []
     return max(1, min([cores, *limits]))
+
+
+def has_gpu(index: int) -> bool:
+    """Whether the machine seems to have this many GPUs and one, asked without torch."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and index < len([*GPUS.glob("nvidia[0-9]*")])
 
 
 def memory_bytes() -> int:

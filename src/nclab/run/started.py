@@ -1,0 +1,99 @@
+"""What a command asks for, and what a run that was begun before keeps of its start.
+
+What is typed wins over what is stored in the run folder where it makes no other run (`keys.BESIDE_RESUME`), and where
+bits may depend on it the run's events and the terminal say so.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nclab.config.keys import BESIDE_RESUME, KEPT_ON_RESUME
+from nclab.config.schema import ConfigError, RunConfig, resolve_machine, stored_keys, stored_run, to_yaml
+from nclab.runfolder import checkpoint
+from nclab.system.atomic import write_atomic
+
+
+def requested(config: RunConfig, overrides: Iterable[str]) -> list[RunConfig]:
+    """The runs that a command line asks for, which remember what was typed: one, or one for each of `seeds`. Raises
+    ConfigError."""
+    overrides = list(overrides)
+    typed = frozenset(map(_key, overrides))
+    if config.resume is not None:
+        _only_beside_resume(overrides)
+    if config.seeds is not None and "seed" in typed:
+        came = f"seed={config.seed} and seeds={config.seeds}"
+        raise ConfigError(f"seeds takes the place of seed; leave out one of them; got {came}")
+    config = replace(config, explicit=typed)
+    return [config] if config.seeds is None else [config.of_seed(seed) for seed in config.seeds]
+
+
+def as_started(config: RunConfig) -> RunConfig:
+    """The configuration that a run was started with, if it was, with what was typed now.
+
+    `resume=FOLDER` takes all of it, whatever conf/ says by now. A run found by its name has the same identity already;
+    it goes on with the machine keys on which its bits depend. Typed keys win over both.
+    """
+    stored = config.folder / "config.yaml"
+    if config.resume is not None:
+        if not stored.exists():
+            raise ConfigError(f"resume must name a run folder, one with a config.yaml; got '{config.resume}'")
+        started = stored_run(stored)
+        own = {key: getattr(config, key) for key in BESIDE_RESUME if key in config.explicit and "." not in key}
+        if "metrics.memory_gib" in config.explicit:
+            own["metrics"] = replace(started.metrics, memory_gib=config.metrics.memory_gib)
+        own |= {"resume": config.resume, "overwrite": config.overwrite, "explicit": config.explicit}
+        if config.tracker.name != "none":
+            own["tracker"] = config.tracker
+        return replace(started, **own)
+    if _goes_on(config):
+        kept = stored_keys(stored, KEPT_ON_RESUME)
+        return replace(config, **{key: value for key, value in kept.items() if key not in config.explicit})
+    return config
+
+
+def on_this_machine(config: RunConfig) -> RunConfig:
+    """Fill in what depends on the machine (`resolve_machine`). Raises ConfigError for an absent device, which says
+    where it is stored if it was not typed."""
+    try:
+        return resolve_machine(config)
+    except ConfigError as error:
+        if "device" in config.explicit or not _goes_on(config):
+            raise
+        file = config.folder / "config.yaml"
+        raise ConfigError(f"{error}; it is stored in {file}: type device=cpu to go on here") from None
+
+
+def move(config: RunConfig) -> str | None:
+    """Store the typed keys on which the bits of a begun run may depend in its config.yaml; returns what is to be said
+    of it, None where nothing changed."""
+    file = config.folder / "config.yaml"
+    if not file.exists() or not (typed := [key for key in KEPT_ON_RESUME if key in config.explicit]):
+        return None
+    started = stored_run(file)
+    changed: dict[str, Any] = {key: value for key in typed if (value := getattr(config, key)) != getattr(started, key)}
+    if not changed:
+        return None
+    write_atomic(file, to_yaml(replace(started, **changed)))
+    said = ", ".join(f"{key}={new} in the place of {getattr(started, key)}" for key, new in changed.items())
+    return f"goes on with {said}, as the command says; its numbers may differ in rounding"
+
+
+def _goes_on(config: RunConfig) -> bool:
+    """Whether the run was begun before, and goes on with what is stored in its folder."""
+    if config.resume is not None:
+        return True
+    folder: Path = config.folder
+    return not config.overwrite and checkpoint.exists(folder) and (folder / "config.yaml").exists()
+
+
+def _only_beside_resume(overrides: Iterable[str]) -> None:
+    """Raise ConfigError for keys that `resume=FOLDER` would ignore."""
+    ignored = [word for word in overrides if _key(word) not in BESIDE_RESUME and _key(word).split(".")[0] != "tracker"]
+    if ignored:
+        raise ConfigError(f"resume=FOLDER takes the folder's configuration; leave out {', '.join(ignored)}")
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=")[0]
