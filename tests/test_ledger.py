@@ -25,7 +25,7 @@ ENTRY = {
 ALONE = {"treatment": None, "baseline": None, "runs": {"etf.name": "none"}}
 
 SERIES = ALONE | {
-    "statistic": "nc1_last",
+    "statistic": "nc1_trace_ratio_last",
     "kind": "at_most",
     "threshold": "-0.1 decades per decade",
     "along": "model.blocks",
@@ -108,8 +108,11 @@ def test_an_entry_with_its_defaults(tmp_path):
         ),
         (SERIES | {"along": ""}, "along: value should have at least 1 item"),
         (SERIES | {"along": ["model.blocks"]}, "along: input should be a valid string"),
-        (SERIES | {"statistic": "train_accuracy"}, r"positive \(nc1_last, .*nc3_last\), got train_accuracy"),
-        (SERIES | {"statistic": "nc2_etf_minus_orthogonal"}, "statistic that is positive"),
+        (
+            SERIES | {"statistic": "train_accuracy"},
+            r"positive \(nc1_trace_ratio_last, .*nc3_cosine_last\), got train_accuracy",
+        ),
+        (SERIES | {"statistic": "nc2_weight_gram_minus_orthogonal"}, "statistic that is positive"),
         (SERIES | {"threshold": "-0.1 ratio"}, "threshold must be a number of 'decades per decade', got '-0.1 ratio'"),
         (
             SERIES | {"runs": {"model.blocks": [2, 5]}},
@@ -186,7 +189,7 @@ def test_a_series_and_its_defaults(tmp_path):
     )
     assert other.free == {"model.blocks", "loss.l2"}
     assert one.about.endswith("Judged is the slope of its log10 on log10 of model.blocks, one line a seed.")
-    alone = ALONE | {"statistic": "nc1_last", "kind": "at_most", "threshold": "0.1 ratio", "runs": tied}
+    alone = ALONE | {"statistic": "nc1_trace_ratio_last", "kind": "at_most", "threshold": "0.1 ratio", "runs": tied}
     (plain,) = load_ledger(ledger(tmp_path / "l.yaml", alone))
     assert (plain.along, plain.unit, plain.free) == ("", "ratio", set())
 

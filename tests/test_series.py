@@ -12,7 +12,7 @@ from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH
 OVER_DEPTH = {"loss.l2": {"times": "model.blocks", "is": 0.005}}
 
 
-def falls(runs=None, statistic="nc1_last", kind="at_most", **more):
+def falls(runs=None, statistic="nc1_trace_ratio_last", kind="at_most", **more):
     runs = runs or {"model.name": "rn"}
     return claim(kind, statistic, runs, along="model.blocks", **{"threshold": -0.1} | more)
 
@@ -42,7 +42,7 @@ def test_a_seed_has_one_number_the_slope_over_its_depths(tmp_path):
     assert j.estimate.high < -0.1
     assert j.where == "mnist, 100 epochs, model.blocks=2|5|13|34"
     assert j.note == ""
-    assert axis_label(j.claim) == "nc1 last, slope along model.blocks (decades per decade)"
+    assert axis_label(j.claim) == "nc1_trace_ratio last, slope along model.blocks (decades per decade)"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_seed_has_one_number_the_slope_over_its_depths(tmp_path):
 )
 def test_falling_and_not_falling(tmp_path, slope, kind, verdict):
     write_series(tmp_path, slope=slope, noise=0.005)
-    for statistic in ("nc1_last", "nc2_last", "nc3_last"):
+    for statistic in ("nc1_trace_ratio_last", "nc2_weight_gram_last", "nc3_cosine_last"):
         assert only(tmp_path, None, statistic, kind).verdict == verdict
 
 
@@ -85,12 +85,12 @@ def test_networks_without_blocks_stand_nowhere_in_the_series(tmp_path):
     write_run(tmp_path)  # an MLP
     assert only(tmp_path, {"etf.name": "none"}).seeds == (0, 1, 2)
     with pytest.raises(AnalysisError, match=r"along etf\.name takes numbers above 0, got none in"):
-        judged(tmp_path, claim("at_most", "nc1_last", {"model.name": "rn"}, along="etf.name"))
+        judged(tmp_path, claim("at_most", "nc1_trace_ratio_last", {"model.name": "rn"}, along="etf.name"))
 
 
 def test_depths_one_by_one_without_along(tmp_path):
     write_series(tmp_path, (2, 5), noise=0.0, over_depth=True)
-    target = claim("at_most", "nc2_etf_minus_orthogonal", {"model.name": "rn"})
+    target = claim("at_most", "nc2_weight_gram_minus_orthogonal", {"model.name": "rn"})
     assert [j.seeds for j in judged(tmp_path, target)] == [(0, 1, 2)] * 2
     accuracy = claim("every_seed_at_least", "train_accuracy", OVER_DEPTH, threshold=90.0)
     assert [j.verdict for j in judged(tmp_path, accuracy)] == [HOLDS, HOLDS]
@@ -137,9 +137,9 @@ def test_a_number_without_a_logarithm_keeps_the_claim_from_holding(tmp_path, val
         write_depth_run(tmp_path, blocks, 3, end={"nc1_trace_ratio": value} if blocks == 13 else None)
     j = only(tmp_path)
     assert (j.verdict, j.seeds) == (NOT_ENOUGH, (0, 1, 2))
-    assert "but nc1_last is undefined with seed 3: leaving it out would flatter" in j.reason
+    assert "but nc1_trace_ratio_last is undefined with seed 3: leaving it out would flatter" in j.reason
     assert j.note == f"model.blocks: {'not positive' if value == 0 else 'undefined'} at 13 with seed 3"
-    assert only(tmp_path, None, "nc3_last").seeds == (0, 1, 2, 3)
+    assert only(tmp_path, None, "nc3_cosine_last").seeds == (0, 1, 2, 3)
 
 
 def test_twins_undo_the_verdict_and_the_same_run_counts_once(tmp_path):
@@ -149,7 +149,7 @@ def test_twins_undo_the_verdict_and_the_same_run_counts_once(tmp_path):
     write_depth_run(tmp_path, 5, 1, slope=-0.3, experiment="other")
     j = only(tmp_path)
     assert j.verdict == NOT_ENOUGH
-    assert j.reason.startswith("seed 1 is there twice with different nc1_last: ")
+    assert j.reason.startswith("seed 1 is there twice with different nc1_trace_ratio_last: ")
 
 
 def test_a_broken_run_takes_its_seed_with_it(tmp_path):

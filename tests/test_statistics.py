@@ -104,16 +104,18 @@ def test_collapse_of_the_last_layer(tmp_path):
     end = {"nc1_trace_ratio": 0.2, "nc2_weight_gram": 0.1, "nc2_weight_orthogonal": 0.35, "nc3_cosine": 0.05}
     for model in (T11, T11 | {"norm": "pre"}):
         folder = write_depth_run(tmp_path, 3, end=end, model=model)
-        assert value("nc1_last", folder) == pytest.approx(0.2)
-        assert value("nc2_last", folder) == pytest.approx(0.1)
-        assert value("nc2_orthogonal_last", folder) == pytest.approx(0.35)
-        assert value("nc3_last", folder) == pytest.approx(0.05)
-        assert value("nc2_etf_minus_orthogonal", folder) == pytest.approx(-0.25)
+        assert value("nc1_trace_ratio_last", folder) == pytest.approx(0.2)
+        assert value("nc2_weight_gram_last", folder) == pytest.approx(0.1)
+        assert value("nc2_weight_orthogonal_last", folder) == pytest.approx(0.35)
+        assert value("nc3_cosine_last", folder) == pytest.approx(0.05)
+        assert value("nc2_weight_gram_minus_orthogonal", folder) == pytest.approx(-0.25)
     file = folder / "metrics.csv"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(line for line in lines if not line.startswith("100,")))  # the last epoch was not measured
-    assert math.isnan(value("nc1_last", folder))
-    assert math.isnan(value("nc2_etf_minus_orthogonal", write_depth_run(tmp_path, 2, lacking=("nc2_weight_gram",))))
+    assert math.isnan(value("nc1_trace_ratio_last", folder))
+    assert math.isnan(
+        value("nc2_weight_gram_minus_orthogonal", write_depth_run(tmp_path, 2, lacking=("nc2_weight_gram",)))
+    )
 
 
 def test_the_objective_is_loss_and_penalty_over_the_last_tenth(tmp_path):
@@ -143,7 +145,7 @@ def test_the_two_targets_are_as_far_apart_as_is_said():
     gram, frame = (np.eye(10) - 0.1) / 3, np.eye(10) / math.sqrt(10)
     assert np.linalg.norm(gram) == pytest.approx(1)
     assert np.linalg.norm(gram - frame) == pytest.approx(math.sqrt(2 - 2 * math.sqrt(0.9)))
-    assert "0.32 for 10 classes" in STATISTICS["nc2_etf_minus_orthogonal"].value.__doc__
+    assert "0.32 for 10 classes" in STATISTICS["nc2_weight_gram_minus_orthogonal"].value.__doc__
     assert round(float(np.linalg.norm(gram - frame)), 2) == 0.32
 
 

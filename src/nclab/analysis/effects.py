@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from nclab.analysis.claims import Judgement
 from nclab.analysis.drawing import style
+from nclab.analysis.labels import statistic_label
 from nclab.analysis.ledger import Claim
 from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH
 
@@ -63,10 +64,11 @@ def decisive(claim: Claim) -> list[float]:
 
 
 def axis_label(claim: Claim) -> str:
-    """'test accuracy, treatment − baseline (points)'; 'nc1 last, slope along model.blocks (decades per decade)'."""
+    """'test accuracy, treatment − baseline (points)'; 'nc1_trace_ratio last, slope along model.blocks (decades per
+    decade)'."""
     sides = ", treatment − baseline" if claim.rule.paired else ""
     slope = f", slope along {claim.along}" if claim.along else ""
-    return f"{claim.statistic.name.replace('_', ' ')}{sides}{slope}" + (f" ({claim.unit})" if claim.unit else "")
+    return f"{statistic_label(claim.statistic.name)}{sides}{slope}" + (f" ({claim.unit})" if claim.unit else "")
 
 
 def extent(judgement: Judgement) -> tuple[float, float]:

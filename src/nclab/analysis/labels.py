@@ -49,6 +49,12 @@ def said_by_label(label: str) -> set[str]:
     return {"model.ratio", "model.ffn_norm"} if label == NO_FFN else set()
 
 
+def statistic_label(name: str) -> str:
+    """'test accuracy', 'nc1_trace_ratio last': words, but a column by its name: there are two NC1 and five NC2."""
+    column = re.fullmatch(r"(nc\d\w*?)_(last|minus_\w+)", name)
+    return " ".join([column[1], column[2].replace("_", " ")]) if column else name.replace("_", " ")
+
+
 def count_of_blocks(blocks: int) -> str:
     """'1 block', '2 blocks'."""
     return "1 block" if blocks == 1 else f"{blocks} blocks"

@@ -160,9 +160,9 @@ def early_ncc(run: Run, treated: Run) -> float:
 
 
 @statistic("ratio", measured=True, positive=True)
-def nc1_last(run: Run, treated: Run) -> float:
-    """NC1 of the classifier's input, tr(within-class covariance) / tr(between-class covariance), on the train split
-    after the last epoch.
+def nc1_trace_ratio_last(run: Run, treated: Run) -> float:
+    """NC1 (nc1_trace_ratio) of the classifier's input, tr(within-class covariance) / tr(between-class covariance), on
+    the train split after the last epoch.
 
     The trace ratio, and not the pseudo-inverse form: it has no cut and is finite for every network of rank 1 or more.
     """
@@ -170,36 +170,37 @@ def nc1_last(run: Run, treated: Run) -> float:
 
 
 @statistic("distance", measured=True, positive=True)
-def nc2_last(run: Run, treated: Run) -> float:
-    """NC2 of the classifier's weights W after the last epoch, their distance to a simplex ETF,
+def nc2_weight_gram_last(run: Run, treated: Run) -> float:
+    """NC2 (nc2_weight_gram) of the classifier's weights W after the last epoch, their distance to a simplex ETF,
     || WW^T / ||WW^T|| - (I - 11^T/C) / sqrt(C-1) ||.
     """
     return _last(run, "nc2_weight_gram")
 
 
 @statistic("distance", measured=True, positive=True)
-def nc2_orthogonal_last(run: Run, treated: Run) -> float:
-    """NC2 of the classifier's weights W after the last epoch, their distance to an orthogonal frame,
-    || WW^T / ||WW^T|| - I / sqrt(C) ||.
+def nc2_weight_orthogonal_last(run: Run, treated: Run) -> float:
+    """NC2 (nc2_weight_orthogonal) of the classifier's weights W after the last epoch, their distance to an orthogonal
+    frame, || WW^T / ||WW^T|| - I / sqrt(C) ||.
     """
     return _last(run, "nc2_weight_orthogonal")
 
 
 @statistic("cosine", measured=True, positive=True)
-def nc3_last(run: Run, treated: Run) -> float:
-    """NC3 of the classifier's input after the last epoch, 1 minus the mean over train samples of the cosine between a
-    feature and its class's row of W.
+def nc3_cosine_last(run: Run, treated: Run) -> float:
+    """NC3 (nc3_cosine) of the classifier's input after the last epoch, 1 minus the mean over train samples of the
+    cosine between a feature and its class's row of W.
     """
     return _last(run, "nc3_cosine")
 
 
 @statistic("distance", measured=True)
-def nc2_etf_minus_orthogonal(run: Run, treated: Run) -> float:
+def nc2_weight_gram_minus_orthogonal(run: Run, treated: Run) -> float:
     """Distance of the classifier's weights to a simplex ETF minus their distance to an orthogonal frame after the last
     epoch; negative where the ETF is nearer.
 
-    Both are distances of WW^T / ||WW^T|| (see nc2_last, nc2_orthogonal_last) and hence between 0 and 2. The two targets
-    themselves are sqrt(2 - 2 sqrt((C-1)/C)) apart, 0.32 for 10 classes: that is the range of this number.
+    Both are distances of WW^T / ||WW^T|| (see nc2_weight_gram_last, nc2_weight_orthogonal_last) and hence between 0 and
+    2. The two targets themselves are sqrt(2 - 2 sqrt((C-1)/C)) apart, 0.32 for 10 classes: that is the range of this
+    number.
     """
     return _last(run, "nc2_weight_gram") - _last(run, "nc2_weight_orthogonal")
 

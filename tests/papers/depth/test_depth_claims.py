@@ -60,7 +60,7 @@ def test_every_claim_of_the_depth_study_finds_its_runs(study):
     found = {j.claim.id for j in judgements if j.seeds == (0, 1, 2)}
     assert found == {one.id for one in ledger}
     for j in judgements:
-        if j.claim.along and j.seeds and j.claim.statistic.name != "nc2_orthogonal_last":
+        if j.claim.along and j.seeds and j.claim.statistic.name != "nc2_weight_orthogonal_last":
             assert j.verdict == HOLDS, (j.claim.id, j.where, j.reason)
         if j.claim.id == "mse_target_is_orthogonal":
             assert j.verdict == HOLDS, j.reason

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_depth_runs import CE, COEFFICIENTS, MSE, RN1, RN2, T11, write_depth_run, write_series
+from matplotlib.text import Text
+from named_columns import unnamed
 
 from nclab.analysis import AnalysisError, load_runs, save_figure, style
 from nclab.analysis.cli import main
@@ -14,7 +16,7 @@ from nclab.analysis.trend import trend
 from nclab.papers.depth.block_figures import depth_blocks, ends
 from nclab.papers.depth.figures import depth, slopes
 
-COLUMNS = ["variant", "split", "layer", "metric", "blocks", "l2", "n", "mean", "std", "log10_mean", "log10_std"]
+COLUMNS = ["variant", "split", "layer", "metric", "blocks", "l2", "n", "mean", "std", "log10_mean", "log10_std", "rank"]
 LINE = ["slope", "slope_std", "slope_low", "slope_high", "slope_seeds", "intercept", "no_slope"]
 
 
@@ -29,6 +31,10 @@ def three(tmp_path):
 
 def drawn(root):
     return depth(load_runs([root]))
+
+
+def is_hollow(line):
+    return isinstance(line.get_markerfacecolor(), str) and line.get_markerfacecolor() == "white"
 
 
 def legend(artist):
@@ -119,7 +125,9 @@ def test_mse_without_a_bias_is_measured_against_the_orthogonal_frame(tmp_path):
     write_series(tmp_path, loss=MSE, model=model, experiment="depth_rn1_mse", end={"nc2_weight_orthogonal": 0.25})
     figure, table = drawn(tmp_path)
     nc2 = figure.axes[1]
-    assert nc2.get_title() == "NC2: classifier to an ETF († orthogonal frame)"
+    assert nc2.get_title() == (
+        "NC2 (nc2_weight_gram):\nclassifier to an ETF\n† to an orthogonal frame (nc2_weight_orthogonal)"
+    )
     marked = [text.endswith("†") for text in legend(nc2.get_legend())]
     assert marked == ["MSE" in variant for variant in table.variant.unique()]
     heights = [line.get_ydata() for line in nc2.lines if len(line.get_xdata()) == 3]
@@ -139,9 +147,9 @@ def test_seeds_without_a_slope_are_told_in_the_picture(tmp_path):
     row = table[(table.metric == "nc3_cosine") & (table.blocks == 13)].iloc[0]
     assert (row.slope_seeds, row.n) == (4, 5)
     assert row.no_slope == "not positive at 13 with seed 4; no number at 5, 13 with seed 5"
-    assert "no slope of NC1, NC2: no number at 5, 13 with seed 5" in figure.get_suptitle()
-    assert "no slope of NC3: not positive at 13 with seed 4; no number" in figure.get_suptitle()
-    assert slopes(table)["slope of NC1"][0].endswith("*")
+    assert "no slope of nc1_trace_ratio, nc2_weight_gram: no number at 5, 13 with seed 5" in figure.get_suptitle()
+    assert "no slope of nc3_cosine: not positive at 13 with seed 4; no number" in figure.get_suptitle()
+    assert slopes(table)["slope of nc1_trace_ratio"][0].endswith("*")
 
 
 def test_two_depths_and_one_seed_are_drawn_without_a_slope(tmp_path):
@@ -149,7 +157,7 @@ def test_two_depths_and_one_seed_are_drawn_without_a_slope(tmp_path):
     write_depth_run(tmp_path, 5)
     figure, table = drawn(tmp_path)
     assert legend(figure.axes[0].get_legend()) == ["no slope"]
-    assert "a slope takes at least 3 depths, there are 2 with seed 0" in figure.get_suptitle()
+    assert "a slope takes at least 3 depths, there are 2 with seed 0" in figure.get_suptitle().replace("\n", " ")
     assert table.slope.isna().all()
     assert table["std"].isna().all()
     write_depth_run(tmp_path, 13)
@@ -187,7 +195,7 @@ def test_what_older_runs_lack_besides_is_left_out_of_the_table(tmp_path):
     write_series(tmp_path, lacking=("l2_penalty", "nc2_weight_orthogonal"), loss=CE)
     _, table = drawn(tmp_path)
     assert not {"l2_penalty", "nc2_weight_orthogonal"} & set(table.metric)
-    assert slopes(table)["slope of NC2 orthogonal"][0] == "-"
+    assert slopes(table)["slope of nc2_weight_orthogonal"][0] == "-"
 
 
 def test_the_classifiers_input_is_the_norm_or_the_last_block(tmp_path):
@@ -226,6 +234,36 @@ def test_depths_that_a_variant_lacks_are_named(three, tmp_path):
     assert "no run" not in drawn(write_series(tmp_path / "alone"))[0].get_suptitle()
 
 
+def test_a_lower_rank_is_hollow_and_named(tmp_path):
+    """NC1 runs over the dimensions that class means span: where there are fewer it is another number."""
+    for blocks in (2, 5, 13, 34):
+        for seed in range(2):
+            write_depth_run(tmp_path, blocks, seed, end={"rank": 8.0 if (blocks, seed) == (34, 1) else 9.0})
+    figure, table = drawn(tmp_path)
+    hollow = [line for line in figure.axes[0].lines if is_hollow(line)]
+    assert [list(line.get_xdata()) for line in hollow] == [[34]]
+    assert not [line for axes in figure.axes[1:] for line in axes.lines if is_hollow(line)]
+    said = (
+        "hollow: class means span fewer dimensions, nc1_trace_ratio not comparable: RN1, λ = 0.005: last of 34 blocks"
+    )
+    assert f"{said} (rank 8 of 9)" in figure.get_suptitle().replace("\n", " ")
+    assert list(table[table.metric == "nc1"]["rank"]) == [9, 9, 9, 8]
+    assert table[table.metric == "accuracy"]["rank"].isna().all()
+    figure, table = depth_blocks(load_runs([tmp_path]))
+    hollow = [line for line in figure.axes[0].lines if is_hollow(line)]
+    assert [list(line.get_xdata()) for line in hollow] == [[1.0]]
+    assert "block34 of 34 blocks (rank 8 of 9)" in figure.get_suptitle().replace("\n", " ")
+    assert not [line for line in figure.axes[1].lines if is_hollow(line)]
+
+
+@pytest.mark.parametrize("draw", [depth, depth_blocks])
+def test_every_word_of_a_picture_names_its_column(three, draw):
+    figure, _ = draw(load_runs([three]))
+    words = [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+    assert any("nc1_trace_ratio" in text for text in words)
+    assert [text for text in words if unnamed(text)] == []
+
+
 # Along the depth
 
 
@@ -244,7 +282,7 @@ def test_blocks_have_a_column_a_variant_and_a_curve_a_depth(three):
     np.testing.assert_allclose(figure.axes[3].lines[1].get_ydata(), rows["mean"])
     nc1 = table[(table.variant == "RN1, λ = 0.005") & (table.blocks == 5) & (table.metric == "nc1_trace_ratio")]
     np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), nc1.log10_mean)
-    assert ends(table).iloc[1]["NCC of first, middle, last block"] == "0.83, 0.925, 0.99"
+    assert ends(table).iloc[1]["ncc_accuracy of first, middle, last block"] == "0.83, 0.925, 0.99"
 
 
 def test_more_variants_than_columns_go_below(tmp_path):
@@ -268,7 +306,9 @@ def test_layers_that_do_not_fit_the_number_of_blocks_are_refused(tmp_path):
 # The command
 
 
-@pytest.mark.parametrize(("name", "printed"), [("depth", "slope of NC1"), ("depth_blocks", "NC1 of first, middle")])
+@pytest.mark.parametrize(
+    ("name", "printed"), [("depth", "slope of nc1_trace_ratio"), ("depth_blocks", "nc1_trace_ratio of first, middle")]
+)
 def test_the_command_draws_and_prints(three, capsys, name, printed):
     out = three / "pictures" / name
     main([name, str(three), "--out", str(out), "--where", "model.name=rn"])

@@ -12,6 +12,7 @@ from nclab.analysis.drawing import WIDTH, depth_colours, key, legend, seeds_note
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.labels import count_of_blocks
 from nclab.analysis.last_layer import at_end, needed
+from nclab.analysis.rank import hollow, is_low, low_ranks, lowest_rank
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.papers.depth.variants import Variant, about, depth_variants, seeds_of, spread
 
@@ -22,8 +23,8 @@ COLUMNS = 4  # variants beside one another; more go below
 @DRAWINGS.figure(
     "depth_blocks",
     of="networks of several numbers of blocks: collapse behind every block",
-    caption="NC1 and NCC accuracy behind every block of networks of several depths: where along the depth collapse "
-    "happens.",
+    caption="NC1 (nc1_trace_ratio) and NCC accuracy behind every block of networks of several depths: where along the "
+    "depth collapse happens.",
     says=lambda table: ends(table),
 )
 def depth_blocks(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
@@ -32,7 +33,7 @@ def depth_blocks(runs: list[Run], policies: list[str] | None = None) -> tuple[Fi
 
     x is block / blocks, so that networks of all depths end at 1 and can be compared; 0 is what the first block reads,
     where it was measured. The table: variant, blocks, block, position, layer, metric, and mean, std, log10_mean,
-    log10_std and n over seeds.
+    log10_std and n over seeds, and rank, the lowest of the class means; NC1 where it is low has a hollow mark.
     """
     variants = depth_variants(runs, policies)
     table = pd.DataFrame([row for variant in variants for row in _rows(variant)])
@@ -45,10 +46,10 @@ def ends(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (variant, blocks), part in table.groupby(["variant", "blocks"], sort=False):
         cells = {"variant": variant, "blocks": str(blocks)}
-        for metric, name in ((NC1, "NC1"), (NCC, "NCC")):
+        for metric in (NC1, NCC):
             means = part[part.metric == metric].set_index("block")["mean"]
             at = (1, math.ceil(blocks / 2), blocks)
-            cells[f"{name} of first, middle, last block"] = ", ".join(f"{means[b]:.3g}" for b in dict.fromkeys(at))
+            cells[f"{metric} of first, middle, last block"] = ", ".join(f"{means[b]:.3g}" for b in dict.fromkeys(at))
         rows.append(cells)
     return pd.DataFrame(rows)
 
@@ -61,7 +62,8 @@ def _rows(variant: Variant) -> list[dict]:
             for metric in (NC1, NCC):
                 values = {seed: float(needed(run, at, layer, metric)) for seed, (run, at) in measured.items()}
                 place = {"variant": variant.label, "blocks": blocks, "block": block, "position": block / blocks}
-                rows.append(place | {"layer": layer, "metric": metric} | spread(values))
+                rank = {"rank": lowest_rank((at for _, at in measured.values()), layer)}
+                rows.append(place | {"layer": layer, "metric": metric} | spread(values) | rank)
     return rows
 
 
@@ -94,6 +96,8 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
         for axes, metric, mean, std in ((top, NC1, "log10_mean", "log10_std"), (below, NCC, "mean", "std")):
             for blocks, curve in part[part.metric == metric].groupby("blocks"):
                 _curve(axes, curve, mean, std, colours[blocks], limit=1.0 if metric == NCC else math.inf)
+                if metric == NC1:
+                    hollow(axes, curve.position, curve[mean], is_low(part)[curve.index], color=colours[blocks], ms=2.6)
         if len(logs):
             top.set_ylim(logs.min() - room, logs.max() + room)
         below.set_ylim(low, 1 + 0.03 * (1 - low))
@@ -103,13 +107,14 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
             axes.yaxis.set_major_locator(MaxNLocator(5))
             axes.tick_params(labelbottom=axes is below, labelleft=i % columns == 0)
         if i % columns == 0:
-            top.set_ylabel("train log₁₀ NC1")
+            top.set_ylabel(f"train log₁₀ {NC1}")
             below.set_ylabel("train NCC accuracy")
     for j in range(len(variants), rows // 2 * columns):
         for k in (0, 1):
             grid[2 * (j // columns) + k, j % columns].remove()
     caption = ", ".join(filter(None, [about(variants), "train split after the last epoch"]))
-    figure.suptitle(f"{caption}; {seeds_note(seeds_of(variants))}", fontsize=7.5, color="0.35")
+    lines = [f"{caption}; {seeds_note(seeds_of(variants))}", *low_ranks(table[table.metric == NC1], NC1)]
+    figure.suptitle("\n".join(lines), fontsize=7.5, color="0.35")
     legend(
         figure, [key(count_of_blocks(blocks), color=colour, marker="o", ms=2.5) for blocks, colour in colours.items()]
     )

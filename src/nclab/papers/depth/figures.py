@@ -16,6 +16,7 @@ from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import WIDTH, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import at_end, before_end, classifier_input, needed
+from nclab.analysis.rank import hollow, is_low, low_ranks, lowest_rank
 from nclab.analysis.runs import Run
 from nclab.analysis.statistics import objective_change
 from nclab.analysis.trend import trend
@@ -31,23 +32,25 @@ CHANGE = objective_change.__name__
 NO_SLOPE = ("accuracy", CHANGE)
 LINE = 0.068  # height of a line of a panel's own legend, as a share of the panel
 FEWER = "*"  # marks a slope that some seeds lack; the caption says which
+RANKED = (NC1, "nc1")  # metrics that are not comparable across ranks
 DAGGER = "†"  # marks a variant whose NC2 is the distance to the orthogonal frame
 
 
 @DRAWINGS.figure(
     "depth",
     of="networks of several numbers of blocks: collapse of the last layer against depth",
-    caption="NC1, NC2 and NC3 of the last layer against the number of blocks, with the slope of each line and its 95 % "
-    "interval; the train accuracy beside them says which networks classify.",
+    caption="NC1 (nc1_trace_ratio), NC2 (nc2_weight_gram, or † nc2_weight_orthogonal) and NC3 (nc3_cosine) of the last "
+    "layer against the number of blocks, with the slope of each line and its 95 % interval; the train accuracy "
+    "beside them says which networks classify.",
     says=lambda table: slopes(table),
 )
 def depth(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """The four panels, all variants in each; returns the picture and the table behind it.
 
     The table has a row a variant, metric and number of blocks: n, mean and std over seeds, log10_mean and log10_std of
-    the logarithms (nonpositive values have none), l2 (lambda); and on each of these rows the line through them: slope
-    (mean over seeds) with slope_std, slope_low and slope_high (95 %), intercept (log10 at one block), slope_seeds, and
-    no_slope, which says what seeds have none and why.
+    the logarithms (nonpositive values have none), l2 (lambda), of NC1 the lowest rank of the class means; and on each
+    of these rows the line through them: slope (mean over seeds) with slope_std, slope_low and slope_high (95 %),
+    intercept (log10 at one block), slope_seeds, and no_slope, which says what seeds have none and why.
     """
     variants = depth_variants(runs, policies)
     table = pd.concat([_rows(variant) for variant in variants], ignore_index=True)
@@ -61,9 +64,9 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for variant, part in table.groupby("variant", sort=False):
         cells = {"variant": variant, "blocks": "|".join(map(str, sorted(part.blocks.unique())))}
-        for name, metric in (("NC1", NC1), ("NC2", NC2), ("NC2 orthogonal", NC2_ORTHOGONAL), ("NC3", NC3)):
+        for metric in (NC1, NC2, NC2_ORTHOGONAL, NC3):
             fitted = part[part.metric == metric]
-            cells[f"slope of {name}"] = "-" if fitted.empty else _slope(fitted.iloc[0])
+            cells[f"slope of {metric}"] = "-" if fitted.empty else _slope(fitted.iloc[0])
         means = part["mean"][(part.metric == "accuracy") & (part.split == "train")]
         cells["train accuracy"] = f"{means.min():.3f} to {means.max():.3f}"
         cells["objective changed by"] = _change(part) or "-"
@@ -74,7 +77,9 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
 def _rows(variant: Variant) -> pd.DataFrame:
     shown = (NC1, NC2_ORTHOGONAL if variant.orthogonal else NC2, NC3)
     values: dict[tuple, dict[int, dict[int, float]]] = {}  # (split, layer, metric) -> seed -> blocks -> value
+    ranks: dict[int, float] = {}  # blocks -> the lowest at the classifier's input
     for blocks, runs in variant.by_blocks.items():
+        ranks[blocks] = min(lowest_rank([at_end(run)], classifier_input(run)) for run in runs)
         for run in runs:
             ends = {split: at_end(run, split) for split in ("train", "test")}
             for split, layer, metric in (*COLLAPSE, *WHOLE):
@@ -91,7 +96,8 @@ def _rows(variant: Variant) -> pd.DataFrame:
         for blocks, runs in variant.by_blocks.items():
             here = {seed: points[blocks] for seed, points in by_seed.items() if blocks in points}
             place = {"variant": variant.label, "split": split, "layer": layer, "metric": metric, "blocks": blocks}
-            rows.append(place | {"l2": runs[0].settings[L2]} | spread(here) | fitted)
+            rank = {"rank": ranks[blocks] if metric in RANKED else math.nan}
+            rows.append(place | {"l2": runs[0].settings[L2]} | spread(here) | rank | fitted)
     return pd.DataFrame(rows)
 
 
@@ -111,14 +117,15 @@ def _fit(by_seed: dict[int, dict[int, float]]) -> dict[str, float | str]:
 
 
 def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
-    figure = Figure(figsize=(WIDTH, 4.9 + 0.1 * math.ceil(len(variants) / 2)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.3 + 0.1 * math.ceil(len(variants) / 2)), layout="constrained")
     grid = figure.subplots(2, 2)
     looks = colours_and_marks(variants)
-    dagger = f" ({DAGGER} orthogonal frame)" if any(variant.orthogonal for variant in variants) else ""
+    orthogonal = any(variant.orthogonal for variant in variants)
+    frame = f"\n{DAGGER} to an orthogonal frame ({NC2_ORTHOGONAL})" if orthogonal else ""
     titles = [
-        ("NC1: within / between class variability", "log₁₀ NC1"),
-        (f"NC2: classifier to an ETF{dagger}", "log₁₀ NC2"),
-        ("NC3: 1 − cosine of feature and classifier row", "log₁₀ NC3"),
+        (f"NC1 ({NC1}):\nwithin / between class variability", f"log₁₀ {NC1}"),
+        (f"NC2 ({NC2}):\nclassifier to an ETF{frame}", f"log₁₀ {NC2}{f' or {DAGGER}' if orthogonal else ''}"),
+        (f"NC3 ({NC3}):\n1 − cosine of feature and classifier row", f"log₁₀ {NC3}"),
     ]
     train = table[table.split == "train"]
     for axes, metrics, (title, label) in zip(grid.flat, ((NC1,), (NC2, NC2_ORTHOGONAL), (NC3,)), titles, strict=False):
@@ -145,6 +152,7 @@ def _collapse(axes: Axes, shown: dict[str, pd.DataFrame], looks: dict[str, dict]
         x = _aside(rows.blocks, i, len(shown))
         points = {"color": look["color"], "marker": look["marker"], "ms": 3.5, "ls": "", "zorder": 3}
         axes.errorbar(x, rows.log10_mean, rows.log10_std.fillna(0), lw=0.8, capsize=1.6, **points)
+        hollow(axes, x, rows.log10_mean, is_low(rows), **points)
         line = rows.iloc[0]
         if math.isfinite(line.slope):
             ends = pd.Series([rows.blocks.min(), rows.blocks.max()])
@@ -224,12 +232,13 @@ def _caption(table: pd.DataFrame, variants: list[Variant]) -> str:
     if change := _change(table):
         lines.append(f"objective changed by {change} over the last {_stretch(variants)} of training")
     lines += textwrap.wrap("; ".join(_lacking(variants)), 130)
+    lines += low_ranks(table[table.metric == NC1], NC1)
     missing: dict[tuple[str, str], list[str]] = {}
     for variant in variants:
-        for name, metric in (("NC1", NC1), ("NC2", NC2_ORTHOGONAL if variant.orthogonal else NC2), ("NC3", NC3)):
+        for metric in (NC1, NC2_ORTHOGONAL if variant.orthogonal else NC2, NC3):
             line = table[(table.variant == variant.label) & (table.metric == metric)].iloc[0]
             if line.no_slope:
-                missing.setdefault((variant.label, line.no_slope), []).append(name)
+                missing.setdefault((variant.label, line.no_slope), []).append(metric)
     told = [f"{FEWER} {label}: no slope of {', '.join(names)}: {why}" for (label, why), names in missing.items()]
     told[3:] = [f"and {len(told) - 3} more, see the CSV"] if len(told) > 3 else []
     return "\n".join([*lines, *(line for text in told for line in textwrap.wrap(text, 130))])
