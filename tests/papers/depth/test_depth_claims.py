@@ -78,12 +78,13 @@ def test_the_depth_studys_ledger_names_keys_that_its_runs_have(study):
 
 def test_what_falls_and_what_stays_meet_at_one_bound():
     ledger = {one.id: one for one in load_ledger(LEDGER)}
+    columns = {"nc1": "nc1_trace_ratio", "nc2": "nc2_weight_gram", "nc3": "nc3_cosine"}
     for name in ("rn1", "t11", "t11_text", "rn2"):
         for nc in ("nc1", "nc3") if name == "t11_text" else ("nc1", "nc2", "nc3"):
             one, other = ledger[f"{name}_{nc}_falls"], ledger[f"rn2_constant_{nc}_stays"]
             assert (one.kind, other.kind) == ("at_most", "at_least")
             assert one.threshold == other.threshold == -0.1
-            assert one.statistic.name == other.statistic.name == f"{nc}_last"
+            assert one.statistic.name == other.statistic.name == f"{columns[nc]}_last"
         assert ledger[f"{name}_classifies"].treatment == ledger[f"{name}_nc1_falls"].treatment
     assert "1.26" in ledger["rn1_nc1_falls"].why
     assert pytest.approx(1.26, abs=0.005) == 10**0.1

@@ -125,9 +125,7 @@ def test_mse_without_a_bias_is_measured_against_the_orthogonal_frame(tmp_path):
     write_series(tmp_path, loss=MSE, model=model, experiment="depth_rn1_mse", end={"nc2_weight_orthogonal": 0.25})
     figure, table = drawn(tmp_path)
     nc2 = figure.axes[1]
-    assert nc2.get_title() == (
-        "NC2 (nc2_weight_gram):\nclassifier to an ETF\n† to an orthogonal frame (nc2_weight_orthogonal)"
-    )
+    assert nc2.get_title() == "Classifier to an ETF\n† an orthogonal frame: nc2_weight_orthogonal"
     marked = [text.endswith("†") for text in legend(nc2.get_legend())]
     assert marked == ["MSE" in variant for variant in table.variant.unique()]
     heights = [line.get_ydata() for line in nc2.lines if len(line.get_xdata()) == 3]

@@ -117,15 +117,15 @@ def _fit(by_seed: dict[int, dict[int, float]]) -> dict[str, float | str]:
 
 
 def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
-    figure = Figure(figsize=(WIDTH, 5.3 + 0.1 * math.ceil(len(variants) / 2)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.0 + 0.1 * math.ceil(len(variants) / 2)), layout="constrained")
     grid = figure.subplots(2, 2)
     looks = colours_and_marks(variants)
     orthogonal = any(variant.orthogonal for variant in variants)
-    frame = f"\n{DAGGER} to an orthogonal frame ({NC2_ORTHOGONAL})" if orthogonal else ""
+    frame = f"\n{DAGGER} an orthogonal frame: {NC2_ORTHOGONAL}" if orthogonal else ""
     titles = [
-        (f"NC1 ({NC1}):\nwithin / between class variability", f"log₁₀ {NC1}"),
-        (f"NC2 ({NC2}):\nclassifier to an ETF{frame}", f"log₁₀ {NC2}{f' or {DAGGER}' if orthogonal else ''}"),
-        (f"NC3 ({NC3}):\n1 − cosine of feature and classifier row", f"log₁₀ {NC3}"),
+        ("Within / between class variability", f"log₁₀ NC1 ({NC1})"),
+        (f"Classifier to an ETF{frame}", f"log₁₀ NC2 ({NC2})"),
+        ("1 − cosine of feature and classifier row", f"log₁₀ NC3 ({NC3})"),
     ]
     train = table[table.split == "train"]
     for axes, metrics, (title, label) in zip(grid.flat, ((NC1,), (NC2, NC2_ORTHOGONAL), (NC3,)), titles, strict=False):
