@@ -6,6 +6,7 @@ import pytest
 from fake_runs import BASELINE, FFN, last, vit, write_experiment, write_run, write_transformers
 
 from nclab.analysis import (
+    DRAWINGS,
     AnalysisError,
     load_runs,
     readable,
@@ -14,7 +15,8 @@ from nclab.analysis import (
     text_table,
 )
 from nclab.analysis.summary import variants
-from nclab.papers.simplex_etf.tables import table1, table2
+
+table1, table2 = (DRAWINGS[name].draw for name in ("table1", "table2"))
 
 
 @pytest.fixture
@@ -168,7 +170,7 @@ def test_paper_tables_refuse_a_mixture_within_a_dataset(tmp_path, make, other, m
 
 def test_paper_tables_say_what_is_missing(tmp_path):
     write_run(tmp_path)
-    with pytest.raises(AnalysisError, match="no run of model vit, which this table is about; there are: mlp"):
+    with pytest.raises(AnalysisError, match=r"table2 draws vision transformers; 1 run\(s\) in .*/exp: of model mlp"):
         table2(load_runs([tmp_path]))
     with pytest.raises(AnalysisError, match="no run of policy 'ffn-etf'"):
         table1(load_runs([tmp_path]), ["FFN-ETF"])

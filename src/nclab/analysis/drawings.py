@@ -2,7 +2,7 @@
 
 Papers' wings and users' packages register their own:
 
-    @DRAWINGS.figure("figure1", of="an MLP, baseline and fixed last layers", caption="...", says=brief)
+    @DRAWINGS.figure("figure1", of="an MLP, baseline and fixed last layers", needs=Needs("MLPs", ...), caption="...")
     def figure1(runs, policies=None): ...           # -> (Figure, table of the numbers behind it)
 
 `nclab-draw NAME FOLDER` draws one from any run folders, `nclab-paper` those that the plan of a paper names.
@@ -10,6 +10,7 @@ Papers' wings and users' packages register their own:
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from nclab.analysis.drawing import save_figure
+from nclab.analysis.needs import Needs, described, folders_of
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.analysis.tables import readable, save_table, text_table
 from nclab.interfaces.plugins import PARTS, WINGS, PluginError, installed, load_plugins
@@ -38,6 +40,7 @@ class Drawing:
         of: For people: what runs it is made of.
         make: make(runs, policies) -> (Figure, its numbers) for a figure, (table, caption or None) for a table; a table
             with a caption is written as LaTeX too.
+        needs: What runs it can show; None: whatever it gets.
         caption: Of a figure, in a report.
         says: The numbers of a figure -> the table of texts that a terminal shows.
     """
@@ -46,23 +49,48 @@ class Drawing:
     kind: str
     of: str
     make: Make
+    needs: Needs | None = None
     caption: str = ""
     says: Callable[[pd.DataFrame], pd.DataFrame] | None = None
 
     def save(self, runs: list[Run], out: Path, policies: list[str] | None = None) -> tuple[str, list[Path]]:
-        """Draw `runs`, write the files OUT.pdf, OUT.png, OUT.csv or OUT.csv, OUT.md, OUT.tex.
+        """`draw` them, write the files OUT.pdf, OUT.png, OUT.csv or OUT.csv, OUT.md, OUT.tex.
 
         Returns:
             What a terminal shows of it, and the paths of the files.
 
         Raises:
-            AnalysisError: These runs make no such drawing; the message says why.
+            AnalysisError: As `draw`.
             OSError: A file cannot be written.
         """
-        made, about = self.make(runs, policies)
+        made, about = self.draw(runs, policies)
         if self.kind == TABLE:
             return text_table(readable(made)), save_table(made, out, about)
         return text_table(self.says(about)) if self.says else "", save_figure(made, about, out)
+
+    def draw(self, runs: list[Run], policies: list[str] | None = None) -> tuple[Any, Any]:
+        """What `make` gives of those runs that it can show; the others are left out and counted on stderr.
+
+        Raises:
+            AnalysisError: These runs make no such drawing; the message says why, and which drawings they fit.
+        """
+        return self.make(self._fitting(runs, policies), policies)
+
+    def _fitting(self, runs: list[Run], policies: list[str] | None) -> list[Run]:
+        """The runs that it can show. Raises AnalysisError where there are none."""
+        if self.needs is None:
+            return runs
+        fitting = self.needs.drawn_of(runs, policies)
+        if not fitting:
+            came = f"{len(runs)} run(s) in {folders_of(runs)}: {described(runs)}"
+            raise AnalysisError(f"{self.name} draws {self.needs.says}; {came}; {_what_fits(runs)}")
+        kept = {run.path for run in fitting}
+        if left := [run for run in runs if run.path not in kept]:
+            print(
+                f"left out: {len(left)} of {len(runs)} runs, {described(left)}: {self.name} draws {self.needs.says}",
+                file=sys.stderr,
+            )
+        return fitting
 
 
 @dataclass
@@ -78,13 +106,14 @@ class Drawings:
         of: str,
         caption: str = "",
         says: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+        needs: Needs | None = None,
     ) -> Callable[[Make], Make]:
         """Decorator: register a figure under `name`. Raises ValueError for a name taken twice."""
-        return self._add(name, lambda make: Drawing(name, FIGURE, of, make, caption, says))
+        return self._add(name, lambda make: Drawing(name, FIGURE, of, make, needs, caption, says))
 
-    def table(self, name: str, of: str) -> Callable[[Make], Make]:
+    def table(self, name: str, of: str, needs: Needs | None = None) -> Callable[[Make], Make]:
         """Decorator: register a table under `name`. Raises ValueError for a name taken twice."""
-        return self._add(name, lambda make: Drawing(name, TABLE, of, make))
+        return self._add(name, lambda make: Drawing(name, TABLE, of, make, needs))
 
     def names(self) -> list[str]:
         """All registered names, sorted. Raises AnalysisError for an installed package that cannot be imported."""
@@ -113,6 +142,17 @@ class Drawings:
             return make
 
         return register
+
+
+def _what_fits(runs: list[Run]) -> str:
+    """The drawings that show all of these runs, else some of them."""
+    others = (DRAWINGS[name] for name in DRAWINGS.names())
+    shown = {other.name: len(other.needs.drawn_of(runs)) for other in others if other.needs}
+    if whole := [name for name, count in shown.items() if count == len(runs)]:
+        return f"they fit {', '.join(whole)}"
+    if some := [name for name, count in shown.items() if count]:
+        return f"some of them fit {', '.join(some)}"
+    return "no drawing shows them, nclab-runs export writes their numbers"
 
 
 def _wing_modules() -> list[str]:

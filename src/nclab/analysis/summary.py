@@ -3,17 +3,26 @@
 import pandas as pd
 
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.needs import Needs
 from nclab.analysis.runs import Run, choose
 from nclab.analysis.tables import summary_table
 
+CLASSIFIERS = Needs("networks that decide between classes")
 
-@DRAWINGS.table("summary", of="any runs: learnable parameters, accuracies and effective depth, a row a policy")
+
+@DRAWINGS.table(
+    "summary",
+    of="any classifiers: learnable parameters, accuracies and effective depth, a row a policy",
+    needs=CLASSIFIERS,
+)
 def summary(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, None]:
     """`summary_table`, without a caption and so without LaTeX."""
     return summary_table(choose(runs, policies) if policies else runs), None
 
 
-@DRAWINGS.table("variants", of="any runs: a row a combination of whatever settings they differ in")
+@DRAWINGS.table(
+    "variants", of="any classifiers: a row a combination of whatever settings they differ in", needs=CLASSIFIERS
+)
 def variants(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, str]:
     """What a search compares: `summary_table` with a caption."""
     caption = "Variants of the settings; accuracy in per cent, mean ± sample standard deviation over seeds."

@@ -14,7 +14,7 @@ from nclab.analysis.labels import count_of_blocks
 from nclab.analysis.last_layer import at_end, needed
 from nclab.analysis.rank import hollow, is_low, low_ranks, lowest_rank
 from nclab.analysis.runs import AnalysisError, Run
-from nclab.papers.depth.variants import Variant, about, depth_variants, seeds_of, spread
+from nclab.papers.depth.variants import DEEP, Variant, about, depth_variants, seeds_of, spread
 
 NC1, NCC = "nc1_trace_ratio", "ncc_accuracy"
 COLUMNS = 4  # variants beside one another; more go below
@@ -26,6 +26,7 @@ COLUMNS = 4  # variants beside one another; more go below
     caption="NC1 (nc1_trace_ratio) and NCC accuracy behind every block of networks of several depths: where along the "
     "depth collapse happens.",
     says=lambda table: ends(table),
+    needs=DEEP,
 )
 def depth_blocks(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """One column a variant, NC1 above NCC accuracy, one curve a depth, on the train split; returns the picture and its

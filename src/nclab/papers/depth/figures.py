@@ -21,7 +21,7 @@ from nclab.analysis.runs import Run
 from nclab.analysis.statistics import objective_change
 from nclab.analysis.trend import trend
 from nclab.analysis.verdict import number
-from nclab.papers.depth.variants import L2, Variant, about, colours_and_marks, depth_variants, seeds_of, spread
+from nclab.papers.depth.variants import DEEP, L2, Variant, about, colours_and_marks, depth_variants, seeds_of, spread
 
 NC1, NC2, NC2_ORTHOGONAL, NC3 = "nc1_trace_ratio", "nc2_weight_gram", "nc2_weight_orthogonal", "nc3_cosine"
 LAST = "last"  # the layer of the table that stands for the classifier's input
@@ -43,6 +43,7 @@ DAGGER = "†"  # marks a variant whose NC2 is the distance to the orthogonal fr
     "layer against the number of blocks, with the slope of each line and its 95 % interval; the train accuracy "
     "beside them says which networks classify.",
     says=lambda table: slopes(table),
+    needs=DEEP,
 )
 def depth(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """The four panels, all variants in each; returns the picture and the table behind it.

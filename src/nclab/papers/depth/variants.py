@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from nclab.analysis.labels import BASELINE
+from nclab.analysis.needs import Needs
 from nclab.analysis.runs import MAY_DIFFER, AnalysisError, Run, choose, differences, refuse_twins
 
 BLOCKS, L2 = "model.blocks", "loss.l2"
 FREE = (BLOCKS, L2)
+DEEP = Needs("networks of blocks", roles=frozenset({"block"}))
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,10 @@ class Variant:
 
 
 def depth_variants(runs: list[Run], policies: list[str] | None = None) -> list[Variant]:
-    """The variants there, by name. Raises AnalysisError where runs have no blocks, where lambda is neither constant nor
+    """The variants of runs of networks of blocks, by name. Raises AnalysisError where lambda is neither constant nor
     proportional to 1 / blocks within one, and where a seed of a depth is there twice."""
-    deep = [run for run in runs if BLOCKS in run.settings]
-    if not deep:
-        names = ", ".join(dict.fromkeys(run.config["model"]["name"] for run in runs))
-        raise AnalysisError(f"no run of a network of blocks ({BLOCKS}); there are: {names}")
     groups: dict[tuple, list[Run]] = {}
-    for run in choose(deep, policies) if policies else deep:
+    for run in choose(runs, policies) if policies else runs:
         groups.setdefault((str(run.config.get("experiment_name")), _kept(run)), []).append(run)
     for group in groups.values():
         refuse_twins(group, BLOCKS)

@@ -20,8 +20,11 @@ from nclab.analysis.drawing import (
     style,
 )
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.needs import Needs
 from nclab.analysis.runs import Run, choose, refuse_mixture, usual_policies
 
+LAST_K, ADAPTIVE = r"baseline|last \d+ ETF", "baseline|Adaptive-ETF"  # the usual policies
+PLAIN = frozenset({"block"})  # what a network of layers does not have
 MARK = 0.055  # height of a line of switch marks, as a share of the panel
 
 
@@ -30,10 +33,11 @@ MARK = 0.055  # height of a line of switch marks, as a share of the panel
     of="one network, baseline and last k ETF: NCC accuracy of every layer over training",
     caption="Figure 1: an MLP trained in full against the same MLP with its last 1, 2, 3 layers as simplex ETFs.",
     says=brief,
+    needs=Needs("networks of layers, not of blocks, trained as baseline or last k ETF", without=PLAIN, policies=LAST_K),
 )
 def figure1(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """Baseline against 1, 2, 3 ... fixed last layers; returns the picture and the table behind it."""
-    return _compare(runs, policies or usual_policies(runs, r"baseline|last \d+ ETF", "baseline, last k ETF"), False)
+    return _compare(runs, policies or usual_policies(runs, LAST_K, "baseline, last k ETF"), False)
 
 
 @DRAWINGS.figure(
@@ -42,10 +46,25 @@ def figure1(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure,
     caption="Figure 2: an MLP trained in full against Adaptive-ETF, where layers beyond the effective depth become "
     "simplex ETFs while training.",
     says=brief,
+    needs=Needs(
+        "networks of layers, not of blocks, trained as baseline or Adaptive-ETF", without=PLAIN, policies=ADAPTIVE
+    ),
 )
 def figure2(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """Baseline against Adaptive-ETF, with a mark for every layer fixed in every seed."""
-    return _compare(runs, policies or usual_policies(runs, "baseline|Adaptive-ETF", "baseline, Adaptive-ETF"), True)
+    return _compare(runs, policies or usual_policies(runs, ADAPTIVE, "baseline, Adaptive-ETF"), True)
+
+
+@DRAWINGS.figure(
+    "layers",
+    of="one network of any kind, any policies: NCC accuracy of every step of depth over training",
+    caption="NCC accuracy of every step of depth over training.",
+    says=brief,
+    needs=Needs("networks that decide between classes"),
+)
+def layers(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
+    """As `figure2` of any network, such as one of blocks, and of all policies that are there."""
+    return _compare(runs, policies or list(dict.fromkeys(run.policy for run in runs)), True)
 
 
 def _compare(runs: list[Run], policies: list[str], marks: bool) -> tuple[Figure, pd.DataFrame]:

@@ -4,7 +4,8 @@ import pandas as pd
 
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.labels import policy_order
-from nclab.analysis.runs import AnalysisError, Run, choose, refuse_mixture
+from nclab.analysis.needs import Needs
+from nclab.analysis.runs import Run, choose, refuse_mixture
 from nclab.analysis.tables import summary_table
 
 TITLE = (
@@ -13,30 +14,32 @@ TITLE = (
 )
 
 
-@DRAWINGS.table("table1", of="MLPs: a row a dataset and policy")
+@DRAWINGS.table(
+    "table1", of="MLPs: a row a dataset and policy", needs=Needs("multilayer perceptrons", models=frozenset({"mlp"}))
+)
 def table1(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, str]:
     """MLPs, one row a dataset and policy: the columns of `summary_table` but for the effective depth; and a caption.
 
     Shallower networks, a control, have rows of their own: a column depth tells them apart where there are some.
     """
-    table, caption = _table(runs, policies, "mlp", "Multilayer perceptrons", "depth")
+    table, caption = _table(runs, policies, "Multilayer perceptrons", "depth")
     return table.drop(columns="depth") if table.depth.nunique() == 1 else table, caption
 
 
-@DRAWINGS.table("table2", of="vision transformers: a row a dataset, number of blocks and policy")
+@DRAWINGS.table(
+    "table2",
+    of="vision transformers: a row a dataset, number of blocks and policy",
+    needs=Needs("vision transformers", models=frozenset({"vit"})),
+)
 def table2(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, str]:
     """Vision transformers, one row a dataset, number of blocks and policy; as `table1`."""
-    return _table(runs, policies, "vit", "Vision transformers", "blocks")
+    return _table(runs, policies, "Vision transformers", "blocks")
 
 
-def _table(runs: list[Run], policies: list[str] | None, model: str, title: str, depth: str) -> tuple[pd.DataFrame, str]:
+def _table(runs: list[Run], policies: list[str] | None, title: str, depth: str) -> tuple[pd.DataFrame, str]:
     """Rows sorted by dataset, depth, policy; within a dataset the runs differ in nothing else, between datasets they
     may (epochs, which the caption then tells by dataset, or the patch of other images)."""
-    chosen = [run for run in runs if run.config["model"]["name"] == model]
-    if not chosen:
-        there = ", ".join(dict.fromkeys(run.config["model"]["name"] for run in runs))
-        raise AnalysisError(f"no run of model {model}, which this table is about; there are: {there}")
-    chosen = choose(chosen, policies or sorted({run.policy for run in chosen}, key=policy_order))
+    chosen = choose(runs, policies or sorted({run.policy for run in runs}, key=policy_order))
     by = {"dataset.name": "dataset", f"model.{depth}": depth}
     chosen.sort(key=lambda run: [run.settings[key] for key in by])  # keeps the order of the policies
     epochs = {}

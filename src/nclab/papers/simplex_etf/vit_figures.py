@@ -22,10 +22,12 @@ from nclab.analysis.drawing import (
 )
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.labels import BASELINE, NO_FFN, count_of_blocks
-from nclab.analysis.runs import AnalysisError, Run, choose, refuse_mixture, usual_policies
+from nclab.analysis.needs import Needs
+from nclab.analysis.runs import Run, choose, refuse_mixture, usual_policies
 
 BLOCKS = "model.blocks"
 FFN_ETF = r"FFN-ETF( \+ head)?"  # of all blocks
+ACCURACY = f"{BASELINE}|{FFN_ETF}"
 LINE = 0.075  # height of a line of a panel's own legend, as a share of the panel
 # Okabe and Ito's colours, told apart by colour-blind readers too; line styles for those who print in grey.
 LOOKS = {
@@ -54,13 +56,16 @@ ROLES = {
     of="vision transformers of several depths, baseline and FFN-ETF: accuracy over training",
     caption="Figure 3: vision transformers of 1 to 4 blocks, trained in full against ETF feed-forward layers.",
     says=brief,
+    needs=Needs(
+        "vision transformers trained as baseline or FFN-ETF", roles=frozenset({"attention"}), policies=ACCURACY
+    ),
 )
 def figure3(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """Accuracy of the network over training, baseline against FFN-ETF; returns the picture and the table behind it.
 
     The table is that of `curves` with the columns blocks and learnable (parameters, mean over seeds).
     """
-    runs = _choose(runs, policies, f"{BASELINE}|{FFN_ETF}", "baseline, FFN-ETF")
+    runs = _choose(runs, policies, ACCURACY, "baseline, FFN-ETF")
     parts = []
     for blocks, group in _by_blocks(runs).items():
         counts = pd.Series([run.result("parameters_learnable") for run in group], index=[run.policy for run in group])
@@ -76,6 +81,11 @@ def figure3(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure,
     of="vision transformers with FFN-ETF: NCC accuracy of their feed-forward layers over training",
     caption="Figure 4: NCC accuracy of the feed-forward layers of ETF-Transformers.",
     says=partial(brief, across="split"),
+    needs=Needs(
+        "vision transformers with feed-forward layers trained as FFN-ETF",
+        roles=frozenset({"attention", "ffn_in", "ffn_out"}),
+        policies=FFN_ETF,
+    ),
 )
 def figure4(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """NCC accuracy of both feed-forward layers of every block, and of the head, over training.
@@ -92,18 +102,12 @@ def figure4(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure,
         block, role = (table.layer.map({name: place[i] for name, place in places.items()}) for i in (0, 1))
         parts.append(table.assign(blocks=blocks, block=block, role=role))
     table = _front(pd.concat(parts, ignore_index=True), "blocks")
-    if not table.role.isin(["ffn_in", "ffn_out"]).any():
-        raise AnalysisError("none of these runs has a feed-forward layer")
     with style():
         return _draw_layers(table, _policies(runs), _caption(runs, "NCC accuracy of the feed-forward layers")), table
 
 
 def _choose(runs: list[Run], policies: list[str] | None, pattern: str, usual: str) -> list[Run]:
-    transformers = [run for run in runs if BLOCKS in run.settings]
-    if not transformers:
-        names = ", ".join(dict.fromkeys(run.config["model"]["name"] for run in runs))
-        raise AnalysisError(f"no run of a vision transformer ({BLOCKS}); there are: {names}")
-    chosen = choose(transformers, policies or usual_policies(transformers, pattern, usual))
+    chosen = choose(runs, policies or usual_policies(runs, pattern, usual))
     refuse_mixture(chosen, by=BLOCKS)
     return chosen
 
