@@ -56,6 +56,20 @@ def test_chunks_change_no_number(monkeypatch, chunk):
     torch.testing.assert_close(parts.within_span, whole.within_span, rtol=1e-6, atol=0)
 
 
+def test_sums_by_class_on_a_gpu_are_those_of_a_cpu(monkeypatch):
+    """There by one-hot products, here by rows: in float64 the same to the last digits."""
+    h, y, means = some_features(1003)
+    by_rows = class_sums(h, y, C), within_sums(h, y, means)
+    monkeypatch.setattr(passes, "_adds_in_order", lambda _: False)
+    by_products = class_sums(h, y, C), within_sums(h, y, means)
+    for own, other in zip(by_rows[0], by_products[0], strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-13, atol=1e-12)
+    torch.testing.assert_close(by_rows[1].within, by_products[1].within, rtol=1e-13, atol=0)
+    torch.testing.assert_close(by_rows[1].deviations, by_products[1].deviations, rtol=0, atol=1e-4)
+    assert by_rows[1].deviations.abs().max() < 1e-2
+    assert torch.equal(by_rows[1].counts, by_products[1].counts)
+
+
 @pytest.mark.parametrize(("d", "classes"), [(64, C), (8, 100)])
 def test_memory_is_bounded_by_the_chunk_not_by_the_number_of_samples(monkeypatch, d, classes):
     monkeypatch.setattr(passes, "CPU_CHUNK", 2**15)

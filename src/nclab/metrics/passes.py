@@ -206,8 +206,13 @@ def _unit_rows(weight: Tensor) -> Tensor:
 
 def _add_by_class(total: Tensor, labels: Tensor, values: Tensor) -> None:
     """Adds the sum over the values (n, ...) of every class to its row of total (C, ...)."""
-    if total.device.type == "cpu":
+    if _adds_in_order(total.device):
         total.index_add_(0, labels, values)  # n d additions, by row: the same digits whatever the number of threads
-    else:  # where index_add_ adds in no fixed order
+    else:
         one_hot = torch.zeros(len(labels), len(total), dtype=values.dtype, device=values.device)
         total += one_hot.scatter_(1, labels[:, None], 1).T @ values
+
+
+def _adds_in_order(device: torch.device) -> bool:
+    """Whether `index_add_` gives the same digits every time: a GPU adds in no fixed order."""
+    return device.type == "cpu"
