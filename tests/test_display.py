@@ -33,10 +33,12 @@ def ended(epoch, evaluation, loss, learnable):
 def shown(terminal: bool, epochs: int = 40) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120, soft_wrap=True)
-    with Display("a-run", epochs, console) as display:
-        for epoch in range(1, epochs + 1):
-            display.epoch(ended(epoch, LAST, 0.5, 1234))
-        display.say("a line that stays")
+    display = Display("a-run", epochs, console)
+    display.open()
+    for epoch in range(1, epochs + 1):
+        display.epoch(ended(epoch, LAST, 0.5, 1234))
+    display.say("a line that stays")
+    display.close()
     return out.getvalue()
 
 
@@ -59,8 +61,9 @@ def test_a_terminal_gets_a_live_bar():
 
 def test_what_was_not_measured_is_not_shown():
     out = io.StringIO()
-    with Display("a-run", 1, Console(file=out, width=120)) as display:
-        display.epoch(ended(1, None, 0.25, 10))
+    display = Display("a-run", 1, Console(file=out, width=120))
+    display.open()
+    display.epoch(ended(1, None, 0.25, 10))
     assert out.getvalue().splitlines()[-1] == "  1/1  loss 0.2500  learn 10  1.00 s"
 
 
@@ -120,6 +123,7 @@ def test_a_terminal_that_cannot_be_written_falls_silent():
         def write(self, text):
             raise OSError(28, "No space left on device")
 
-    with Display("a-run", 3, Console(file=Full(), width=120)) as display:
-        display.epoch(ended(1, None, 0.5, 10))
+    display = Display("a-run", 3, Console(file=Full(), width=120))
+    display.open()
+    display.epoch(ended(1, None, 0.5, 10))
     assert display.console.quiet

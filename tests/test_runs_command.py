@@ -411,7 +411,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(tmp_path):
         assert process.stdout.readline() == "[\n"
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(30) == 1
+        assert process.wait(30) == 0
 
 
 def test_help_shows_every_command(capsys):

@@ -25,7 +25,7 @@ ARROWS = {
     "runfolder": "etf interfaces metrics models system training",
     "config": "data etf interfaces models parallel runfolder system training",
     "run": "config data etf interfaces models parallel runfolder system training",
-    "analysis": "config interfaces",
+    "analysis": "config interfaces system",
     "runs": "analysis system",
     "cluster": "config interfaces parallel run runfolder runs system training",
     "papers": "analysis cluster config data etf interfaces metrics models run system training",

@@ -26,6 +26,7 @@ from nclab.run.started import as_started, requested
 from nclab.run.task import Task
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
+from nclab.system.terminal import lasting_terminal
 from nclab.training.fit import FAILURES
 
 
@@ -33,7 +34,8 @@ def main() -> None:
     """Console entry: exit code 0 done, 2 wrong input (one line, nothing written), 1 failed, 128 + n stopped by signal
     n (130 Ctrl-C, 143 TERM), after saving."""
     try:
-        _main()
+        with lasting_terminal():
+            _main()
     except SystemExit as end:
         if end.code and os.environ.get("WORLD_SIZE") not in (None, "1"):
             # At once: with another process gone, libraries that tidy up would wait for it.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import AnalysisError, load_runs
+from nclab.system.terminal import lasting_terminal
 
 ENDINGS = (".pdf", ".png", ".csv", ".md", ".tex")
 
@@ -29,6 +30,11 @@ class Parser(argparse.ArgumentParser):
 
 def main(words: list[str] | None = None) -> None:
     """nclab-draw: print the drawing's text and the files it wrote."""
+    with lasting_terminal():
+        _command(words)
+
+
+def _command(words: list[str] | None) -> None:
     parser = _parser()
     args = parser.parse_args(words)
     try:

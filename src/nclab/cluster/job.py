@@ -21,6 +21,7 @@ from nclab.cluster.slurm import SlurmError, SlurmSettings, fate_of, job_of, requ
 from nclab.system.atomic import write_atomic
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
+from nclab.system.terminal import lasting_terminal
 
 NOTE = "slurm.json"  # in a run folder: the job that it was last submitted as
 JOBS_OF_AN_ARRAY = 1000  # Slurm's default MaxArraySize is 1001
@@ -35,7 +36,11 @@ class Job:
     requeues: int
 
     def __call__(self) -> None:
-        with StopSignals(), masked_terminal():  # from here on signals are noted, also while torch is loaded
+        with (
+            StopSignals(),
+            lasting_terminal(),
+            masked_terminal(),
+        ):  # from here on signals are noted, also while torch is loaded
             from nclab.cluster.train_folders import train_folders
 
             try:

@@ -35,6 +35,7 @@ from nclab.runfolder.folder import RunLocked
 from nclab.runs.state import headline_of
 from nclab.system.machine import free_cores
 from nclab.system.signals import Stopped, StopSignals
+from nclab.system.terminal import lasting_terminal
 from nclab.training.fit import FAILURES
 
 MOST_JOBS = 8  # several small runs share one GPU well, and a machine's memory too
@@ -221,6 +222,7 @@ def shared_gpus(devices: Iterable[str]) -> list[str | None]:
 def _begin(parent: int, mine: SimpleQueue) -> None:
     """Where the kernel can (Linux), end with the parent: an orphan would hold its run folder against the next try.
     Ctrl-C is the parent's to handle."""
+    lasting_terminal().__enter__()  # for this worker's life, as the next one
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     StopSignals().__enter__()  # for this worker's life: a signal between two runs counts as well
     gpu = mine.get()

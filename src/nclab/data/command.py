@@ -19,6 +19,7 @@ from nclab.data import DATASETS, data_root
 from nclab.data.fetching import FetchError, fetch
 from nclab.data.fetching.fetch import WAYS, state
 from nclab.system.redact import masked_terminal
+from nclab.system.terminal import lasting_terminal
 
 
 class Parser(argparse.ArgumentParser):
@@ -73,7 +74,7 @@ def _fetch_all(names: list[str], root: Path, source: str) -> int:
 
 
 def main() -> int:
-    with masked_terminal():  # a proxy or registry may be an address with a password
+    with lasting_terminal(), masked_terminal():  # a proxy or registry may be an address with a password
         return run()
 
 

@@ -21,13 +21,14 @@ from nclab.papers.drawing import draw, recorded_pictures
 from nclab.papers.judging import judge_wing
 from nclab.papers.wings import NoWing, Wing, find_wing, wing_names
 from nclab.system.redact import masked_terminal
+from nclab.system.terminal import lasting_terminal
 
 FAILED, BAD_INPUT = 1, 2
 
 
 def main(words: list[str] | None = None) -> None:
     """The command; leaves by SystemExit with its exit code."""
-    with masked_terminal():
+    with lasting_terminal(), masked_terminal():
         sys.exit(_command(sys.argv[1:] if words is None else words))
 
 

@@ -222,8 +222,9 @@ def _observers(config: RunConfig, out: RunFolder, display: Display) -> list[Obse
     """Who watches: the run folder first; what tracker and terminal raise is said and ends nothing."""
 
     def failed(what: str, epoch: int, reason: str) -> None:
+        with suppress(OSError):  # of a full disk the run folder will speak itself
+            out.event("warning", epoch=epoch, text=f"{what} stopped: {reason}")
         print(f"warning: the {what} stopped and the run goes on: {redact(reason)}", file=sys.stderr)
-        out.event("warning", epoch=epoch, text=f"{what} stopped: {reason}")
 
     tracker = TRACKERS[config.tracker.name].build(config.tracker)
     return [

@@ -40,8 +40,7 @@ def train(config: RunConfig) -> Path:
         display = Display(begun.folder.name, begun.epochs)
         with StopSignals() as stop, opened(begun, dataset, display, stop, world) as fit:
             if fit is not None:
-                with display:
-                    result = fit.run()
+                result = fit.run()
                 with world.raise_everywhere():
                     finish(begun, fit, result, origin)
         return begun.folder

@@ -1,8 +1,8 @@
 """What a person sees while a run trains: a live bar on a terminal, plain lines elsewhere."""
 
 import math
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nclab.metrics.suite import NETWORK
 from nclab.runfolder.recorder import other_number_of_processes
+from nclab.system.terminal import divert
 from nclab.training.evaluate import Evaluation
 from nclab.training.observer import EpochEnd, Measured, Observer, Start, Switched
 
@@ -24,9 +25,7 @@ class LostTerminal(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)  # or Python would fail to flush at its end
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        divert(sys.stdout)
 
 
 class Display(Observer):
@@ -42,7 +41,8 @@ class Display(Observer):
 
     finishes = 1
 
-    def __enter__(self) -> "Display":
+    def open(self) -> None:
+        """Show the title and, on a terminal, the bar."""
         self.say(f"{self.title}: {self.epochs} epochs")
         if self.console.is_terminal:
             columns = (
@@ -54,9 +54,9 @@ class Display(Observer):
             self.bar = Progress(*columns, console=self.console)
             self.bar.start()
             self.task = self.bar.add_task(self.title, total=self.epochs, numbers="")
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """The bar stays as it is."""
         if self.bar:
             self.bar.stop()
 
@@ -64,11 +64,12 @@ class Display(Observer):
         """A line that stays."""
         try:
             self.console.print(text, markup=False, highlight=False)
-        except OSError:  # a full disk, a lost terminal: nothing is shown any more
+        except (OSError, ValueError):  # a full disk, a lost terminal, letters that it lacks: nothing is shown any more
             self.console.quiet = True
 
     def begin(self, start: Start) -> None:
         self.folder = start.folder
+        self.open()
         if text := other_number_of_processes(start):
             self.say(f"  {text}")
 
@@ -100,7 +101,11 @@ class Display(Observer):
         elif end.epoch % self.stride == 0 or end.epoch == self.epochs:
             self.say(f"  {end.epoch:>{len(str(self.epochs))}}/{self.epochs}  {text}")
 
+    def failed(self, error: BaseException) -> None:
+        self.close()
+
     def finished(self, summary: dict[str, Any]) -> None:
+        self.close()
         self.say(f"finished: {self.folder}")
 
 
@@ -121,11 +126,29 @@ def _measured(evaluation: Evaluation | None) -> list[str]:
 
 
 class SeedsDisplay(Display):
-    """One line for all seeds that are trained at once: means of what `Display` shows; seconds are their sum."""
+    """One line for all seeds that are trained at once: means of what `Display` shows; seconds are their sum.
+
+    Use as a context manager. It never raises: what went wrong with the line is the `failure` that every seed's own
+    display then raises, so that each run notes it.
+    """
 
     def __init__(self, title: str, epochs: int, console: Console | None = None):
         super().__init__(title, epochs, console)
         self.ends: list[EpochEnd] = []
+        self.failure: Exception | None = None
+
+    def __enter__(self) -> "SeedsDisplay":
+        self._show(self.open)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._show(self.close)
+
+    def _show(self, what: Callable[[], None]) -> None:
+        try:
+            what()
+        except Exception as error:
+            self.failure = error
 
     def of(self, seed: int) -> "SeedDisplay":
         """What the fit of this seed reports to."""
@@ -133,20 +156,9 @@ class SeedsDisplay(Display):
 
     def flush(self) -> None:
         """Show the mean of what was reported since the last time, which is of one epoch; nothing where none was."""
-        if not self.ends:
-            return
-        ends, self.ends = self.ends, []
-        known = [end.evaluation for end in ends if end.evaluation]
-        super().epoch(
-            EpochEnd(
-                epoch=ends[0].epoch,
-                running_loss=fmean(end.running_loss for end in ends),
-                evaluation=Evaluation(_mean([e.values for e in known]), known[0].stages) if known else None,
-                learnable=round(fmean(end.learnable for end in ends)),
-                train_seconds=sum(end.train_seconds for end in ends),
-                measure_seconds=sum(end.measure_seconds for end in ends),
-            )
-        )
+        if self.ends and self.failure is None:
+            ends, self.ends = self.ends, []
+            self._show(lambda: self.epoch(_mean_of(ends)))
 
 
 class SeedDisplay(Display):
@@ -159,8 +171,36 @@ class SeedDisplay(Display):
     def say(self, text: str) -> None:
         self.whole.say(f"  {self.title}: {text.strip()}")
 
+    def open(self) -> None:
+        """The line is the whole's."""
+
+    def begin(self, start: Start) -> None:
+        self._raise_failure()
+        super().begin(start)
+
     def epoch(self, end: EpochEnd) -> None:
+        self._raise_failure()
         self.whole.ends.append(end)
+
+    def finished(self, summary: dict[str, Any]) -> None:
+        self._raise_failure()
+        super().finished(summary)
+
+    def _raise_failure(self) -> None:
+        if self.whole.failure is not None:
+            raise self.whole.failure
+
+
+def _mean_of(ends: list[EpochEnd]) -> EpochEnd:
+    known = [end.evaluation for end in ends if end.evaluation]
+    return EpochEnd(
+        epoch=ends[0].epoch,
+        running_loss=fmean(end.running_loss for end in ends),
+        evaluation=Evaluation(_mean([e.values for e in known]), known[0].stages) if known else None,
+        learnable=round(fmean(end.learnable for end in ends)),
+        train_seconds=sum(end.train_seconds for end in ends),
+        measure_seconds=sum(end.measure_seconds for end in ends),
+    )
 
 
 def _mean(trees: list[Any]) -> Any:

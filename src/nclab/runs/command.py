@@ -1,7 +1,6 @@
 """The command line of `nclab-runs`."""
 
 import argparse
-import os
 import re
 import shlex
 import sys
@@ -13,6 +12,7 @@ from nclab.runs.find import NoFolder, ask_again, find_runs, is_up_to_slurm
 from nclab.runs.queue import Queue, QueueError, ask
 from nclab.runs.state import STATES, RunState, rough
 from nclab.system.machine import has_gpu
+from nclab.system.terminal import lasting_terminal
 
 OUTPUTS = Path("outputs")
 MOST_ROWS = 40  # of runs that nobody asked for one by one
@@ -62,18 +62,18 @@ class Parser(argparse.ArgumentParser):
 
 def main(words: list[str] | None = None) -> int:
     """Console entry; returns the exit code, see `nclab-runs COMMAND --help`."""
+    with lasting_terminal():
+        return _command(words)
+
+
+def _command(words: list[str] | None) -> int:
     parser = _parser()
     args = parser.parse_args(words)
     if args.run is None:
         parser.print_help()
         return BAD_INPUT
     try:
-        code = args.run(args)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # `| head` has read enough; what Python still holds must go somewhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FOUND
+        return args.run(args)
     except (NoFolder, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -177,9 +177,9 @@ class Guarded(_Relay):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 getattr(self._inner, method)(*args)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             failed, self._inner = self._inner, None
-            with suppress(Exception):  # it has failed already; this only lets go of what it holds
+            with suppress(Exception, SystemExit):  # it has failed already; this only lets go of what it holds
                 failed.failed(error)
-            with suppress(OSError, ValueError):  # where even that cannot be said (a closed terminal)
+            with suppress(Exception):  # where even that cannot be said (a closed terminal)
                 self._on_failure(self._epoch, f"{type(error).__name__}: {error}")
