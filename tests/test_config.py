@@ -5,6 +5,7 @@ import torch
 from conftest import composed
 from omegaconf import OmegaConf
 
+from nclab.config.options import defaults
 from nclab.config.place import CONF
 from nclab.config.schema import ConfigError, resolve_machine, to_yaml, typed
 from nclab.data import DATASETS
@@ -42,7 +43,7 @@ def test_yaml_holds_every_key_of_its_schema_at_the_schemas_default(option):
     group, name = option.split("=")
     node = OmegaConf.load(CONF / group / f"{name}.yaml")
     schema = type(getattr(complete(option), group))
-    assert {**OmegaConf.to_container(node), **asked(option)} == vars(schema(name=name, **asked(option)))
+    assert {**OmegaConf.to_container(node), **asked(option)} == {**defaults(name, schema), **asked(option)}
 
 
 @pytest.mark.parametrize(

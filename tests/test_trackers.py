@@ -1,15 +1,18 @@
 """wandb mirrors a run, continues it when resumed, and never costs it."""
 
 import json
+import struct
 import sys
 
 import pytest
-from run_folders import Killed
+from run_folders import Killed, events
 
+from nclab.config.schema import ConfigError
 from nclab.interfaces.registry import Registry
 from nclab.run.execute import train
 from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
 from nclab.runfolder.trackers.wandb import _has_key
+from nclab.train import main
 from nclab.training import fit
 
 
@@ -73,26 +76,6 @@ def test_a_failing_tracker_is_reported_once_and_costs_nothing(tiny, tmp_path, re
     assert capsys.readouterr().err.count("the server is on fire") == 1
 
 
-def test_a_missing_wandb_costs_nothing(tiny, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    folder = train(tiny("tracker=wandb", "tracker.mode=offline"))
-    assert (folder / "DONE").exists()
-    assert "the tracker stopped and the run goes on" in capsys.readouterr().err
-
-
-def test_wandb_without_a_key_never_asks(tiny, monkeypatch, tmp_path, capsys):
-    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    folder = train(tiny("tracker=wandb"))
-    assert (folder / "DONE").exists()
-    assert "no wandb API key" in capsys.readouterr().err
-    assert not _has_key()
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret")
-    (tmp_path / "netrc").chmod(0o600)
-    assert _has_key()
-
-
 def test_wandb_offline_mirrors_and_a_resumed_run_continues_it(tiny, monkeypatch):
     """The real library, offline: both pieces of an interrupted run carry one wandb id."""
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
@@ -116,5 +99,168 @@ def test_wandb_offline_mirrors_and_a_resumed_run_continues_it(tiny, monkeypatch)
     assert all(list(piece.glob("*.wandb")) for piece in pieces)
     other = train(tiny(*config, "seed=1"))  # after one that failed in this process
     assert list((other / "wandb").glob("offline-run-*/*.wandb"))
-    events = [json.loads(line)["event"] for line in (folder / "events.jsonl").read_text().splitlines()]
-    assert "warning" not in events
+    assert events(folder, "warning") == []
+
+
+BLOCK, HEADER = 32768, struct.Struct("<IHB")  # of LevelDB's log format: checksum, length, kind of what follows
+FULL, FIRST, LAST = 1, 2, 4
+
+
+def records(file):
+    """The records of a .wandb file: LevelDB's log format behind seven bytes of wandb's own."""
+    data, at, parts = file.read_bytes(), 7, []
+    assert data[:4] == b":W&B"
+    while at + HEADER.size <= len(data):
+        if BLOCK - at % BLOCK < HEADER.size:
+            at += BLOCK - at % BLOCK  # padding
+            continue
+        _, length, kind = HEADER.unpack_from(data, at)
+        at += HEADER.size
+        parts = [*([] if kind in (FULL, FIRST) else parts), data[at : at + length]]
+        at += length
+        if kind in (FULL, LAST):
+            yield b"".join(parts)
+
+
+def history(piece):
+    """Step -> the numbers logged at it, of an offline piece; a step that is there twice fails."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (file,) = piece.glob("*.wandb")
+    found = {}
+    for record in map(Record.FromString, records(file)):
+        if record.WhichOneof("record_type") == "history":
+            step = record.history.step.num
+            assert step not in found
+            found[step] = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+    return found
+
+
+@pytest.mark.parametrize("first", ["offline", "none"])
+def test_the_piece_of_a_resumed_offline_run_holds_the_whole_history(tiny, monkeypatch, first):
+    """It replaces the earlier ones when it is synced. Also of a run that was begun without a tracker."""
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    offline = ("tracker=wandb", "tracker.mode=offline")
+    save = fit.Fit.save
+
+    def then_stop(self):
+        save(self)
+        if self.progress.epoch == 2:
+            raise Killed
+
+    monkeypatch.setattr(fit.Fit, "save", then_stop)
+    with pytest.raises(Killed):
+        train(tiny("epochs=4", *(offline if first == "offline" else ())))
+    monkeypatch.setattr(fit.Fit, "save", save)
+    folder = train(tiny("epochs=4", *offline))
+    pieces = sorted((folder / "wandb").glob("offline-run-*"), key=lambda piece: piece.stat().st_mtime)
+    assert len(pieces) == (2 if first == "offline" else 1)
+    logged = history(pieces[-1])
+    assert sorted(logged) == [0, 1, 2, 3, 4]
+    lines = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()[1:]]
+    assert len(lines) > 100
+    for epoch, split, layer, metric, value in lines:
+        came = json.loads(logged[int(epoch)][f"{split}/{layer}/{metric}"])
+        assert float(came) == float(value) or value == "nan"
+    seconds = {e["epoch"]: e["train_seconds"] for e in events(folder, "epoch")}
+    assert {step: json.loads(logged[step]["train_seconds"]) for step in (1, 2, 3, 4)} == seconds
+
+
+def test_a_tracker_that_joins_is_told_what_was_before(tiny, monkeypatch, recorder):
+    """Each measured epoch once, in order."""
+    save = fit.Fit.save
+
+    def then_stop(self):
+        save(self)
+        if self.progress.epoch == 4:
+            raise Killed
+
+    monkeypatch.setattr(fit.Fit, "save", then_stop)
+    with pytest.raises(Killed):
+        train(tiny("metrics.every=2"))
+    monkeypatch.setattr(fit.Fit, "save", save)
+    first, recorder.calls[:] = [c[1:] for c in recorder.calls if c[0] == "log"], []
+    train(tiny("metrics.every=2"))
+    logged = [c[1:] for c in recorder.calls if c[0] == "log"]
+    assert [epoch for epoch, _ in logged] == [0, 2, 4, 6]
+    assert [(epoch, {k: repr(float(v)) for k, v in numbers.items()}) for epoch, numbers in logged[:3]] == [
+        (epoch, {k: repr(float(v)) for k, v in numbers.items()}) for epoch, numbers in first
+    ]
+
+
+# What is asked for and cannot be had
+
+
+@pytest.fixture
+def logged_out(monkeypatch, tmp_path):
+    for name in (
+        "WANDB_MODE",
+        "WANDB_PROJECT",
+        "WANDB_ENTITY",
+        "WANDB_API_KEY",
+        "WANDB_IDENTITY_TOKEN_FILE",
+        "WANDB_BASE_URL",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+@pytest.mark.parametrize(
+    "words", [("seed=0",), ("seeds=[0,1]",), ("-m", "seed=0,1"), ("-m", "seed=0,1", "hydra/launcher=local")]
+)
+def test_wandb_without_a_key_stops_before_anything_is_written(tiny, tmp_path, monkeypatch, logged_out, capsys, words):
+    monkeypatch.setattr(
+        sys, "argv", ["nclab-train", *words, "tracker=wandb", f"output_root={tmp_path}/out", "threads=1"]
+    )
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "tracker=wandb has no API key: run `wandb login`, set WANDB_API_KEY, or choose tracker.mode=offline" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_wandb_stops_before_anything_is_written(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"tracker=wandb: wandb cannot be imported .*pip install 'nclab\[wandb\]'"):
+        train(tiny("tracker=wandb", "tracker.mode=offline"))
+    assert not tiny().folder.parent.exists()
+
+
+def test_a_finished_run_needs_no_tracker(tiny, monkeypatch, logged_out):
+    folder = train(tiny())
+    assert train(tiny("tracker=wandb")) == folder
+
+
+def test_a_key_in_the_netrc_file_will_do(monkeypatch, tmp_path, logged_out):
+    assert not _has_key()
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret")
+    (tmp_path / "netrc").chmod(0o600)
+    assert _has_key()
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "expected"),
+    [
+        ((), {}, ("online", "nclab", None)),
+        ((), {"WANDB_MODE": "offline", "WANDB_PROJECT": "mine", "WANDB_ENTITY": "us"}, ("offline", "mine", "us")),
+        ((), {"WANDB_MODE": "dryrun"}, ("offline", "nclab", None)),
+        (("tracker.mode=online", "tracker.project=typed", "tracker.entity=them"),
+         {"WANDB_MODE": "offline", "WANDB_PROJECT": "mine", "WANDB_ENTITY": "us"}, ("online", "typed", "them")),
+        ((), {"WANDB_MODE": "", "WANDB_PROJECT": ""}, ("online", "nclab", None)),
+    ],
+)  # fmt: skip
+def test_the_environment_wins_over_defaults_and_keys_over_it(
+    tiny, monkeypatch, logged_out, words, environment, expected
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    tracker = tiny("tracker=wandb", *words).tracker
+    assert (tracker.mode, tracker.project, tracker.entity) == expected
+
+
+def test_a_mode_of_the_environment_that_is_none_is_named(tiny, monkeypatch, logged_out):
+    monkeypatch.setenv("WANDB_MODE", "sideways")
+    with pytest.raises(ConfigError, match=r"unknown tracker.mode 'sideways' \(WANDB_MODE\); valid: online"):
+        tiny("tracker=wandb")

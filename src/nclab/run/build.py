@@ -139,6 +139,11 @@ def _require_ncc(config: RunConfig, dataset: Dataset) -> None:
         )
 
 
+def require_tracker(config: RunConfig) -> None:
+    """Raise ConfigError for a tracker that cannot be had here."""
+    as_config_error(TRACKERS[config.tracker.name].build(config.tracker).check)
+
+
 def _require_memory(config: RunConfig, dataset: Dataset) -> None:
     """Raise ConfigError for a model whose weights and gradients alone no memory holds: the process would be killed."""
     model = built(config, dataset, "meta").model
@@ -173,6 +178,8 @@ def opened(
     context lasts; None where another process finished it since we looked. An error that ends the context is noted in
     events.jsonl. Of several processes the first locks and writes."""
     with world.raise_everywhere(), _building():
+        if world.first:
+            require_tracker(config)
         _require_memory(config, dataset)
         torch.manual_seed(config.seed)
         parts = built(config, dataset)

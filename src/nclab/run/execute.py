@@ -11,7 +11,7 @@ from nclab.config.keys import KEPT_ON_RESUME
 from nclab.config.schema import RunConfig
 from nclab.data import Dataset, data_root, load_dataset
 from nclab.parallel.group import joined, refuse_several, world_size
-from nclab.run.build import as_config_error, built, finish, fit_for_several, opened, prepared
+from nclab.run.build import as_config_error, built, finish, fit_for_several, opened, prepared, require_tracker
 from nclab.run.started import as_started, on_this_machine
 from nclab.runfolder.display import Display, SeedsDisplay
 from nclab.runfolder.provenance import provenance
@@ -122,8 +122,9 @@ def is_done(config: RunConfig) -> bool:
 
 
 def check(configs: Iterable[RunConfig], here: bool = True) -> None:
-    """Raise what `train` would raise for values that do not fit one another or the dataset, without training: each
-    dataset is loaded once, models are built without memory for their weights. here: on this machine, with its devices.
+    """Raise what `train` would raise for values that do not fit one another or the dataset, and for a tracker that
+    cannot be had, without training: each dataset is loaded once, models are built without memory for their weights.
+    here: on this machine, with its devices.
     """
     datasets: dict[str, Dataset] = {}
     for config in configs:
@@ -134,3 +135,4 @@ def check(configs: Iterable[RunConfig], here: bool = True) -> None:
             root = str(data_root(config.data_root))
             datasets[key] = as_config_error(load_dataset, config.dataset, root, "cpu")
         built(config, datasets[key], "meta")
+        require_tracker(config)

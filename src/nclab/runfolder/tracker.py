@@ -1,6 +1,11 @@
-"""Trackers mirror what a run records; a tracker that fails says so once and never costs the run."""
+"""Trackers mirror what a run records. One that cannot be had stops the run before it begins; one that fails later says
+so once and never costs the run."""
 
+import csv
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +26,32 @@ class Tracker:
     def __init__(self, settings: TrackerSettings | None = None):
         self.settings = settings
 
+    def check(self) -> None:
+        """Raise ValueError where the tracker cannot be had here, such as without its package or a login; called before
+        anything is written."""
+
     def start(self, folder: Path, config: dict[str, Any]) -> None:
         """Begin, or continue, the mirror of the run in `folder`."""
 
     def log(self, epoch: int, numbers: dict[str, float]) -> None:
-        """`numbers` are those of metrics.csv at this epoch, under split/layer/metric."""
+        """`numbers` are those of metrics.csv at this epoch, under split/layer/metric. Of a run that goes on all earlier
+        epochs are told again after `start`: the mirror may be new, or have to hold everything."""
 
     def finish(self, summary: dict[str, Any]) -> None:
         """End the mirror of a finished run."""
 
     def abort(self) -> None:
         """Let go of the mirror of a run that failed or was interrupted; it may be continued later."""
+
+
+def history(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """The epochs that a run folder holds, and what a tracker was told of them."""
+    events = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
+    seconds = {event["epoch"]: event["train_seconds"] for event in events if event["event"] == "epoch"}
+    with (folder / "metrics.csv").open(newline="") as file:
+        for epoch, rows in groupby(csv.DictReader(file), key=lambda row: int(row["epoch"])):
+            numbers = {f"{row['split']}/{row['layer']}/{row['metric']}": float(row["value"]) for row in rows}
+            yield epoch, {**numbers, "train_seconds": seconds.get(epoch, 0.0)}
 
 
 class TrackerObserver(Observer):
@@ -42,6 +62,9 @@ class TrackerObserver(Observer):
 
     def begin(self, start: Start) -> None:
         self.tracker.start(self.folder, self.config)
+        if start.saved_by is not None:
+            for epoch, numbers in history(self.folder):
+                self.tracker.log(epoch, numbers)
 
     def measured(self, measured: Measured) -> None:
         numbers = {

@@ -5,6 +5,7 @@ import netrc
 import os
 import secrets
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,21 +18,29 @@ from nclab.system.atomic import write_atomic
 from nclab.system.redact import redacted
 
 MODES = ("online", "offline", "disabled")
+OLD_MODES = {"dryrun": "offline", "run": "online"}  # which WANDB_MODE may still say
 NOT_IN_PROJECT = frozenset("/\\#?%:")  # wandb refuses them, after the run has begun
 
 
 @dataclass
 class WandbSettings(TrackerSettings):
     name: str = "wandb"
-    mode: str = "online"  # online | offline (upload later: wandb sync) | disabled
-    project: str = "nclab"  # that the run belongs to
-    entity: str | None = None  # user or team; null: the default of the account
+    mode: str | None = None  # online | offline (upload later: wandb sync) | disabled; null: $WANDB_MODE, else online
+    project: str | None = None  # that the run belongs to; null: $WANDB_PROJECT, else nclab
+    entity: str | None = None  # user or team; null: $WANDB_ENTITY, else the default of the account
     tags: list[str] = field(default_factory=list)  # of the run
     timeout: float = 30.0  # seconds to wait for the server
 
     def __post_init__(self) -> None:
+        """Fill in what the environment says, so that the run folder stores it and a resumed run stays where it was."""
+        source = ""
+        if self.mode is None and (mode := os.environ.get("WANDB_MODE")):
+            self.mode, source = OLD_MODES.get(mode, mode), " (WANDB_MODE)"
+        self.mode = self.mode or "online"
+        self.project = os.environ.get("WANDB_PROJECT") or "nclab" if self.project is None else self.project
+        self.entity = os.environ.get("WANDB_ENTITY") or None if self.entity is None else self.entity
         if self.mode not in MODES:
-            raise ValueError(f"unknown tracker.mode '{self.mode}'; valid: {', '.join(MODES)}")
+            raise ValueError(f"unknown tracker.mode '{self.mode}'{source}; valid: {', '.join(MODES)}")
         if not 0 < self.timeout < math.inf:
             raise ValueError(f"tracker.timeout must be above 0 seconds and finite, got {self.timeout}")
         if not 1 <= len(self.project) <= 128 or NOT_IN_PROJECT.intersection(self.project):
@@ -48,18 +57,31 @@ class WandbSettings(TrackerSettings):
 @TRACKERS.add("wandb", WandbSettings)
 class WandbTracker(Tracker):
     """Weights & Biases (the extra `nclab[wandb]`). The run's wandb id lies in its folder, in `wandb_id`, so that a
-    resumed run continues the same wandb run; an offline one leaves a further piece of it for `wandb sync`."""
+    resumed run continues the same wandb run; an offline one leaves a further piece of it for `wandb sync`, which holds
+    the whole history, as it takes the place of the earlier ones there."""
 
     def __init__(self, settings: WandbSettings):
         self.settings = settings
         self.run: Any = None
 
-    def start(self, folder: Path, config: dict[str, Any]) -> None:
-        import wandb  # here, not above: only this tracker needs it, and it takes a second
+    def check(self) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # its own deprecations
+                import wandb  # noqa: F401 (here, not above: only this tracker needs it, and it takes a second)
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"tracker=wandb: wandb cannot be imported ({reason}); pip install 'nclab[wandb]', or leave the key out"
+            ) from None
+        if self.settings.mode == "online" and not _has_key():  # wandb would ask at the terminal, and the run would wait
+            raise ValueError(
+                "tracker=wandb has no API key: run `wandb login`, set WANDB_API_KEY, or choose tracker.mode=offline"
+            )
 
-        s = self.settings
-        if s.mode == "online" and not _has_key():  # wandb would ask at the terminal, and the run would wait
-            raise RuntimeError("no wandb API key: run `wandb login`, set WANDB_API_KEY, or use tracker.mode=offline")
+    def start(self, folder: Path, config: dict[str, Any]) -> None:
+        import wandb
+
         note = folder / "wandb_id"
         if not note.exists():
             write_atomic(note, secrets.token_hex(8))  # half of it would be another id than the one that wandb was told

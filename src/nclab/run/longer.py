@@ -1,0 +1,110 @@
+"""A longer training: `resume=FOLDER epochs=N` goes on from a run, finished or not, in a new folder beside it.
+
+The new folder begins with what the run knew at its latest checkpoint: weights, optimizer, policy and random states, and
+its logs up to there. From then on it is an ordinary run. Where nothing depends on the number of epochs it is, bit for
+bit, the run that N epochs at once would have been: its figures show the whole curve, from epoch 0. Two things differ at
+the end of a shorter run, and are set right:
+
+- its policy does not act after the last epoch, as nothing would be trained any more: the longer run begins with that
+  (`Progress.due`);
+- its last epoch is always measured: rows of an epoch that N epochs at once would not have measured (`metrics.every`)
+  are left out.
+
+What depends on the number of epochs (a cosine schedule, tasks that share the epochs) is that of the parent up to the
+split and that of N epochs from there on, which a warning says. Values that the parent filled in by its own length, such
+as `etf.start`, stay.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nclab.config.schema import ConfigError, RunConfig, to_yaml
+from nclab.data import Dataset
+from nclab.runfolder import checkpoint
+from nclab.runfolder.folder import RecordError, RunFolder, note
+from nclab.system.atomic import write_atomic
+from nclab.training.optim import learning_rate
+from nclab.training.phases import PHASES
+
+LOGS = ("metrics.csv", "events.jsonl")
+
+
+def longer(folder: Path, started: RunConfig, config: RunConfig) -> RunConfig:
+    """The run of more epochs that goes on from the one in `folder`.
+
+    Args:
+        folder: of the parent.
+        started: the parent, as it is stored there.
+        config: the same with what was typed.
+
+    Raises ConfigError where the epochs are not more than the parent's, or it has no checkpoint.
+    """
+    if config.epochs <= started.epochs:
+        raise ConfigError(
+            f"epochs must be above the {started.epochs} of {folder}, to go on from it in a new folder; got "
+            f"{config.epochs}"
+        )
+    if not checkpoint.exists(folder):
+        raise ConfigError(f"{folder} has no checkpoint to go on from with epochs={config.epochs}")
+    place, stored = folder.resolve(), Path(started.output_root) / started.experiment_name
+    moved = stored.resolve() != place.parent
+    here = {"output_root": str(place.parent.parent), "experiment_name": place.parent.name} if moved else {}
+    return replace(config, resume=None, parent=place.name, parent_epochs=started.epochs, **here)
+
+
+def begin_longer(config: RunConfig, out: RunFolder, dataset: Dataset) -> dict[str, Any]:
+    """Write the beginning of a longer run into its folder, the checkpoint last; returns that.
+
+    Raises RecordError where the parent is gone, or lines of its logs are lost.
+    """
+    parent = out.path.parent / config.parent
+    if not (parent / "config.yaml").exists() or (state := checkpoint.load(parent)) is None:
+        raise RecordError(f"{out.path} goes on from {parent}, which has no checkpoint")
+    progress = state["progress"]
+    epoch = progress["epoch"]
+    write_atomic(out.path / "config.yaml", to_yaml(config))
+    for name in LOGS:
+        log = (parent / name).read_bytes()[: state["lengths"][name]]
+        if len(log) < state["lengths"][name]:
+            raise RecordError(f"{parent / name} is shorter than its checkpoint expects: lines were lost")
+        write_atomic(out.path / name, log)
+    progress |= {"split": epoch, "due": epoch >= config.parent_epochs}
+    every = config.metrics.every
+    if progress["due"] and not (every and epoch % every == 0):
+        _leave_out(out.path / "metrics.csv", epoch)
+    note(out.path, "longer", parent=config.parent, epoch=epoch, epochs=config.epochs)
+    for text in depends_on_length(config, dataset, epoch):
+        note(out.path, "warning", epoch=epoch, text=text)
+        checkpoint.to_stderr(text)
+    lengths = {name: (out.path / name).stat().st_size for name in LOGS}
+    state = {key: value for key, value in state.items() if key not in ("format", "lengths")}
+    checkpoint.save(out.path, state, lengths)
+    return {**state, "lengths": lengths}
+
+
+def depends_on_length(config: RunConfig, dataset: Dataset, epoch: int) -> list[str]:
+    """What is to be said of a run that goes on at this epoch: a line each for a schedule and for phases that would have
+    been others up to here in a run of its length."""
+    before, now = config.parent_epochs, config.epochs
+    said = []
+    rates = [learning_rate(config.optimizer, config.schedule, epochs) for epochs in (before, now)]
+    if any(rates[0](e) != rates[1](e) for e in range(before)):
+        said.append(
+            f"schedule={config.schedule.name} depends on the number of epochs: up to epoch {epoch} it was that of "
+            f"{before}, from there on it is that of {now} (learning rate {rates[0](max(epoch - 1, 0)):g}, then "
+            f"{rates[1](epoch):g})"
+        )
+    build = PHASES[config.phases.name].build(config.phases, config.seed)
+    phases = [[p.name for p in build(dataset, epochs) for _ in range(p.epochs)][:before] for epochs in (before, now)]
+    if phases[0] != phases[1]:
+        said.append(
+            f"phases={config.phases.name} depends on the number of epochs: up to epoch {epoch} they were those of "
+            f"{before}, from there on they are those of {now}"
+        )
+    return said
+
+
+def _leave_out(metrics: Path, epoch: int) -> None:
+    lines = metrics.read_bytes().splitlines(keepends=True)
+    write_atomic(metrics, b"".join(line for line in lines if not line.startswith(b"%d," % epoch)))
