@@ -36,6 +36,7 @@ BESIDE_RESUME = (
     "tracker",
     "overwrite",
     "debug",
+    "epochs",  # more of them are a longer run, in a folder of its own
 )
 
 # Keys and groups that came later, with the value that every run had before. A run with this value has the name that it
@@ -48,11 +49,14 @@ LATER: dict[str, Any] = {
     "metrics.suite": ["collapse"],
     "metrics.headline": None,
     "dataset.valid_size": None,
+    "parent": None,
+    "parent_epochs": None,
 }
 
-# Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed.
+# Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed. Longer
+# runs of several seeds have a parent each, of as many epochs.
 # Of `etf` see `nclab.analysis.runs.differences`.
-AVERAGED = ("seed", "etf.name", "plugins", *MACHINE_KEYS)
+AVERAGED = ("seed", "etf.name", "plugins", "parent", *MACHINE_KEYS)
 MAY_DIFFER = re.compile(rf"({'|'.join(map(re.escape, AVERAGED))})(\..+)?$")
 
 # Policies that never look at what is measured. In runs of every other, one of a plug-in too, `metrics.*` may have a say

@@ -96,6 +96,9 @@ class RunConfig:
     checkpoint_seconds: float = 10.0  # least time between checkpoints; the last epoch and every switch are always saved
     resume: str | None = None  # a run folder: go on with the configuration in it, whatever conf/ says by now
     paper: str | None = None  # written by nclab-paper: the wing, profile and parts of the plan that this run belongs to
+    # written by resume=FOLDER epochs=N: the run folder beside this one that it goes on from, and the epochs of that run
+    parent: str | None = None
+    parent_epochs: int | None = None  # written with parent
     # your modules, such as [my_package]: what they register is chosen like an option of conf/
     plugins: list[str] = field(default_factory=list)
     dataset: DatasetSettings = field(**choice(DATASETS, "digits"))  # what is learnt: images or texts
@@ -225,10 +228,15 @@ def _check_values(c: RunConfig) -> None:
     for key, value, valid in (("precision", c.precision, PRECISIONS), ("metrics.probe", c.metrics.probe, PROBES)):
         if value not in valid:
             raise ValueError(f"unknown {key} '{value}'; valid: {', '.join(valid)}")
-    name = c.experiment_name
-    plain = name == Path(name).name == name.strip() and name.isprintable() and len(name.encode()) <= LONGEST_NAME
-    if not plain or name in ("", ".", ".."):
-        raise ValueError(f"experiment_name must be a plain folder name, got {name!r}")
+    for key, name in (("experiment_name", c.experiment_name), ("parent", c.parent)):
+        if name is not None and not _is_plain(name):
+            raise ValueError(f"{key} must be a plain folder name, got {name!r}")
+    longer = c.parent is not None and c.parent_epochs is not None and 0 < c.parent_epochs < c.epochs
+    if not longer and (c.parent, c.parent_epochs) != (None, None):
+        raise ValueError(
+            f"parent and parent_epochs are written by resume=FOLDER epochs=N; got parent={c.parent}, "
+            f"parent_epochs={c.parent_epochs} and epochs={c.epochs}"
+        )
     for key, folder in (("output_root", c.output_root), ("data_root", c.data_root)):
         if folder is not None and (not folder.strip() or "://" in folder or "\0" in folder):
             raise ValueError(f"{key} must be a folder, got {folder!r}")
@@ -241,6 +249,12 @@ def _check_values(c: RunConfig) -> None:
             f"loss.l2={c.loss.l2:g} optimizer.weight_decay={c.optimizer.weight_decay:g}"
         )
     c.etf.complete(c.epochs, c.metrics.every)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it is the name of a folder, and no path."""
+    plain = name == Path(name).name == name.strip() and name.isprintable() and len(name.encode()) <= LONGEST_NAME
+    return plain and name not in ("", ".", "..")
 
 
 def resolve_machine(c: RunConfig) -> RunConfig:

@@ -21,6 +21,7 @@ from nclab.models import MODELS, Classifier, layer_of
 from nclab.parallel.agreed_stop import AgreedStop
 from nclab.parallel.global_norm import globalize
 from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, own_gpu
+from nclab.run.longer import begin_longer
 from nclab.run.started import move
 from nclab.runfolder import checkpoint
 from nclab.runfolder.display import Display
@@ -202,7 +203,7 @@ def opened(
             return
         observers = Observers()
         with _building():
-            state = world.broadcast_call(lambda: _begun(config, out))
+            state = world.broadcast_call(lambda: _begun(config, out, dataset))
             if world.first:
                 observers.observers += _observers(config, out, display)
             check = AgreedStop(stop, world).check if world.size > 1 else stop.check
@@ -279,12 +280,15 @@ def _fit(
     return Fit(learner, feed, parts.settings, progress, observer, check), start
 
 
-def _begun(config: RunConfig, out: RunFolder) -> dict[str, Any] | None:
-    """Open the logs where the checkpoint left them, and return it; where there is none, begin."""
+def _begun(config: RunConfig, out: RunFolder, dataset: Dataset) -> dict[str, Any] | None:
+    """Open the logs where the checkpoint left them, and return it; where there is none, begin, a longer run with what
+    its parent knows."""
     if config.overwrite:
         out.clear()
     damaged: list[str] = []
     state = checkpoint.load(out.path, damaged.append)
+    if state is None and config.parent is not None:
+        state = begin_longer(config, out, dataset)
     out.open_logs(state["lengths"] if state else None)
     for text in damaged:
         out.event("warning", epoch=state["progress"]["epoch"], text=text)
@@ -320,6 +324,7 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
         "policy": own_label(config.etf),
         "seed": config.seed,
         "epochs": config.epochs,
+        **({"parent": {"run": config.parent, "epoch": fit.progress.split}} if config.parent else {}),
         "final": {**final, "effective_depth": depth},
         "headline": result.headline(fit.learner.objective, config.metrics.headline),
         "parameters_learnable": learnable(fit.model.parameters()),

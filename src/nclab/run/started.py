@@ -11,6 +11,7 @@ from typing import Any
 
 from nclab.config.keys import BESIDE_RESUME, KEPT_ON_RESUME
 from nclab.config.schema import ConfigError, RunConfig, resolve_machine, stored_keys, stored_run, to_yaml
+from nclab.run.longer import longer
 from nclab.runfolder import checkpoint
 from nclab.system.atomic import write_atomic
 
@@ -33,7 +34,8 @@ def as_started(config: RunConfig) -> RunConfig:
     """The configuration that a run was started with, if it was, with what was typed now.
 
     `resume=FOLDER` takes all of it, whatever conf/ says by now. A run found by its name has the same identity already;
-    it goes on with the machine keys on which its bits depend. Typed keys win over both.
+    it goes on with the machine keys on which its bits depend. Typed keys win over both. More epochs beside
+    `resume=FOLDER` are another run (`nclab.run.longer`).
     """
     stored = config.folder / "config.yaml"
     if config.resume is not None:
@@ -46,7 +48,9 @@ def as_started(config: RunConfig) -> RunConfig:
         own |= {"resume": config.resume, "overwrite": config.overwrite, "explicit": config.explicit}
         if config.tracker.name != "none":
             own["tracker"] = config.tracker
-        return replace(started, **own)
+        if "epochs" not in config.explicit:
+            return replace(started, **own)
+        return as_started(longer(Path(config.resume), started, replace(started, **own)))
     if _goes_on(config):
         kept = stored_keys(stored, KEPT_ON_RESUME)
         return replace(config, **{key: value for key, value in kept.items() if key not in config.explicit})

@@ -115,7 +115,20 @@ class Fit:
             p.seconds += time.perf_counter() - began
         p.part = p.part or Part()
         self._saved = time.monotonic()
+        if p.due:
+            self._act_on_last_epoch()
         self._check_headline()
+
+    def _act_on_last_epoch(self) -> None:
+        """Let the policy act on the epoch in which a shorter run ended, as `end_epoch` does in a longer one."""
+        p, every = self.progress, self.settings.metrics.every
+        began = time.perf_counter()
+        # Measured again, and not told: the rows are there.
+        switches = self._switch(self._evaluate(p.epoch - 1) if every and p.epoch % every == 0 else None)
+        p.due = False
+        p.seconds += time.perf_counter() - began
+        if switches:
+            self.save()
 
     def begin_epoch(self) -> None:
         p = self.progress
@@ -194,8 +207,9 @@ class Fit:
             self.observer.stopped(signal.Signals(stopped.number).name, p.epoch, batches)
             self.save()
 
-    def _evaluate(self) -> Evaluation:
-        splits = self.feed.phase(self.progress.epoch).splits
+    def _evaluate(self, epoch: int | None = None) -> Evaluation:
+        """Of the splits of this epoch's phase, by default that of the one under way."""
+        splits = self.feed.phase(self.progress.epoch if epoch is None else epoch).splits
         learner, m = self.learner, self.settings.metrics
         with self._measuring():
             return evaluate(

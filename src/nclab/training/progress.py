@@ -45,6 +45,8 @@ class Progress:
     part: Part | None = None  # of the next epoch; None before the first, when even the start is not measured
     processes: int = 1  # that saved this
     steps: int = 0  # optimizer steps of the epochs trained
+    split: int | None = None  # epoch at which a longer run went on from a shorter one
+    due: bool = False  # the shorter run ended there: the policy has yet to act on that epoch
     ranks: dict[str, list[float]] = field(default_factory=dict)  # layer -> rank when last measured, lowest fall told of
 
     @classmethod
