@@ -24,6 +24,7 @@ from nclab.cluster.train_folders import train_folders
 from nclab.cluster.workers import shared_gpus
 from nclab.config.schema import ConfigError
 from nclab.run.execute import train
+from nclab.run.started import as_started, requested
 from nclab.runfolder.folder import RunFolder, RunLocked
 from nclab.system.machine import default_threads
 from nclab.train import main
@@ -88,6 +89,22 @@ def test_what_is_submitted_is_frozen_in_its_folder_and_not_submitted_twice(tiny,
     on_slurm(configs, QUICK)
     assert len(cluster.calls("sbatch")) == 2
     assert [job_of(config.folder) for config in configs] == [None, "43", "42_1"]
+
+
+def test_a_key_typed_at_the_sweep_reaches_the_job_of_a_run_that_was_begun(tiny, cluster, tmp_path):
+    """By its folder, which is all that the job reads."""
+    config = tiny()
+    folder = train(config)
+    (folder / "DONE").unlink()
+    file = folder / "config.yaml"
+    file.write_text(file.read_text().replace("device: cpu", "device: cuda:1"))
+    (asked,) = requested(config, ["device=cpu"])
+    on_slurm([as_started(asked)], QUICK)
+    assert yaml.safe_load(file.read_text())["device"] == "cpu"
+    (warning,) = events(folder, "warning")
+    assert "device=cpu in the place of cuda:1" in warning["text"]
+    assert train_folders([folder], side_by_side=1) == 0
+    assert events(folder, "warning") == [warning]
 
 
 def test_a_run_that_is_held_is_left_to_who_holds_it(tiny, cluster):
