@@ -123,7 +123,7 @@ def test_seeds_move_together(tiny, cut):
 def test_an_absent_device_names_its_file_and_what_to_type(tiny, cut, train_on):
     folder = cut()
     file = stored(folder, device="cuda:77")
-    for words in ([], [f"resume={folder}"]):
+    for words in ([], [f"resume={folder}"], [f"resume={folder}", "epochs=9"]):
         with pytest.raises(ConfigError) as caught:
             train_on(*words)
         text = str(caught.value)

@@ -63,9 +63,10 @@ def on_this_machine(config: RunConfig) -> RunConfig:
     try:
         return resolve_machine(config)
     except ConfigError as error:
-        if "device" in config.explicit or not _goes_on(config):
+        begins_longer = config.parent is not None and not _goes_on(config)
+        if "device" in config.explicit or not (begins_longer or _goes_on(config)):
             raise
-        file = config.folder / "config.yaml"
+        file = (config.folder.parent / config.parent if begins_longer else config.folder) / "config.yaml"
         raise ConfigError(f"{error}; it is stored in {file}: type device=cpu to go on here") from None
 
 
