@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ import pytest
 import yaml
 from run_folders import events
 
+from nclab.cluster import intent, launch, slurm
 from nclab.cluster import job as job_module
-from nclab.cluster import launch, slurm
 from nclab.cluster import train_folders as folders_module
 from nclab.cluster.job import Job, submit
 from nclab.cluster.launch import SweepFailed, on_slurm, on_this_machine
@@ -105,6 +106,56 @@ def test_a_key_typed_at_the_sweep_reaches_the_job_of_a_run_that_was_begun(tiny, 
     assert "device=cpu in the place of cuda:1" in warning["text"]
     assert train_folders([folder], side_by_side=1) == 0
     assert events(folder, "warning") == [warning]
+
+
+class Killed(BaseException):
+    """As kill -9 would end it: nothing catches this."""
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_launcher_killed_behind_sbatch_does_not_submit_again(tiny, cluster, monkeypatch, seeds):
+    """The jobs are in the queue and no folder names them."""
+    configs = [tiny(f"seed={seed}") for seed in range(seeds)]
+    ids = ["42"] if seeds == 1 else [f"42_{i}" for i in range(seeds)]
+    write = intent.write_atomic
+
+    def killed(path, *given):
+        if path.name == intent.NOTE:
+            raise Killed
+        write(path, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intent, "write_atomic", killed)
+        with pytest.raises(Killed):
+            on_slurm(configs, QUICK)
+    assert len(cluster.calls("sbatch")) == 1
+    assert [job_of(config.folder) for config in configs] == [None] * seeds
+    (name,) = re.findall("--job-name=(.*)", (cluster.folder / "script").read_text())
+    cluster.say(queue="7|RUNNING|other\n" + "".join(f"{job}|PENDING|{name}\n" for job in ids), next="43")
+    on_slurm(configs, QUICK)
+    assert len(cluster.calls("sbatch")) == 1
+    assert [job_of(config.folder) for config in configs] == ids
+    on_slurm(configs, QUICK)
+    assert len(cluster.calls("sbatch")) == 1
+
+
+def test_a_launcher_killed_before_sbatch_submits(tiny, cluster, monkeypatch):
+    """Another's jobs of another name are in the queue, ours are not."""
+    config = tiny()
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("submitit.SlurmExecutor.submit", killed)
+        with pytest.raises(Killed):
+            on_slurm([config], QUICK)
+    assert cluster.calls("sbatch") == []
+    cluster.say(queue="7|RUNNING|other\n")
+    on_slurm([config], QUICK)
+    assert len(cluster.calls("sbatch")) == 1
+    assert job_of(config.folder) == "42"
+    assert list(Path(config.output_root).glob(f".slurm/{intent.PATTERN}")) == []
 
 
 def test_a_run_that_is_held_is_left_to_who_holds_it(tiny, cluster):

@@ -7,7 +7,6 @@ be able to take signals before that is loaded.
 
 import contextlib
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -17,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nclab.cluster.intent import intend, note
 from nclab.cluster.slurm import SlurmError, SlurmSettings, fate_of, job_of, requeue
-from nclab.system.atomic import write_atomic
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
 from nclab.system.terminal import lasting_terminal
 
-NOTE = "slurm.json"  # in a run folder: the job that it was last submitted as
 JOBS_OF_AN_ARRAY = 1000  # Slurm's default MaxArraySize is 1001
 
 
@@ -89,6 +87,7 @@ class Job:
 
 def submit(folders: list[Path], name: str, logs: Path, settings: SlurmSettings) -> dict[Path, str]:
     """Submit arrays of jobs, `runs_per_job` folders each, and note in every folder which job it is in; returns that.
+    Their name ends in that of the folder `logs`: by it they are found where this process does not get to note them.
 
     Raises SlurmError where sbatch refuses; jobs of earlier arrays stay submitted and noted.
     """
@@ -101,22 +100,24 @@ def submit(folders: list[Path], name: str, logs: Path, settings: SlurmSettings) 
     for start in range(0, len(jobs), JOBS_OF_AN_ARRAY):
         logs.mkdir(parents=True, exist_ok=True)
         executor = submitit.SlurmExecutor(folder=logs, max_num_timeout=settings.requeues)
-        executor.update_parameters(**_parameters(name, settings))
+        unique = f"{name}-{logs.name}-{start // JOBS_OF_AN_ARRAY}"
+        executor.update_parameters(**_parameters(unique, settings))
         part = jobs[start : start + JOBS_OF_AN_ARRAY]
         work = [Job([str(folder.resolve()) for folder in of_job], size, settings.requeues) for of_job in part]
+        intent = logs / f"intent-{start // JOBS_OF_AN_ARRAY}.json"
+        began = time.time()
+        intend(intent, unique, part)
         try:
             # submitit repeats on the terminal what sbatch says; it is in the error too.
             with contextlib.redirect_stderr(io.StringIO()), executor.batch():
                 submitted = [executor.submit(w) for w in work]
         except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError) as error:
+            intent.unlink()
             if not any(logs.glob("*submission.sh")):
                 shutil.rmtree(logs, ignore_errors=True)
             raise SlurmError(" ".join(str(error).split())) from None
-        for job, of_job in zip(submitted, part, strict=True):
-            for folder in of_job:
-                at[folder] = job.job_id
-                text = json.dumps({"job": job.job_id, "submitted": round(time.time(), 3)}) + "\n"
-                write_atomic(folder / NOTE, text)
+        at |= note(submitted[0].job_id.partition("_")[0], part, began)
+        intent.unlink()
     return at
 
 

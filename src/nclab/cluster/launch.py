@@ -20,6 +20,7 @@ from pathlib import Path
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
+from nclab.cluster.intent import take_up
 from nclab.cluster.job import submit
 from nclab.cluster.slurm import SlurmError, SlurmSettings, about, job_of, jobs_in_queue
 from nclab.cluster.workers import Outcome, default_jobs, describe, run_all
@@ -122,6 +123,8 @@ def on_slurm(configs: list[RunConfig], settings: SlurmSettings) -> None:
 
 def _in_queue(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, str]:
     """The job of every run that is not finished, after those without one were submitted."""
+    if found := take_up(Path(configs[0].output_root) / ".slurm"):
+        print(f"{found} jobs of a launcher that was killed while it submitted are in the queue", flush=True)
     queue = _queue()
     _clear(configs, queue)
     todo = [config for config in configs if not _done(config.folder)]

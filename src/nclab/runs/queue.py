@@ -3,9 +3,9 @@
 import os
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-COMMAND = ("squeue", "-h", "-r", "-o", "%i|%T")
+COMMAND = ("squeue", "-h", "-r", "-o", "%i|%T|%j")
 TIMEOUT = 10.0  # seconds
 SLACK = 10.0  # seconds by which clocks of a cluster may differ, and Slurm's list lag behind a submission
 # What squeue shows of a job that is through; all other states are still to run, or running.
@@ -20,10 +20,11 @@ class QueueError(RuntimeError):
 
 @dataclass(frozen=True)
 class Queue:
-    """The jobs that Slurm has (id, `N` or `N_i`, to state such as PENDING), as of `asked` (unix time)."""
+    """The jobs that Slurm has (id, `N` or `N_i`, to state such as PENDING, and to name), as of `asked` (unix time)."""
 
     jobs: dict[str, str]
     asked: float
+    names: dict[str, str] = field(default_factory=dict)
 
     def state(self, job: str, submitted: float) -> str | None:
         """The state of a job, PENDING where it was submitted after we asked; None where Slurm knows it no more."""
@@ -47,5 +48,5 @@ def ask() -> Queue:
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise QueueError(f"squeue failed: {said[-1]}")
-    lines = (line.strip().partition("|") for line in done.stdout.splitlines())
-    return Queue({job: state for job, _, state in lines}, asked)
+    lines = [(*line.strip().split("|", 2), "")[:3] for line in done.stdout.splitlines()]
+    return Queue({job: state for job, state, _ in lines}, asked, {job: name for job, _, name in lines})
