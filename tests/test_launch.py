@@ -183,6 +183,27 @@ def test_a_sweep_is_followed_until_the_last_job_has_ended(tiny, cluster, capsys)
     assert "[3/3] FAILED" in out
 
 
+@pytest.mark.parametrize(
+    ("job", "account", "said"),
+    [
+        ("JobState=TIMEOUT Reason=TimeLimit", "", "its job 42 reached its time limit (hydra.launcher.timeout_min)"),
+        ("JobState=COMPLETING Reason=TimeLimit", "", "its job 42 reached its time limit (hydra.launcher.timeout_min)"),
+        ("", "TIMEOUT", "its job 42 reached its time limit (hydra.launcher.timeout_min)"),
+        ("", "CANCELLED by 0", "its job 42 is cancelled"),
+        ("JobState=NODE_FAIL Reason=None", "", "its job 42 is node_fail"),
+        ("", "", "its job 42 is gone (Slurm keeps no account here of how jobs end)"),
+    ],
+)
+def test_how_a_job_ended_that_left_no_word(tiny, cluster, job, account, said):
+    """Slurm forgets a job minutes after its end; only a site with accounting knows more."""
+    config = tiny()
+    on_slurm([config], QUICK)
+    cluster.script("sacct", f"[ -n '{account}' ] && echo '{account}'")
+    cluster.say(job=f"{job}\n", queue="")
+    (failure,) = launch._follow({config.folder: "42"}, 0.1)
+    assert failure == f"{config.folder}: {said} and left no word; its log is in .slurm/"
+
+
 def test_a_controller_that_does_not_answer_ends_no_run(tiny, cluster, monkeypatch):
     config = tiny()
     on_slurm([config], QUICK)
@@ -256,7 +277,10 @@ def test_settings_out_of_range(key, value, message):
     ("job", "fate"),
     [
         ("JobId=7 JobState=RUNNING Restarts=1 PreemptTime=2026-01-01", "alive"),
-        ("JobId=7 JobState=COMPLETING Restarts=1", "cancelled"),
+        ("JobId=7 JobState=COMPLETING Reason=None Restarts=1", "cancelled"),
+        ("JobId=7 JobState=COMPLETING Reason=TimeLimit Restarts=1", "timeout"),  # as Slurm 22.05 says it
+        ("JobId=7 JobState=TIMEOUT Reason=TimeLimit Restarts=1", "timeout"),
+        ("JobId=7 JobState=COMPLETING Reason=TimeLimit Restarts=2", "requeued"),
         ("JobId=7 JobState=COMPLETING Restarts=2", "requeued"),
         ("JobId=7 JobState=PENDING Restarts=2 Comment=a=b", "requeued"),
         ("", "alive"),
@@ -272,7 +296,25 @@ def test_what_slurm_does_with_a_job_it_sent_a_signal(cluster, job, fate):
     [
         ("JobState=RUNNING Restarts=0", "", "", {"event": "requeue", "by": "itself"}, 1),
         ("JobState=RUNNING Restarts=2", "2", "", {"event": "failed"}, 0),
-        ("JobState=COMPLETING Restarts=0", "", "", {"event": "failed"}, 0),
+        (
+            "JobState=COMPLETING Restarts=0",
+            "",
+            "",
+            {"event": "failed", "reason": "job 42 was cancelled; the same command resumes"},
+            0,
+        ),
+        ("JobState=COMPLETING Reason=TimeLimit Restarts=0", "", "", {"event": "requeue", "by": "itself"}, 1),
+        (
+            "JobState=COMPLETING Reason=TimeLimit Restarts=0",
+            "",
+            "Invalid job",
+            {
+                "event": "failed",
+                "reason": "job 42 reached its time limit (hydra.launcher.timeout_min) and could not be "
+                "requeued: Invalid job; the same command resumes",
+            },
+            2,
+        ),
         ("JobState=COMPLETING Restarts=1", "", "", {"event": "requeue", "by": "slurm"}, 0),
         ("JobState=RUNNING Restarts=0", "", "Job is held", {"event": "failed"}, 2),
     ],

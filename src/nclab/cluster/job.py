@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nclab.cluster.intent import intend, note
-from nclab.cluster.slurm import SlurmError, SlurmSettings, fate_of, job_of, requeue
+from nclab.cluster.slurm import AT_LIMIT, SlurmError, SlurmSettings, fate_of, job_of, requeue
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
 from nclab.system.terminal import lasting_terminal
@@ -71,7 +71,7 @@ class Job:
 
         fate = fate_of(job, restarts)
         if fate == "cancelled":
-            tell("failed", reason=f"job {job} was cancelled, or its time was up; the same command resumes")
+            tell("failed", reason=f"job {job} was cancelled; the same command resumes")
         elif fate == "requeued":
             tell("requeue", by="slurm")
         elif restarts >= self.requeues:
@@ -81,7 +81,8 @@ class Job:
             tell("requeue", by="itself")  # before: Slurm kills this process while it carries the order out
             error = requeue(job)
             if error:
-                tell("failed", reason=f"job {job} could not be requeued: {error}; the same command resumes")
+                late = f"{AT_LIMIT} and " if fate == "timeout" else ""
+                tell("failed", reason=f"job {job} {late}could not be requeued: {error}; the same command resumes")
         raise SystemExit(128 + number)
 
 

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nclab.cluster.intent import take_up
 from nclab.cluster.job import submit
-from nclab.cluster.slurm import SlurmError, SlurmSettings, about, job_of, jobs_in_queue
+from nclab.cluster.slurm import SlurmError, SlurmSettings, end_of, job_of, jobs_in_queue
 from nclab.cluster.workers import Outcome, default_jobs, describe, run_all
 from nclab.config.schema import ConfigError, RunConfig, threads_by_default, to_yaml, typed
 from nclab.run.execute import check
@@ -227,8 +227,7 @@ def _why(folder: Path, job: str) -> str:
     since = (submission(folder) or {"submitted": 0})["submitted"]
     if run is not None and run.state == "failed" and run.age is not None and time.time() - run.age >= since:
         return run.reason
-    state = about(job).get("JobState", "gone").lower() if job else "unknown"
-    return f"its job {job} is {state} and left no word; its log is in .slurm/"
+    return f"its job {job} {end_of(job) if job else 'is unknown'} and left no word; its log is in .slurm/"
 
 
 def _end(total: int, failures: list[str]) -> None:

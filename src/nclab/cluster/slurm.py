@@ -14,6 +14,7 @@ from nclab.runs.state import submission
 
 SECONDS_TO_ANSWER = 30  # squeue and scontrol wait long for a controller that restarts
 REQUEUE_TRIES = 5
+AT_LIMIT = "reached its time limit (hydra.launcher.timeout_min)"
 SECONDS_FOR_FATE = (0, 1, 1)  # between looks: a job that Slurm ends is counted as requeued a moment later
 
 
@@ -60,7 +61,8 @@ class SlurmSettings:
 
 def fate_of(job: str, restarts: int) -> str:
     """What Slurm does with a job that it sent a signal: it is `alive` (warned, or preempted and in its time of grace),
-    `requeued` already or `cancelled`. Where Slurm does not answer it is taken for alive."""
+    `requeued` already, ended by its time limit (`timeout`) or `cancelled`. Where Slurm does not answer it is taken for
+    alive."""
     for wait in SECONDS_FOR_FATE:
         time.sleep(wait)
         job_is = about(job)
@@ -68,7 +70,33 @@ def fate_of(job: str, restarts: int) -> str:
             return "requeued"
         if job_is.get("JobState", "RUNNING") in ("RUNNING", "SUSPENDED", "PREEMPTED"):
             return "alive"
+        if _at_limit(job_is):
+            return "timeout"
     return "cancelled"
+
+
+def end_of(job: str) -> str:
+    """How a job ended of which there is no other word: 'is cancelled', 'reached its time limit ...'."""
+    job_is = about(job)
+    state = job_is.get("JobState") or _accounted(job)
+    if state is None:
+        return "is gone (Slurm keeps no account here of how jobs end)"
+    return AT_LIMIT if _at_limit({**job_is, "JobState": state}) else f"is {state.lower()}"
+
+
+def _at_limit(job_is: dict[str, str]) -> bool:
+    """The state is COMPLETING until its processes are gone, the reason says why from the beginning."""
+    return job_is.get("Reason") == "TimeLimit" or job_is.get("JobState") == "TIMEOUT"
+
+
+def _accounted(job: str) -> str | None:
+    """The state that Slurm's accounting has of a job; None without accounting, or where it does not answer."""
+    try:
+        done = _run("sacct", "--noheader", "--allocations", "--parsable2", "--format=State", f"--jobs={job}")
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    words = done.stdout.split()  # 'CANCELLED by 1000'
+    return words[0] if done.returncode == 0 and words else None
 
 
 def about(job: str) -> dict[str, str]:
