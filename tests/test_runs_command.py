@@ -316,7 +316,7 @@ def test_slurm_is_asked_once_for_all(tmp_path, capsys, monkeypatch):
         "a": ("done", ""),
         "b": ("running", ""),
     }
-    assert asked.read_text() == "-h -r -o %i|%T\n"
+    assert asked.read_text() == "-h -r -o %i|%T|%j\n"
 
 
 def test_slurm_is_not_asked_without_need(tmp_path, capsys):
