@@ -37,7 +37,7 @@ def test_the_command_line(tmp_path):
         ),
         (["etf=last_k", "etf.k=9"], "etf.k must be between 1 and 5"),
         (["etf=lastk"], "Available options in 'etf':; adaptive; last_k; none; transformer_ffn\n"),
-        (["resume=somewhere", "epochs=9"], "takes the folder's configuration; leave out epochs=9"),
+        (["resume=somewhere", "seed=9"], "takes the folder's configuration; leave out seed=9"),
         (["seeds=[0,1]", "seed=3"], "seeds takes the place of seed; leave out one of them"),
         (["seeds=[0,0]"], "seeds must be distinct numbers"),
         (["seeds=[0,1]", "batch_size=9999"], "batch_size must be at most 1437"),
