@@ -249,6 +249,46 @@ def test_a_run_longer_than_its_time_limit_goes_on_in_the_next_job(cluster, tmp_p
     assert_nothing_lost_or_doubled([folder], references)
 
 
+def test_a_job_that_is_ended_at_its_limit_without_a_warning_goes_on(cluster, tmp_path):
+    """Slurm looks at limits once in a while: it takes one to two minutes."""
+    short = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1", "hydra.launcher.requeues=1")
+    quiet = "+hydra.launcher.additional_parameters={signal: CONT@1}"  # in the place of the warning
+    sweep = (*TINY, "epochs=100000000", "metrics.every=0", "hydra.launcher.wait=false")
+    end(cluster.train(*LAUNCHER, *short, quiet, *sweep, cwd=tmp_path))
+    (folder,) = runs(tmp_path / "outputs")
+    eventually(lambda: (folder / "events.jsonl").exists() and events(folder, "resume"), 200)
+    assert [event["signal"] for event in events(folder, "stopped")] == ["SIGTERM"]
+    assert [event["by"] for event in events(folder, "requeue")] == ["itself"]
+    assert events(folder, "failed") == []
+    cluster.ask("scancel", json.loads((folder / "slurm.json").read_text())["job"])
+
+
+KILLED = """
+import os
+from nclab.cluster import intent
+write = intent.write_atomic
+intent.write_atomic = lambda path, *given: os._exit(9) if path.name == intent.NOTE else write(path, *given)
+from nclab.train import main
+main()
+"""
+
+
+def test_the_jobs_of_a_launcher_that_was_killed_behind_sbatch_are_found(cluster, tmp_path):
+    sweep = (*LAUNCHER, *TINY, "epochs=100000000", "metrics.every=0", "seed=0,1", "hydra.launcher.wait=false")
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    assert subprocess.run([sys.executable, script, *sweep], cwd=tmp_path, env=cluster.env).returncode == 9
+    submitted = sorted(cluster.queue())
+    assert len(submitted) == 2
+    out, _ = end(cluster.train(*sweep, cwd=tmp_path))
+    assert "2 runs: 0 finished before, 2 in the queue, 0 to submit" in out
+    assert sorted(cluster.queue()) == submitted
+    notes = [json.loads((folder / "slurm.json").read_text())["job"] for folder in runs(tmp_path / "outputs")]
+    assert sorted(notes) == submitted
+    cluster.ask("scancel", submitted[0].partition("_")[0])
+    eventually(lambda: not cluster.queue())
+
+
 def test_a_job_of_several_runs_on_one_gpu_is_preempted_as_one(cluster, tmp_path, epoch_seconds):
     sweep = (*TINY, f"epochs={round(8 / epoch_seconds)}", "metrics.every=10", "seed=0,1,2,3")
     references = whole(cluster, tmp_path, *sweep)
