@@ -10,8 +10,9 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nclab.config.command import arguments, split
+from nclab.config.command import arguments
 from nclab.config.schema import ConfigError
+from nclab.config.sweep import split
 
 
 def run_command(*overrides, cwd):
@@ -33,10 +34,10 @@ def test_the_command_line(tmp_path):
     [
         (
             ["model.widht=3"],
-            "Could not override 'model.widht'. Valid keys of 'mlp': name, depth, width, norm, activation",
+            "unknown key 'model.widht' of model=mlp; did you mean model.width?\n",
         ),
         (["etf=last_k", "etf.k=9"], "etf.k must be between 1 and 5"),
-        (["etf=lastk"], "Available options in 'etf':; adaptive; last_k; none; transformer_ffn\n"),
+        (["etf=lastk"], "unknown etf 'lastk'; did you mean last_k? valid: adaptive, last_k, none, transformer_ffn\n"),
         (["resume=somewhere", "seed=9"], "takes the folder's configuration; leave out seed=9"),
         (["seeds=[0,1]", "seed=3"], "seeds takes the place of seed; leave out one of them"),
         (["seeds=[0,0]"], "seeds must be distinct numbers"),
@@ -88,8 +89,8 @@ def test_the_private_parser_of_hydra_is_as_we_use_it():
     parser = get_args_parser()
     assert callable(parser.error)
     args = vars(parser.parse_args(["-m", "a=1", "b=2"]))
-    used = "help hydra_help shell_completion experimental_rerun multirun overrides cfg info config_dir config_name"
-    assert {*used.split(), "config_path"} <= args.keys()
+    used = "help hydra_help shell_completion experimental_rerun run multirun overrides cfg info resolve package"
+    assert {*used.split(), "config_dir", "config_name", "config_path"} <= args.keys()
     assert (args["multirun"], args["overrides"], args["experimental_rerun"]) == (True, ["a=1", "b=2"], None)
 
 
@@ -114,7 +115,8 @@ def test_no_other_private_name_of_hydra_is_used():
 )
 def test_a_sweep_is_split_as_hydras_own_sweeper_does(words):
     overrides = OverridesParser.create().parse_overrides([word.strip("'") for word in words])
-    assert [split(overrides)] == BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    jobs = [list(words) for words in split(overrides)]
+    assert [jobs] == BasicSweeper.split_arguments(overrides, max_batch_size=None)
 
 
 def test_a_sweep_over_an_interval_is_refused():

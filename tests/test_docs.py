@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra.errors import HydraException
 
-from nclab.config.command import arguments, sweep
+from nclab.config.command import arguments
 from nclab.config.place import CONF
 from nclab.config.plan import Plan
 from nclab.config.schema import GROUPS, ConfigError, MetricsSettings, RunConfig
+from nclab.config.sweep import planned
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "papers").glob("*.md"))]
@@ -191,10 +191,10 @@ def compose_all(words: list[str]) -> None:
     args = arguments(words)
     if args.help or args.hydra_help or args.shell_completion:
         return
-    args.cfg, args.multirun = None, True  # one run is a sweep of one
-    configs = sweep(args, CONF).configs
-    assert all(isinstance(config, RunConfig) for config in configs.values())
-    assert configs
+    args.multirun = True  # one run is a sweep of one
+    jobs = planned(args, CONF).jobs
+    assert all(isinstance(job.config, RunConfig) for job in jobs)
+    assert jobs
 
 
 @each_page
@@ -268,7 +268,7 @@ def test_what_is_not_there_is_seen():
     text = "`etf.k=2`, `hydra.launcher.together=2`, `hydra.launcher.stack`, `metrics.suites`"
     assert absent_keys(text) == ["hydra.launcher.together=2", "metrics.suites"]
     assert absent("a\n    c ...\nb", "a\nb\n    c\n") == ["b"]
-    with pytest.raises(HydraException, match=r"Could not override 'etf\.kk'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'etf\.kk' of etf=last_k; did you mean etf\.k"):
         compose_all(["etf=last_k", "etf.kk=1"])
     with pytest.raises(ConfigError, match="unknown loss"):
         compose_all(["loss.name=hinge"])

@@ -442,12 +442,7 @@ def test_the_whole_sweep_is_checked_before_it_begins(tmp_path):
         assert len(done.stderr.splitlines()) == 1
         assert "Traceback" not in done.stderr
         assert list(tmp_path.rglob("*.csv")) == []
-    assert "Valid keys: _target_, jobs, stack" in done.stderr
-
-
-def test_what_was_planned_is_not_composed_again(tiny):
-    config = tiny()
-    assert launch.composed(None, None, [["seed=0"]], {("seed=0",): config}, here=True) == [config]
+    assert "unknown key 'hydra.launcher.together'; valid: jobs, stack" in done.stderr
 
 
 def test_a_run_that_fails_leaves_the_others_their_turn(tmp_path, monkeypatch, capsys):

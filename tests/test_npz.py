@@ -146,7 +146,7 @@ def test_the_path_is_asked_for_expanded_and_part_of_the_name(tmp_path, monkeypat
     np.savez(tmp_path / "own.npz", x_train=POINTS, y_train=LABELS)
     assert len(load_dataset(config.dataset, ".").train) == 12
     assert config.run_name != composed("dataset=npz", "dataset.path=other.npz").run_name
-    with pytest.raises(ValueError, match=r"dataset.augment: expected one of none, crop_flip; got 'flip'"):
+    with pytest.raises(ValueError, match=r"unknown dataset\.augment 'flip'; did you mean crop_flip"):
         composed("dataset=npz", "dataset.path=x", "dataset.augment=flip")
 
 

@@ -144,7 +144,7 @@ def test_own_choices_take_the_place_of_the_profiles():
         (lambda: Plan(CONF, "pape"), "no paper 'pape'; valid: depth, simplex_etf"),
         (lambda: resolve("figure1", datasets=["mnits"]), r"mnits.*\(in: dataset=mnits"),
         (lambda: resolve("figure1", overrides=["epochs=0"]), r"epochs must be at least 1 .*got 0 \(in: "),
-        (lambda: resolve("figure1", overrides=["model.heads=2"]), "Could not override 'model.heads'"),
+        (lambda: resolve("figure1", overrides=["model.heads=2"]), "unknown key 'model.heads' of model=mlp"),
         (
             lambda: resolve("figure1", overrides=["dataset=mnist"]),
             "dataset is the plan's to set.*leave out dataset=mnist",

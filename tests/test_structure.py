@@ -29,10 +29,10 @@ ARROWS = {
     "runs": "analysis system",
     "cluster": "config interfaces parallel run runfolder runs system training",
     "papers": "analysis cluster config data etf interfaces metrics models run system training",
-    "train": "config parallel run system training",
+    "train": "cluster config parallel run system training",
     "bench": "config data etf models parallel runfolder system train training",
     "slurm": "cluster",
-    "hydra_plugins": "cluster config run",
+    "hydra_plugins": "config",
 }
 CORE = ("interfaces", "data", "etf", "metrics", "models")  # each can be used without runs, their files and commands
 NOT_IN_CORE = {"hydra", "omegaconf", "wandb"}

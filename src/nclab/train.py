@@ -12,18 +12,18 @@ The same command again skips a finished run and resumes an interrupted one.
 import os
 import sys
 import traceback
-from contextlib import nullcontext
 
 import hydra
 
-from nclab.config.command import arguments, sweep, with_home_quoted
+from nclab.config.command import arguments, options_first, with_home_quoted
+from nclab.config.composing import ROOT, plainly
 from nclab.config.place import CONF
+from nclab.config.schema import ConfigError
+from nclab.config.sweep import Planned, planned
 from nclab.parallel.group import refuse_several
 from nclab.run.build import as_config_error
-from nclab.run.execute import check, is_done
 from nclab.run.exit import BAD, BAD_INPUT, FAILED, INTERRUPTED, complain
-from nclab.run.started import as_started, requested
-from nclab.run.task import Task
+from nclab.run.task import possible, train_jobs
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
 from nclab.system.terminal import lasting_terminal
@@ -57,37 +57,61 @@ def _main() -> None:
 def _command() -> int:
     """Do what sys.argv says; returns the exit code. A traceback is printed here, where secrets in it are masked."""
     try:
-        sys.argv[1:] = with_home_quoted(sys.argv[1:])  # which Hydra reads too
-        args = arguments(sys.argv[1:])
-        if args.multirun:
-            as_config_error(refuse_several, "--multirun starts its runs by itself")
-        planned = sweep(args, CONF)
-        task = Task(planned.configs)
-        # All, before the first is trained.
-        runs = (run for words, c in planned.configs.items() for run in map(as_started, requested(c, words)))
-        check((run for run in runs if not is_done(run)), here=planned.launcher != "slurm")
-        # One for all runs of a sweep: a signal that comes when one is just through ends the others too.
-        with StopSignals() if args.multirun else nullcontext():
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)()
+        words = with_home_quoted(sys.argv[1:])
+        args = arguments(words)
+        if args.only_shows:
+            sys.argv[1:] = options_first(words, args.overrides)  # which Hydra reads itself
+            return _show()
+        plan = planned(args, CONF)
+        if not plan.sweep:
+            return 0 if train_jobs(plan.jobs) else FAILED
+        as_config_error(refuse_several, "a sweep starts its runs by itself")
+        # One for all runs: a signal that comes when one is just through ends the others too.
+        with StopSignals():
+            return _sweep(plan)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
-    except BAD as error:
+    except (*BAD, *FAILURES) as error:
+        code = BAD_INPUT if isinstance(error, BAD) else FAILED
         if "debug=true" not in sys.argv:
-            return complain(error, BAD_INPUT)
+            return complain(error, code)
         traceback.print_exc()
-        return BAD_INPUT
-    except FAILURES as error:
-        if "debug=true" not in sys.argv:
-            return complain(error, FAILED)
-        traceback.print_exc()
-        return FAILED
+        return code
     except Stopped as stopped:
         return complain(stopped, stopped.exit_code)
     except Exception:
         traceback.print_exc()
         return FAILED
-    return FAILED if task.failures else 0
+
+
+def _sweep(plan: Planned) -> int:
+    """Train all runs, once all were checked."""
+    if plan.launcher == "basic":
+        return 0 if train_jobs(possible(plan)) else FAILED
+    from nclab.cluster.launch import SweepFailed, prepared, runs_of
+    from nclab.cluster.slurm import SlurmError
+
+    start = prepared(plan.launcher, plan.settings)
+    try:
+        start(runs_of(possible(plan)))
+    except (SweepFailed, SlurmError) as error:
+        return complain(error, FAILED)
+    return 0
+
+
+def _show() -> int:
+    """What Hydra shows by itself: --help, --cfg, --info, and completion of a shell's words."""
+    try:
+        with plainly():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=ROOT)(main)()
+    except SystemExit as end:
+        return BAD_INPUT if end.code else 0
+    except ConfigError:
+        raise
+    except Exception as error:  # of its completion, say
+        raise ConfigError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+    return 0
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from nclab.analysis.needs import Needs, described, folders_of
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.analysis.tables import readable, save_table, text_table
 from nclab.interfaces.plugins import PARTS, WINGS, PluginError, installed, load_plugins
+from nclab.interfaces.valid import unknown
 
 GENERAL = "nclab.analysis.summary"  # drawings that are no paper's
 FIGURE, TABLE = "figure", "table"
@@ -131,7 +132,7 @@ class Drawings:
     def __getitem__(self, name: str) -> Drawing:
         names = self.names()
         if name not in self._entries:
-            raise AnalysisError(f"unknown drawing '{name}'; valid: {', '.join(names)}")
+            raise AnalysisError(unknown("drawing", name, names))
         return self._entries[name]
 
     def _add(self, name: str, drawing: Callable[[Make], Drawing]) -> Callable[[Make], Make]:

@@ -12,20 +12,20 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from hydra.core.config_loader import ConfigLoader
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from nclab.cluster.intent import take_up
 from nclab.cluster.job import submit
 from nclab.cluster.slurm import SlurmError, SlurmSettings, end_of, job_of, jobs_in_queue
-from nclab.cluster.workers import Outcome, default_jobs, describe, run_all
-from nclab.config.schema import ConfigError, RunConfig, threads_by_default, to_yaml, typed
-from nclab.run.execute import check
+from nclab.cluster.workers import Outcome, SweepSettings, default_jobs, describe, run_all
+from nclab.config.checks import checked
+from nclab.config.schema import ConfigError, RunConfig, threads_by_default, to_yaml
+from nclab.config.sweep import Job
 from nclab.run.exit import same_command
 from nclab.run.started import as_started, move, requested
 from nclab.runfolder import checkpoint
@@ -44,38 +44,21 @@ class SweepFailed(RuntimeError):
     """Some runs of a sweep failed."""
 
 
-def composed(
-    base: DictConfig,
-    loader: ConfigLoader,
-    job_overrides: Sequence[Sequence[str]],
-    planned: Mapping[tuple[str, ...], RunConfig],
-    here: bool,
-) -> list[RunConfig]:
-    """The runs of a sweep, each once, in order.
+def prepared(launcher: str, settings: DictConfig) -> Callable[[list[RunConfig]], None]:
+    """What starts the runs of a sweep with hydra/launcher=local or slurm. Raises ConfigError for wrong settings."""
+    if launcher == "local":
+        s = checked("hydra.launcher", SweepSettings, settings)
+        return lambda configs: on_this_machine(configs, s.jobs, s.stack)
+    s = checked("hydra.launcher", SlurmSettings, settings)
+    return lambda configs: on_slurm(configs, s)
 
-    Args:
-        base: the configuration without the overrides of a job.
-        loader: Hydra's.
-        job_overrides: the overrides of each job.
-        planned: the checked configurations of jobs that are known already, by their overrides.
-        here: the runs will be trained on this machine, so its devices are checked too.
 
-    Raises ConfigError and MissingDataError for the first wrong one.
-    """
+def runs_of(jobs: Iterable[Job]) -> list[RunConfig]:
+    """The runs of a sweep's jobs as they were begun, each once, in order."""
+    runs = (as_started(run) for job in jobs for run in requested(job.config, job.words))
     configs: dict[Path, RunConfig] = {}
-    new = []  # not checked yet
-    for overrides in job_overrides:
-        config = planned.get(tuple(overrides))
-        known = config is not None
-        if config is None:
-            whole = loader.load_sweep_config(base, list(overrides))
-            config = typed(OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"]))
-        for run in requested(config, overrides):
-            run = as_started(run)
-            if run.folder not in configs and not known and (run.overwrite or not _done(run.folder)):
-                new.append(run)
-            configs.setdefault(run.folder, run)
-    check(new, here)
+    for run in runs:
+        configs.setdefault(run.folder, run)
     return list(configs.values())
 
 

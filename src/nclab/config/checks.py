@@ -11,14 +11,26 @@ class ConfigError(ValueError):
     """The configuration is wrong; the message says what was expected, what came and what is valid."""
 
 
+class UnknownKey(ConfigError):
+    """No such key: its dotted name, and those that are valid beside it."""
+
+    def __init__(self, message: str, key: str, valid: list[str]):
+        super().__init__(message)
+        self.key, self.valid = key, valid
+
+    def __reduce__(self) -> tuple:  # processes hand errors to each other
+        return UnknownKey, (str(self), self.key, self.valid)
+
+
 def checked(group: str, schema: type, node: DictConfig) -> Any:
     """The node as an instance of its schema. Raises ConfigError for unknown keys, wrong types, values out of range."""
     prefix = f"{group}." if group else ""
-    valid = ", ".join(schema.__dataclass_fields__)
+    valid = [name for name in schema.__dataclass_fields__ if name != "name"]
     for key in node:
         if key not in schema.__dataclass_fields__:
             of = f" of {group}={node.name}" if "name" in node else ""
-            raise ConfigError(f"unknown key '{prefix}{key}'{of}; valid: {valid}")
+            said = f"unknown key '{prefix}{key}'{of}; valid: {', '.join(valid) or 'none'}"
+            raise UnknownKey(said, f"{prefix}{key}", valid)
     try:
         plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
         for key, value in plain.items():

@@ -1,26 +1,29 @@
-"""The words of a command line, checked before Hydra acts on them: by itself it would write files of its own before we
-see a wrong value, take a group that is set to nothing for a bug of ours, and open a pickle."""
+"""The words of a command line, checked before Hydra acts on them: by itself it would take a group that is set to
+nothing for a bug of ours, do things that nobody asked for, and open a pickle."""
 
 import argparse
 import re
-from dataclasses import dataclass, field
-from itertools import product
-from pathlib import Path
+from functools import partial
 from typing import NoReturn
 
-from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser  # private: tests/test_command_line.py holds Hydra to it
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from nclab.config.composing import parsed
 from nclab.config.docs import help_text
-from nclab.config.schema import GROUPS, ConfigError, RunConfig, load_named, typed
+from nclab.config.hints import all_keys, as_override
+from nclab.config.schema import GROUPS, ConfigError, load_named
+from nclab.interfaces.valid import unknown
 from nclab.system.redact import redact
 
-# Keys by which Hydra writes beside the run folder, or goes elsewhere before it calls us.
+# Keys by which Hydra would write beside the run folder.
 PLACES = re.compile(r"hydra[./](run|sweep|output_subdir|job\.chdir|job_logging|hydra_logging)([./].*)?")
+# Hydra's own keys that are used here; any other would do nothing.
+USED = re.compile(
+    r"hydra(/launcher|\.launcher(\..+)?|\.mode|\.sweeper\.params(\..+)?|\.searchpath|/help|\.help(\..+)?)"
+)
+LAUNCHERS = ("basic", "local", "slurm")  # options of hydra/launcher
 
 HOME = re.compile(r"(?<=[=,])~(/[^,'\"\[\]{}]*)?(?=,|$)")
 
@@ -42,71 +45,41 @@ def arguments(words: list[str]) -> argparse.Namespace:
     for word in words:  # Hydra and trackers store the command line, and everyone on the machine can see it
         if redact(word) != word:
             raise ConfigError(f"expected no secret among the words of the command, got {redact(word)}; leave it out")
+    _refuse_keys_as_options(words)
     parser = get_args_parser()
-    parser.error = _refuse
-    args = parser.parse_args(words)
+    parser.error = partial(_refuse, words)
+    args = parser.parse_intermixed_args(words)  # options anywhere among the overrides
     if args.experimental_rerun is not None:  # Hydra unpickles that file
         raise ConfigError(
             f"--experimental-rerun reads a pickle, which may run any code; got {args.experimental_rerun}. "
             "resume=FOLDER goes on with a run"
         )
+    if args.config_path is not None:
+        raise ConfigError(f"--config-dir FOLDER adds YAML files of yours; leave out --config-path {args.config_path}")
+    args.only_shows = bool(args.help or args.hydra_help or args.shell_completion or args.cfg or args.info)
+    asked = {"--run": args.run, "--multirun": args.multirun, "--cfg": args.cfg, "--info": args.info}
+    if len(several := [option for option, value in asked.items() if value]) > 1:
+        raise ConfigError(f"expected one of {', '.join(asked)}; got {' and '.join(several)}")
+    if args.resolve and not (args.cfg or args.help):
+        raise ConfigError("--resolve goes with --cfg or --help; leave it out")
+    if args.package is not None and not args.cfg:
+        raise ConfigError(f"--package goes with --cfg; leave out --package {args.package}")
     if args.hydra_help or args.shell_completion:
         return args
-    overrides = OverridesParser.create().parse_overrides(args.overrides)
+    overrides = parsed(args.overrides)
     load_named(named_plugins(overrides))  # before Hydra composes: it must know the options that they bring
     if not args.help:
         for override in overrides:
-            _check(override)
-            # Hydra would ignore it, and train here.
-            if override.key_or_group == "hydra/launcher" and not (args.multirun or args.cfg or args.info):
-                raise ConfigError(f"a launcher starts sweeps: expected -m (--multirun) beside {override.input_line}")
+            check_word(override)
     return args
 
 
-@dataclass
-class Sweep:
-    """The jobs of a sweep, by their overrides, and the launcher (conf/hydra/launcher) that will be given them."""
-
-    configs: dict[tuple[str, ...], RunConfig] = field(default_factory=dict)
-    launcher: str = "basic"
-
-
-def sweep(args: argparse.Namespace, conf: Path) -> Sweep:
-    """The checked configuration of every job of a sweep. Raises as `arguments` and `typed` do, and what Hydra raises.
-
-    None where the command line brings a configuration folder of its own: then each job is checked as it comes.
-    """
-    if not args.multirun or args.config_dir or args.config_name or args.config_path or args.cfg or args.info:
-        return Sweep()
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
-        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        parsed = parser.parse_overrides(args.overrides)
-        overrides = [o for o in parsed if not o.is_hydra_override()]
-        of_hydra = [o.input_line for o in parsed if o.is_hydra_override()]
-        jobs = split(overrides)
-        if not jobs:
-            raise ConfigError(f"the sweep has no run: expected at least one value of each key, got {args.overrides}")
-        for job in jobs:
-            for override in parser.parse_overrides(job):
-                _check(override)
-        first = compose("train", [*of_hydra, *jobs[0]], return_hydra_config=True)
-        return Sweep(
-            {tuple(job): typed(compose("train", job)) for job in jobs}, first.hydra.runtime.choices["hydra/launcher"]
-        )
-
-
-def split(overrides: list[Override]) -> list[list[str]]:
-    """The overrides of every job of a sweep, in the words of Hydra's own sweeper, which hands them to a launcher."""
-    choices: dict[str, list[str]] = {}
-    for override in overrides:
-        key = override.get_key_element()
-        if override.is_discrete_sweep():
-            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        elif override.is_sweep_override():
-            raise ConfigError(f"a sweep needs values that can be listed, as 1,2 or range(3); got {override.input_line}")
-        else:
-            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
-    return [list(job) for job in product(*choices.values())]
+def options_first(words: list[str], overrides: list[str]) -> list[str]:
+    """The words as Hydra's own parser wants them, which takes no option behind an override."""
+    left = list(words)
+    for word in overrides:
+        left.remove(word)
+    return [*left, *overrides]
 
 
 def named_plugins(overrides: list[Override]) -> list[str]:
@@ -123,15 +96,16 @@ def named_plugins(overrides: list[Override]) -> list[str]:
     return []
 
 
-def _check(override: Override) -> None:
+def check_word(override: Override) -> None:
+    """Raise ConfigError for a word that would do something else than it says."""
     key, line = override.key_or_group, override.input_line
     if not key:
         raise ConfigError(f"expected KEY=VALUE, got '{line}'")
     if key == "paper":
         raise ConfigError(f"paper is written by nclab-paper, which trains the runs of a paper; leave out {line}")
-    if PLACES.fullmatch(key):
-        raise ConfigError(f"a run writes to output_root/experiment_name/RUN and nowhere else; leave out {line}")
-    if key in GROUPS and not override.is_delete() and not override.is_sweep_override():
+    if override.is_hydra_override() or key == "hydra":
+        _check_hydra(override)
+    elif key in GROUPS and not override.is_delete() and not override.is_sweep_override():
         value = override.value()
         if not isinstance(value, str):
             raise ConfigError(f"{key} must be one of {', '.join(GROUPS[key].names())}; got {line}")
@@ -139,5 +113,34 @@ def _check(override: Override) -> None:
         raise ConfigError(f"experiment must be the name of a file in conf/experiment, or be left out; got {line}")
 
 
-def _refuse(message: str) -> NoReturn:
+def _check_hydra(override: Override) -> None:
+    key, line = override.key_or_group, override.input_line
+    if PLACES.fullmatch(key):
+        raise ConfigError(f"a run writes to output_root/experiment_name/RUN and nowhere else; leave out {line}")
+    if not USED.fullmatch(key) or override.is_delete():
+        raise ConfigError(
+            "of Hydra's own keys hydra/launcher, hydra.launcher.*, hydra.mode, hydra.sweeper.params and "
+            f"hydra.searchpath mean something here; leave out {line}"
+        )
+    if override.is_sweep_override() and not key.startswith("hydra.sweeper.params."):
+        raise ConfigError(f"a sweep has one {key} for all its runs; got {line}")
+    if key == "hydra/launcher" and override.value() not in LAUNCHERS:
+        raise ConfigError(unknown(key, override.value(), LAUNCHERS))
+
+
+def _refuse_keys_as_options(words: list[str]) -> None:
+    """Raise ConfigError for --epochs 5, which is written epochs=5; also where argparse would take it for an option
+    whose name begins so."""
+    known = {*all_keys(), *GROUPS, "experiment"}
+    for word in words:
+        if word.startswith("--") and word[2:].partition("=")[0].replace("-", "_") in known:
+            _refuse(words, f"unrecognized arguments: {word}")
+
+
+def _refuse(words: list[str], message: str) -> NoReturn:
+    unknown_option = re.match(r"unrecognized arguments: (-\S+)", message)
+    if unknown_option and unknown_option[1] in words:
+        at = words.index(unknown_option[1])
+        if hint := as_override(words[at], words[at + 1] if at + 1 < len(words) else None):
+            raise ConfigError(f"unknown option {words[at]}; write {hint} (--help shows keys and options)")
     raise ConfigError(f"{message} (--help shows keys and options)")

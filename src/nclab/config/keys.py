@@ -15,6 +15,7 @@ MACHINE_KEYS = (
     "output_root",
     "data_root",
     "overwrite",
+    "skip_invalid",
     "checkpoint_seconds",
     "experiment_name",
     "tracker",

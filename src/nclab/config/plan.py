@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from nclab.config.command import named_plugins
+from nclab.config.composing import composed, composing, parsed, run_config
 from nclab.config.record import Record
-from nclab.config.schema import ConfigError, RunConfig, load_named, typed
+from nclab.config.schema import ConfigError, RunConfig, load_named
+from nclab.interfaces.valid import unknown
 
 # Keys by which the plan tells runs and files apart; the command line has arguments of its own for some.
 OF_THE_PLAN = (
@@ -56,7 +54,7 @@ class Plan:
         self.conf, self.wing = conf, wing
         valid = sorted(file.parent.name for file in (conf / "paper").glob("*/plan.yaml"))
         if wing not in valid:
-            raise ConfigError(f"no paper '{wing}'; valid: {', '.join(valid)}")
+            raise ConfigError(unknown("paper", wing, valid))
         tree = yaml.safe_load((conf / "paper" / wing / "plan.yaml").read_text())
         self.parts: dict[str, dict[str, Any]] = tree["parts"]
         self.profiles: dict[str, dict[str, Any]] = tree["profiles"]
@@ -65,9 +63,8 @@ class Plan:
         """Raise ConfigError for parts and a profile that are not in the plan."""
         profiles = [] if profile is None else [profile]
         for kind, asked, valid in (("part", parts, self.parts), ("profile", profiles, self.profiles)):
-            unknown = [name for name in asked if name not in valid]
-            if unknown:
-                raise ConfigError(f"unknown {kind} '{unknown[0]}'; valid: {', '.join(valid)}")
+            if absent := [name for name in asked if name not in valid]:
+                raise ConfigError(unknown(kind, absent[0], valid))
 
     def resolve(
         self,
@@ -101,7 +98,7 @@ class Plan:
         for word in overrides:
             if (key := word.split("=")[0].strip("+~")) in OF_THE_PLAN:
                 raise ConfigError(f"{key} is the plan's to set, for all its runs alike; leave out {word}")
-        load_named(named_plugins(OverridesParser.create().parse_overrides(list(overrides))))
+        load_named(named_plugins(parsed(overrides)))
         size = self.profiles[profile]
         for name in parts:
             if (wanted := self.parts[name]["size"]) not in size:
@@ -138,7 +135,7 @@ class Plan:
         typed_keys = frozenset(word.split("=")[0].strip("+~") for word in (*overrides, *policy_overrides))
         known: dict[Keys, list[RunConfig]] = {}  # keys of a run -> its configuration with every seed
         found = []
-        with initialize_config_dir(version_base="1.3", config_dir=str(self.conf)):
+        with composing(self.conf):
             for dataset, name in pairs:
                 own: list[RunConfig] = []
                 for keys in lines(name, dataset):
@@ -175,7 +172,6 @@ def _with_seeds(config: RunConfig, seeds: list[int], output_root: str, paper: st
 
 def _composed(keys: list[str]) -> RunConfig:
     try:
-        return typed(compose("train", keys))
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise ConfigError(f"{reason} (in: {' '.join(keys)})") from None
+        return run_config(composed(keys))
+    except ConfigError as error:
+        raise ConfigError(f"{error} (in: {' '.join(keys)})") from None

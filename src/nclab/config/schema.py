@@ -25,6 +25,7 @@ from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
 from nclab.interfaces.plugins import PluginError, load_installed, load_plugins
 from nclab.interfaces.registry import Registry
+from nclab.interfaces.valid import unknown
 from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
 from nclab.parallel.group import local_size
@@ -91,6 +92,8 @@ class RunConfig:
     compile: bool = False  # true: training steps by torch.compile, on a GPU as CUDA graphs
     debug: bool = False  # true: tracebacks instead of one-line errors
     overwrite: bool = False  # true: start again, also a finished run
+    # true: a sweep leaves out the runs that cannot be, and keys that an option has not
+    skip_invalid: bool = False
     output_root: str = "outputs"  # folder of all experiments
     data_root: str | None = None  # folder of the datasets; null: $NCLAB_DATA, else data/
     checkpoint_seconds: float = 10.0  # least time between checkpoints; the last epoch and every switch are always saved
@@ -222,12 +225,12 @@ def _check_values(c: RunConfig) -> None:
     if not c.metrics.eps < 1:
         raise ValueError(f"metrics.eps is an NCC error and must be below 1, got {c.metrics.eps}")
     if not DEVICE.fullmatch(c.device):
-        raise ValueError(f"unknown device '{c.device}'; valid: auto, cpu, cuda, cuda:N")
+        raise ValueError(unknown("device", c.device, ("auto", "cpu", "cuda", "cuda:N")))
     if c.threads is not None:
         at_least("threads", c.threads, 1, most=MOST_THREADS)
     for key, value, valid in (("precision", c.precision, PRECISIONS), ("metrics.probe", c.metrics.probe, PROBES)):
         if value not in valid:
-            raise ValueError(f"unknown {key} '{value}'; valid: {', '.join(valid)}")
+            raise ValueError(unknown(key, value, valid))
     for key, name in (("experiment_name", c.experiment_name), ("parent", c.parent)):
         if name is not None and not _is_plain(name):
             raise ValueError(f"{key} must be a plain folder name, got {name!r}")
@@ -322,5 +325,6 @@ def _checked_tree(path: Path, tree: dict[str, Any]) -> RunConfig:
 def to_yaml(c: RunConfig) -> str:
     """What config.yaml holds: the run, without secrets, the wish to resume or overwrite it, and the seeds beside it."""
     folders = {"output_root": c.output_root, "data_root": c.data_root}  # what is read back must be what it was
-    kept = {**redacted(c.keys()), **folders, "resume": None, "overwrite": False, "seeds": None}
+    unasked = {"resume": None, "overwrite": False, "seeds": None, "skip_invalid": False}
+    kept = {**redacted(c.keys()), **folders, **unasked}
     return yaml.safe_dump(kept, sort_keys=False)

@@ -18,6 +18,7 @@ from pathlib import Path
 from nclab.data import DATASETS, data_root
 from nclab.data.fetching import FetchError, fetch
 from nclab.data.fetching.fetch import WAYS, state
+from nclab.interfaces.valid import unknown
 from nclab.system.redact import masked_terminal
 from nclab.system.terminal import lasting_terminal
 
@@ -53,8 +54,8 @@ def run(arguments: list[str] | None = None) -> int:
         for name in names:
             print(f"{name:15} {state(name, root)}")
         return 0
-    if unknown := [name for name in options.names if name not in names]:
-        parser.error(f"unknown dataset '{unknown[0]}'; valid: {', '.join(names)}")
+    if absent := [name for name in options.names if name not in names]:
+        parser.error(unknown("dataset", absent[0], names))
     return _fetch_all(options.names, root, options.source)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from nclab.data.augment import AUGMENTATIONS
 from nclab.data.dataset import Dataset, DatasetSettings
 from nclab.interfaces.shapes import ImageShape
+from nclab.interfaces.valid import unknown
 
 PIXELS = ("unit", "standardize")
 
@@ -24,8 +25,7 @@ class ImageSettings(DatasetSettings):
     def __post_init__(self) -> None:
         for key, choices in {"pixels": PIXELS, "augment": AUGMENTATIONS}.items():
             if getattr(self, key) not in choices:
-                valid = ", ".join(choices)
-                raise ValueError(f"dataset.{key}: expected one of {valid}; got '{getattr(self, key)}'")
+                raise ValueError(unknown(f"dataset.{key}", getattr(self, key), choices))
 
     @property
     def standardizes(self) -> bool:

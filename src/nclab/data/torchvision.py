@@ -25,6 +25,7 @@ from nclab.data.own import divided, kind_of, require_path
 from nclab.data.pictures import PictureSettings, channels_of, stacked
 from nclab.data.split import Split
 from nclab.interfaces.shapes import ImageShape
+from nclab.interfaces.valid import unknown
 
 BY_SPLIT = {"train": "train", "test": "test", "val": "valid", "valid": "valid"}  # torchvision's name -> ours
 
@@ -60,7 +61,7 @@ def class_named(name: str) -> type:
         held for held, kind in kinds.items() if isinstance(kind, type) and {"train", "split"} & parameters_of(kind)
     ]
     if name not in valid:
-        raise ValueError(f"dataset.set: expected one of {', '.join(sorted(valid))}; got '{name}'")
+        raise ValueError(unknown("dataset.set", name, sorted(valid)))
     return kinds[name]
 
 

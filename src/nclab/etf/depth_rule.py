@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nclab.etf.layer import FixedLinear
+from nclab.interfaces.valid import unknown
 
 ORDERS = ("deepest_first", "at_once")
 
@@ -26,7 +27,7 @@ class RuleSettings(Protocol):
 def check_rule(settings: RuleSettings, prefix: str = "") -> None:
     """Raise ValueError for numbers out of range; `prefix` stands before the names of the keys."""
     if settings.order not in ORDERS:
-        raise ValueError(f"unknown {prefix}order '{settings.order}'; valid: {', '.join(ORDERS)}")
+        raise ValueError(unknown(f"{prefix}order", settings.order, ORDERS))
     if not 0 < settings.threshold <= 1:
         raise ValueError(f"{prefix}threshold must be in (0, 1], got {settings.threshold}")
     for key in ("patience", "pause", "start"):

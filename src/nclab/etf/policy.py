@@ -15,6 +15,7 @@ from nclab.etf.module_path import reads_weight, require_fit_at
 from nclab.etf.recipe import KINDS, RANKS, ROWS, Recipe, require_frame_of_kind
 from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
+from nclab.interfaces.valid import unknown
 
 POLICIES = Registry("etf", "nclab.etf.policies")
 LARGEST_SCALE = 1e30  # of a layer, and its inverse the smallest: weights are float32
@@ -105,7 +106,7 @@ class FixSettings(PolicySettings):
         of_frames = (("frame", FRAMES), ("classifier_frame", FRAMES), ("rank", RANKS))
         for key, valid in (("kind", KINDS), *of_frames):
             if getattr(self, key) not in valid:
-                raise ValueError(f"unknown etf.{key} '{getattr(self, key)}'; valid: {', '.join(valid)}")
+                raise ValueError(unknown(f"etf.{key}", getattr(self, key), valid))
         scales = [f.name for f in fields(self) if f.name.endswith("scale")]
         for key in scales:
             value = getattr(self, key)

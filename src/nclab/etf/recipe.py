@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from nclab.etf.frame import FRAMES, haar, nearest_etf, nearest_etf_product, require_simplex, simplex_etf
 from nclab.etf.structured import STRUCTURED
+from nclab.interfaces.valid import unknown
 
 KINDS = ("etf", "frozen", "frozen_scaled", "orthogonal")
 RANKS = ("full", "classes")  # of a hidden layer
@@ -40,7 +41,7 @@ class Recipe:
             ("rank", self.rank, (*RANKS, ROWS)),
         ):
             if value not in valid:
-                raise ValueError(f"unknown {name} '{value}'; valid: {', '.join(valid)}")
+                raise ValueError(unknown(name, value, valid))
         require_frame_of_kind(self.kind, self.frame)
 
     @property

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nclab.interfaces.plugins import PluginError, load_installed
+from nclab.interfaces.valid import unknown
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Registry:
         if name not in self._entries:  # known ones need no look at the packages: every evaluation asks for its suites
             names = self.names()
             if name not in names:
-                raise KeyError(f"unknown {self.kind} '{name}'; valid: {', '.join(names)}")
+                raise KeyError(unknown(self.kind, name, names))
         return self._entries[name]
 
 

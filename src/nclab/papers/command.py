@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nclab.analysis.cli import Parser, add_selection, names
 from nclab.analysis.runs import AnalysisError, load_runs
+from nclab.interfaces.valid import unknown
 from nclab.papers.drawing import draw, recorded_pictures
 from nclab.papers.judging import judge_wing
 from nclab.papers.wings import NoWing, Wing, find_wing, wing_names
@@ -86,8 +87,8 @@ def _draw(words: list[str]) -> int:
     wing = find_wing(args.wing)
     plan = wing.plan
     for kind, asked, valid in (("part", args.part, plan["parts"]), ("profile", [args.profile], plan["profiles"])):
-        if unknown := [name for name in asked if name not in (None, *valid)]:
-            parser.error(f"unknown {kind} '{unknown[0]}'; valid: {', '.join(valid)}")
+        if absent := [name for name in asked if name not in (None, *valid)]:
+            parser.error(unknown(kind, absent[0], valid))
     folders = _folders(wing, args.output)
     runs = load_runs(folders, args.dataset, args.seeds, args.epochs, dict(args.where), skip_broken=True)
     failures = draw(wing, args.output, recorded_pictures(wing, runs, args.part, args.profile))

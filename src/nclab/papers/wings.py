@@ -12,6 +12,7 @@ from nclab.analysis.drawings import DRAWINGS
 from nclab.config.experiments import experiments
 from nclab.config.place import CONF
 from nclab.config.record import Record
+from nclab.interfaces.valid import unknown
 
 
 class NoWing(ValueError):
@@ -69,5 +70,5 @@ def wing_names() -> list[str]:
 def find_wing(name: str) -> Wing:
     """The wing of that name. Raises NoWing."""
     if name not in (valid := wing_names()):
-        raise NoWing(f"unknown paper '{name}'; valid: {', '.join(valid)}")
+        raise NoWing(unknown("paper", name, valid))
     return Wing(name)

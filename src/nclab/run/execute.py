@@ -121,12 +121,13 @@ def is_done(config: RunConfig) -> bool:
     return (config.folder / "DONE").exists() and not config.overwrite
 
 
-def check(configs: Iterable[RunConfig], here: bool = True) -> None:
+def check(configs: Iterable[RunConfig], here: bool = True, datasets: dict[str, Dataset] | None = None) -> None:
     """Raise what `train` would raise for values that do not fit one another or the dataset, and for a tracker that
-    cannot be had, without training: each dataset is loaded once, models are built without memory for their weights.
-    here: on this machine, with its devices.
+    cannot be had, without training: models are built without memory for their weights.
+
+    here: on this machine, with its devices. datasets: those that several calls share, each loaded once.
     """
-    datasets: dict[str, Dataset] = {}
+    datasets = {} if datasets is None else datasets
     for config in configs:
         if here:
             on_this_machine(replace(config))

@@ -16,6 +16,7 @@ from nclab.data import Dataset
 from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
 from nclab.interfaces.targets import Classes
+from nclab.interfaces.valid import unknown
 from nclab.models import Classifier
 from nclab.training.optim import at_least
 
@@ -35,7 +36,7 @@ class LossSettings:
     def __post_init__(self) -> None:
         at_least("loss.l2", self.l2, 0)
         if self.l2_skip not in SKIPS:
-            raise ValueError(f"unknown loss.l2_skip '{self.l2_skip}'; valid: {', '.join(SKIPS)}")
+            raise ValueError(unknown("loss.l2_skip", self.l2_skip, SKIPS))
         if self.l2_skip != "none" and not self.l2:
             raise ValueError(f"loss.l2_skip={self.l2_skip} needs loss.l2 above 0: without it nothing is penalised")
 

@@ -14,6 +14,7 @@ from nclab.data.checksum import ChecksumError
 from nclab.data.dataset import DATASETS, Dataset, MissingDataError
 from nclab.data.fetching.download import Downloader
 from nclab.data.fetching.errors import FetchError
+from nclab.interfaces.valid import unknown
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ def fetch(name: str, root: Path, way: str = "auto") -> str:
     texts, which a first load keeps.
     """
     if name not in DATASETS.names():
-        raise ValueError(f"unknown dataset '{name}'; valid: {', '.join(DATASETS.names())}")
+        raise ValueError(unknown("dataset", name, DATASETS.names()))
     if way not in WAYS:
-        raise ValueError(f"unknown source '{way}'; valid: {', '.join(WAYS)}")
+        raise ValueError(unknown("source", way, WAYS))
     if _by_path(name):
         return f"{name}: reads files of yours (dataset={name} dataset.path=PATH), nothing to fetch"
     if name not in SOURCES:

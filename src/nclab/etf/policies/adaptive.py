@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from nclab.etf.depth_rule import DepthRule, check_rule, may_become_fixed
 from nclab.etf.policy import POLICIES, ETFPolicy, FixSettings, Measures, Switch, check_fits, switch
+from nclab.interfaces.valid import unknown
 
 MAPS = ("all", "hidden")
 
@@ -31,7 +32,7 @@ class AdaptiveSettings(FixSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.maps not in MAPS:
-            raise ValueError(f"unknown etf.maps '{self.maps}'; valid: {', '.join(MAPS)}")
+            raise ValueError(unknown("etf.maps", self.maps, MAPS))
         check_rule(self, "etf.")
 
     @property

@@ -1,0 +1,102 @@
+"""Configurations composed from conf/ by Hydra, and what Hydra says of wrong words turned into one plain line."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nclab.config.checks import ConfigError, UnknownKey
+from nclab.config.hints import how_to_write, no_option, unknown_key
+from nclab.config.schema import GROUPS, RunConfig, typed
+
+ROOT = "train"  # conf/train.yaml
+NOT_THERE = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
+
+
+@contextmanager
+def composing(conf: Path) -> Iterator[None]:
+    """A context in which `composed` reads this folder."""
+    with plainly(), initialize_config_dir(version_base="1.3", config_dir=str(conf)):
+        yield
+
+
+def composed(words: Sequence[str], name: str = ROOT) -> DictConfig:
+    """The configuration that the words of a command line make, with Hydra's own keys in its node `hydra`. Raises
+    ConfigError."""
+    try:
+        with plainly():
+            return compose(name, list(words), return_hydra_config=True)
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        reason = " ".join(str(error).split("full_key")[0].split())  # of OmegaConf's own stumbles
+        raise ConfigError(f"cannot compose {' '.join(words)}: {reason}") from error
+
+
+def run_config(whole: DictConfig) -> RunConfig:
+    """What `composed` made as a checked configuration. Raises ConfigError."""
+    HydraConfig.instance().set_config(whole)  # for ${hydra:runtime.choices.model}
+    own = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
+    try:
+        with plainly():
+            return typed(own)
+    except UnknownKey as error:
+        said = unknown_key(error.key, _chosen("", own), error.valid)
+        raise UnknownKey(said, error.key, error.valid) from error
+
+
+def parsed(words: Sequence[str], parser: OverridesParser | None = None) -> list[Override]:
+    """The words of a command line by Hydra's grammar. Raises ConfigError that says how to write what it cannot read."""
+    parser = parser or OverridesParser.create()
+    found = []
+    for word in words:
+        try:
+            found += parser.parse_overrides([word])
+        except HydraException as error:
+            raise ConfigError(how_to_write(word)) from error
+    return found
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """A context in which what Hydra and OmegaConf raise becomes a ConfigError of one plain line."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _plain(error) from error
+
+
+def _plain(error: Exception) -> ConfigError:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        if group:
+            return ConfigError(no_option(group, name, error.options or []))
+        return ConfigError(f"no configuration '{name}': expected --config-name to name a YAML file beside {ROOT}.yaml")
+    lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
+    cause = error.__cause__
+    parent = getattr(cause, "parent_node", None)
+    if lines and (found := NOT_THERE.match(lines[0])) and (parent is None or isinstance(parent, DictConfig)):
+        there = [] if parent is None else [str(key) for key in parent if key not in ("name", "hydra", "_target_")]
+        return UnknownKey(unknown_key(found[1], _chosen(found[1], parent), there), found[1], there)
+    if parent is not None and not isinstance(parent, DictConfig):
+        return ConfigError(f"{lines[0]}: expected a list such as {parent}")
+    if lines and lines[0].startswith("Error merging override") and cause is not None:  # which says why
+        lines = [f"{lines[0].removeprefix('Error merging override ')}: {str(cause).splitlines()[0]}"]
+    said = lines or str(cause or type(error).__name__).splitlines()
+    return ConfigError(" ".join(line.strip() for line in said if line.strip()))
+
+
+def _chosen(key: str, parent: DictConfig | None) -> dict[str, str]:
+    """The options chosen, as far as the node shows that lacks the key: of all groups at the root, else of its own."""
+    if parent is None:
+        return {}
+    nodes = {key.partition(".")[0]: parent} if "name" in parent else {group: parent.get(group) for group in GROUPS}
+    return {group: str(node.get("name")) for group, node in nodes.items() if isinstance(node, DictConfig)}

@@ -1,0 +1,248 @@
+"""The runs that a command line asks for, composed and checked before the first one begins.
+
+Hydra composes; sweeping is done here, so that every way into a sweep (-m, hydra.mode=MULTIRUN, hydra.sweeper.params, a
+folder of one's own) has the same checks, and Hydra writes nothing of its own.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from nclab.config.checks import ConfigError, UnknownKey
+from nclab.config.command import check_word
+from nclab.config.composing import ROOT, composed, composing, parsed, plainly, run_config
+from nclab.config.hints import all_keys
+from nclab.config.schema import GROUPS, RunConfig
+from nclab.system.quote import quoted
+
+Words = tuple[str, ...]
+
+PARAMS = "hydra.sweeper.params"
+MOST_TRIED = 30  # combinations, to see whether any of a sweep can be
+# What Hydra's own launcher and sweeper would do with these is done by nobody here.
+WITHOUT_EFFECT = {
+    "run.dir": ".",
+    "sweep.subdir": ".",
+    "output_subdir": None,
+    "job.chdir": False,
+    "job.env_set": {},
+    "callbacks": {},
+    "sweeper.max_batch_size": None,
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a command line, or with `seeds` several: its words, and the checked configuration that they make."""
+
+    words: Words
+    config: RunConfig
+
+
+@dataclass
+class Planned:
+    """What a command line asks for.
+
+    Attributes:
+        jobs: what is to be trained, in order.
+        sweep: whether it is a sweep, also one of a single run.
+        launcher: the option of conf/hydra/launcher that starts them, and its settings.
+        skip_invalid: whether impossible runs are left out.
+        wrong: the jobs that cannot be, and why, by their words.
+        fixed: the words that all jobs have.
+        merged: (option, key that it has not) -> how many combinations differ in this key alone.
+    """
+
+    jobs: list[Job]
+    sweep: bool = False
+    launcher: str = "basic"
+    settings: DictConfig = field(default_factory=lambda: OmegaConf.create({}))
+    skip_invalid: bool = False
+    wrong: dict[Words, ConfigError] = field(default_factory=dict)
+    fixed: frozenset[str] = frozenset()
+    merged: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def planned(args: argparse.Namespace, conf: Path) -> Planned:
+    """The checked jobs of a command line.
+
+    Raises ConfigError for words that fit no run and, without skip_invalid=true, for the first run of a sweep that
+    cannot be; the checks against dataset and network are in `nclab.run.task.possible`.
+    """
+    name = args.config_name or ROOT
+    with composing(conf):
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        all_words = parsed(args.overrides, parser)
+        own = [word for word in all_words if not word.is_hydra_override()]
+        hydras = [word for word in all_words if word.is_hydra_override()]
+        typed_params = [word for word in hydras if word.key_or_group.startswith(PARAMS)]
+        of_hydra = _searching([word for word in hydras if word not in typed_params], args.config_dir)
+        swept = any(word.is_sweep_override() for word in own)
+        # Of a sweep: keys inside groups may belong to an option that only some of the runs choose.
+        kept = [w.input_line for w in own if not swept or not (w.is_sweep_override() or "." in w.key_or_group)]
+        base = composed([*of_hydra, *kept], name)
+        _refuse_idle(base.hydra)
+        if args.multirun and base.hydra.mode == RunMode.RUN:
+            raise ConfigError("-m asks for a sweep and hydra.mode=RUN for a single run; leave out one of them")
+        if not (args.multirun or base.hydra.mode == RunMode.MULTIRUN):
+            _refuse_sweep(own, all_words)
+            return Planned([Job(tuple(kept), run_config(base))])
+        with plainly():
+            params = dict(base.hydra.sweeper.params or {})
+        params |= {key: value for word in typed_params for key, value in _params(word).items()}
+        of_params = parsed([f"{key}={value}" for key, value in params.items()], parser)
+        for word in of_params:
+            check_word(word)
+        plan = Planned(
+            [],
+            sweep=True,
+            launcher=base.hydra.runtime.choices["hydra/launcher"],
+            settings=base.hydra.launcher,
+            skip_invalid=base.get("skip_invalid") is True,
+        )
+        combinations = split([*of_params, *own])
+        if not combinations:
+            raise ConfigError(f"the sweep has no run: expected at least one value of each key, got {args.overrides}")
+        _compose_all(plan, combinations, of_hydra, name, parser)
+    return plan
+
+
+def split(overrides: list[Override]) -> list[Words]:
+    """The words of every job of a sweep, as Hydra's own sweeper splits them."""
+    choices: dict[str, list[str]] = {}
+    for override in overrides:
+        key = override.get_key_element()
+        if override.is_discrete_sweep():
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        elif override.is_sweep_override():
+            raise ConfigError(f"a sweep needs values that can be listed, as 1,2 or range(3); got {override.input_line}")
+        else:
+            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return list(product(*choices.values()))
+
+
+def _compose_all(
+    plan: Planned, combinations: list[Words], of_hydra: list[str], name: str, parser: OverridesParser
+) -> None:
+    """Fill in jobs and wrong ones. Without skip_invalid the first wrong one is raised."""
+    plan.fixed = frozenset.intersection(*map(frozenset, combinations))
+    options = _options(combinations)
+
+    def job(words: Words) -> Job:
+        for word in parsed(words, parser):
+            check_word(word)
+        return Job(words, run_config(composed([*of_hydra, *words], name)))
+
+    found: dict[Words, Job | ConfigError] = {}
+    for words in combinations:
+        while True:
+            try:
+                if words not in found:
+                    found[words] = job(words)
+                break
+            except UnknownKey as error:
+                shorter = _without(words, error.key, options) if plan.skip_invalid else None
+                if shorter is None:
+                    found[words] = error
+                    break
+                group = error.key.partition(".")[0]
+                plan.merged[next(w for w in words if w.startswith(f"{group}=")), error.key] += 1
+                words = shorter
+            except ConfigError as error:
+                found[words] = error
+        if isinstance(error := found[words], ConfigError) and not plan.skip_invalid:
+            some = combinations[:: max(1, len(combinations) // MOST_TRIED)]
+            raise left_out(error, words, plan) if any(_can_be(job, one) for one in some) else error
+    plan.jobs = [one for one in found.values() if isinstance(one, Job)]
+    plan.wrong = {words: one for words, one in found.items() if isinstance(one, ConfigError)}
+    if not plan.jobs:
+        raise next(iter(plan.wrong.values()))
+
+
+def _can_be(job: Callable[[Words], Job], words: Words) -> bool:
+    try:
+        job(words)
+        return True
+    except ConfigError:
+        return False
+
+
+def left_out(error: ConfigError, words: Words, plan: Planned) -> ConfigError:
+    """The refusal of a sweep for one of its runs, which says how to do without it."""
+    varied = " ".join(word for word in words if word not in plan.fixed)
+    if not varied:
+        return error
+    return ConfigError(f"{error} (in {varied}; skip_invalid=true leaves out such runs and trains the others)")
+
+
+def _options(combinations: list[Words]) -> dict[str, set[str]]:
+    """group -> the options that the sweep chooses for it."""
+    found: dict[str, set[str]] = {}
+    for key, _, value in (word.partition("=") for words in combinations for word in words):
+        if key in GROUPS:
+            found.setdefault(key, set()).add(value)
+    return found
+
+
+def _without(words: Words, key: str, options: dict[str, set[str]]) -> Words | None:
+    """The words without a key that means something to another option of the sweep; None where it means nothing."""
+    having = set(all_keys().get(key, ())) & options.get(key.partition(".")[0], set())
+    shorter = tuple(word for word in words if word.partition("=")[0].lstrip("+") != key)
+    return shorter if having and shorter != words else None
+
+
+def _params(word: Override) -> dict[str, str]:
+    """The keys and values of hydra.sweeper.params={KEY: "VALUES"} or hydra.sweeper.params.KEY=VALUES, which Hydra
+    itself cannot take from a command line."""
+    key, text = word.key_or_group.removeprefix(PARAMS).lstrip("."), word.input_line.partition("=")[2]
+    if key:
+        return {key: text if word.is_sweep_override() or not isinstance(word.value(), str) else word.value()}
+    if word.is_sweep_override() or not isinstance(values := word.value(), dict):
+        raise ConfigError(f'{PARAMS} must be a mapping such as {{seed: "0,1"}}; got {word.input_line}')
+    return {str(key): str(value) for key, value in values.items()}
+
+
+def _searching(of_hydra: list[Override], folder: str | None) -> list[str]:
+    """Hydra's words, with a folder of --config-dir among those that it searches."""
+    if folder is None:
+        return [word.input_line for word in of_hydra]
+    if not Path(folder).is_dir():
+        raise ConfigError(f"--config-dir must be a folder, got '{folder}'")
+    places = [f"file://{Path(folder).resolve()}"]
+    for word in of_hydra:
+        if word.key_or_group == "hydra.searchpath" and isinstance(word.value(), list):
+            places += map(str, word.value())
+    rest = [word.input_line for word in of_hydra if word.key_or_group != "hydra.searchpath"]
+    return [*rest, f"hydra.searchpath=[{','.join(map(quoted, places))}]"]
+
+
+def _refuse_sweep(own: list[Override], all_words: list[Override]) -> None:
+    """Raise ConfigError for what only a sweep can do."""
+    for word in own:
+        if word.is_sweep_override():
+            key, _, values = word.input_line.partition("=")
+            raise ConfigError(
+                f"{word.input_line} names several values: add -m to train a run for each, or write '{key}=[{values}]' "
+                "where one list is meant"
+            )
+    for word in all_words:
+        if word.key_or_group == "hydra/launcher" or word.key_or_group.startswith("hydra.launcher"):
+            raise ConfigError(f"a launcher starts sweeps: expected -m (--multirun) beside {word.input_line}")
+
+
+def _refuse_idle(hydra: DictConfig) -> None:
+    """Raise ConfigError for keys of Hydra, set in a YAML file, that would do nothing."""
+    for key, value in WITHOUT_EFFECT.items():
+        if (came := OmegaConf.select(hydra, key)) != value:
+            raise ConfigError(f"hydra.{key} does nothing here; leave it out of the YAML file that sets it (got {came})")
+    if (came := hydra.runtime.choices["hydra/sweeper"]) != "basic":
+        raise ConfigError(f"hydra/sweeper must be basic, got {came}")

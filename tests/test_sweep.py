@@ -1,0 +1,199 @@
+"""Sweeps: every way into one has the same checks, and impossible runs are refused or left out.
+
+They run inside this process, as `tests/test_bad_input.py` does; training is replaced by a list of the runs.
+"""
+
+import logging
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from nclab import train
+from nclab.config.schema import RunConfig
+
+TINY = "dataset.train_size=200 dataset.test_size=100 model.depth=3 model.width=16 epochs=2 device=cpu threads=1"
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd) -> Callable[[str], tuple[int, list[RunConfig], str, str]]:
+    """command("-m seed=0,1") -> exit code, the runs that were to be trained, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    trained: list[RunConfig] = []
+
+    def run(line: str) -> tuple[int, list[RunConfig], str, str]:
+        trained.clear()
+        before = logging.root.handlers[:], logging.root.level
+        monkeypatch.setattr("nclab.run.task.train", lambda config: trained.append(config) or config.folder)
+        monkeypatch.setattr(sys, "argv", ["nclab-train", *shlex.split(TINY), *shlex.split(line)])
+        code = 0
+        try:
+            train.main()
+        except SystemExit as end:
+            code = end.code or 0
+        GlobalHydra.instance().clear()
+        logging.root.handlers[:], logging.root.level = before  # --info logs to the stdout of its time
+        return code, list(trained), *capfd.readouterr()
+
+    return run
+
+
+def yaml_file(path: str, text: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+
+
+GLOBAL = "# @package _global_\n"
+WAYS = {
+    "-m seed=0,1": "",
+    "seed=0,1 --multirun": "",
+    "seed=0,1 -m optimizer.lr=0.1": "",
+    "hydra.mode=MULTIRUN seed=0,1": "",
+    "-m 'hydra.sweeper.params={seed: \"0,1\"}'": "",
+    "-m hydra.sweeper.params.seed=0,1": "",
+    "-m '+hydra.sweeper.params.seed=\"0,1\"'": "",
+    "-m --config-dir own experiment=swept": "hydra:\n  sweeper:\n    params:\n      seed: 0,1\n",
+    "--config-dir own experiment=swept": "hydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      seed: 0,1\n",
+    "--config-dir own experiment=swept seed=0,1 -m": "epochs: 3\n",
+    "hydra.searchpath=[file://own] experiment=swept seed=0,1 -m": "epochs: 3\n",
+}
+
+
+@pytest.mark.parametrize("line", WAYS)
+def test_every_way_into_a_sweep_checks_all_runs_before_the_first(command, line):
+    yaml_file("own/experiment/swept.yaml", GLOBAL + WAYS[line])
+    code, trained, _, err = command(line)
+    assert (code, [config.seed for config in trained]) == (0, [0, 1]), err
+    if "epochs" in WAYS[line]:
+        assert {config.epochs for config in trained} == {2}  # as the command line says
+    code, trained, _, err = command(f"{line} batch_size=128,999")
+    assert (code, trained, err.count("\n")) == (2, [], 1), err
+    assert "batch_size must be at most 200, the train split; got 999 (in " in err
+    assert "seed=0 batch_size=999; skip_invalid=true leaves out such runs" in err
+    assert not Path("outputs").exists()
+
+
+def test_a_plain_run_has_no_use_for_the_values_of_a_sweep(command):
+    yaml_file("own/experiment/swept.yaml", GLOBAL + "hydra:\n  sweeper:\n    params:\n      seed: 0,1\n")
+    code, trained, _, err = command("--config-dir own experiment=swept")
+    assert (code, [config.seed for config in trained]) == (0, [0]), err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "-m hydra.mode=RUN seed=0,1",
+            "-m asks for a sweep and hydra.mode=RUN for a single run",
+        ),
+        ("-m --run", "expected one of --run, --multirun, --cfg, --info; got --run and --multirun"),
+        ("-m --cfg job", "expected one of --run, --multirun, --cfg, --info; got --multirun and --cfg"),
+        ("--resolve", "--resolve goes with --cfg or --help; leave it out"),
+        ("--package etf", "--package goes with --cfg; leave out --package etf"),
+        ("--config-path=there", "--config-dir FOLDER adds YAML files of yours; leave out --config-path there"),
+        ("--config-dir nowhere", "--config-dir must be a folder, got 'nowhere'"),
+        (
+            "--config-name nonsense",
+            "no configuration 'nonsense': expected --config-name to name a YAML file",
+        ),
+        ("--cfg job -p nonsense", "package 'nonsense' not found in config"),
+        ("--cfg job foo=1", "unknown key 'foo'; valid: "),
+        ("--info nonsense", "argument --info/-i: invalid choice: 'nonsense'"),
+        ("-sc", "Expecting one subcommand"),
+        ("-sc install=nonsense", "No completion plugin for 'nonsense' found"),
+        ("hydra.mode=nonsense", "Invalid value 'nonsense', expected one of [RUN, MULTIRUN]"),
+        ("hydra.verbose=1", "of Hydra's own keys hydra/launcher, .*mean something here; leave out hydra.verbose=1"),
+        ("hydra.verbose=true", "mean something here; leave out hydra.verbose=true"),
+        ("hydra.job.name=x", "mean something here; leave out hydra.job.name=x"),
+        ("'hydra.job.env_set={A: b}'", "mean something here; leave out hydra.job.env_set={A: b}"),
+        ("hydra.nonsense=1", "mean something here; leave out hydra.nonsense=1"),
+        ("hydra=x", "mean something here; leave out hydra=x"),
+        ("-m hydra/sweeper=optuna seed=0,1", "mean something here; leave out hydra/sweeper=optuna"),
+        ("-m hydra/launcher=nonsense seed=0,1", "unknown hydra/launcher 'nonsense'; valid: basic, local, slurm"),
+        ("-m hydra/launcher=local,basic seed=0,1", "a sweep has one hydra/launcher for all its runs"),
+        ("-m hydra.sweeper.params=3", 'hydra.sweeper.params must be a mapping such as {seed: "0,1"}; got hydra'),
+        ("-m '+hydra.sweeper.params.sed=\"0,1\"'", "unknown key 'sed'; did you mean seed?"),
+        ("-m hydra.launcher.jobs=2", "unknown key 'hydra.launcher.jobs'; choose hydra/launcher=local or slurm"),
+        ("hydra/launcher=local hydra.launcher.jobs=2", "a launcher starts sweeps: expected -m (--multirun) beside"),
+        ("+seed.x=1", "seed: Value '{'x': 1}' of type 'DictConfig' could not be converted"),
+        ("seed=0,1", "seed=0,1 names several values: add -m to train a run for each, or write 'seed=[0,1]'"),
+    ],
+)
+def test_what_a_command_cannot_mean_is_refused_in_one_line(command, line, message):
+    code, trained, _, err = command(line)
+    assert (code, trained, err.count("\n")) == (2, [], 1), err
+    assert re.search(".*".join(map(re.escape, message.split(".*"))), err), err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hydra:\n  run:\n    dir: there\n", "hydra.run.dir does nothing here; leave it out of the YAML file"),
+        ("hydra:\n  job:\n    env_set:\n      A: b\n", "hydra.job.env_set does nothing here"),
+        ("hydra:\n  callbacks:\n    a:\n      _target_: b\n", "hydra.callbacks does nothing here"),
+    ],
+)
+def test_keys_of_hydra_in_a_file_that_would_do_nothing_are_refused(command, text, message):
+    yaml_file("own/experiment/odd.yaml", GLOBAL + text)
+    code, trained, _, err = command("--config-dir own experiment=odd")
+    assert (code, trained, err.count("\n")) == (2, [], 1), err
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("etf=last_k --cfg job etf.k=2", "k: 2"),
+        ("hydra/launcher=local --cfg hydra -p hydra.launcher", "stack: 1"),
+        ("--info config", "etf"),
+    ],
+)
+def test_what_only_shows_trains_nothing_and_takes_options_anywhere(command, line, shown):
+    code, trained, out, err = command(line)
+    assert (code, trained, err) == (0, [], "")
+    assert shown in out
+
+
+def test_impossible_runs_of_a_sweep_are_left_out_where_it_is_asked_for(command):
+    sweep = "-m etf=none,last_k,adaptive etf.k=1,2,9 seed=0,1"
+    code, trained, _, err = command(sweep)
+    assert (code, trained, err.count("\n")) == (2, [], 1)
+    assert "unknown key 'etf.k' of etf=none; choose etf=last_k (in etf=none etf.k=1 seed=0; skip_invalid=true " in err
+    code, trained, out, err = command(f"{sweep} skip_invalid=true")
+    assert (code, err) == (0, "")
+    names = [(config.etf.name, getattr(config.etf, "k", None), config.seed) for config in trained]
+    once = [(name, k, seed) for name, k in (("none", None), ("last_k", 1), ("last_k", 2)) for seed in (0, 1)]
+    assert names == [*once, ("adaptive", None, 0), ("adaptive", None, 1)]
+    plain = command("seed=1")[1]
+    assert [plain[0].run_name] == [c.run_name for c in trained if c.etf.name == "none" and c.seed == 1]
+    assert out.splitlines() == [
+        "left out: etf.k with etf=none, which has no such key (6 combinations)",
+        "left out: etf.k with etf=adaptive, which has no such key (6 combinations)",
+        "left out: etf=last_k etf.k=9 seed=0 and 1 more: etf.k must be between 1 and 3, the linear layers of this "
+        "model (fc1, fc2, fc3); got 9",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("-m etf=last_k etf.k=8,9", "etf.k must be between 1 and 3"),
+        ("-m etf=none,last_k etf.kk=1,2", "unknown key 'etf.kk' of etf=none; did you mean etf.k (choose etf=last_k)?"),
+        ("-m etf=none,adaptive etf.k=1", "unknown key 'etf.k' of etf=none; choose etf=last_k"),
+    ],
+)
+def test_a_sweep_without_a_possible_run_is_refused(command, line, message):
+    code, trained, _, err = command(f"{line} skip_invalid=true")
+    assert (code, trained, err.count("\n")) == (2, [], 1), err
+    assert message in err
+    assert "leaves out" not in err
+
+
+def test_missing_data_are_no_impossible_run(command):
+    code, trained, _, err = command("-m dataset=digits,mnist skip_invalid=true")
+    assert (code, trained) == (2, [])
+    assert "mnist is not under data" in err
