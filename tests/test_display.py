@@ -7,10 +7,11 @@ import sys
 import pytest
 from rich.console import Console
 
-from nclab.run.execute import train
-from nclab.runfolder.display import Display, SeedsDisplay
+from nclab.etf.recipe import Recipe
+from nclab.run.execute import train, train_seeds
+from nclab.runfolder.display import Display, SeedsDisplay, fixed_layers
 from nclab.training.evaluate import Evaluation
-from nclab.training.observer import EpochEnd
+from nclab.training.observer import EpochEnd, Start
 
 LAST = Evaluation(
     values={
@@ -127,3 +128,39 @@ def test_a_terminal_that_cannot_be_written_falls_silent():
     display.open()
     display.epoch(ended(1, None, 0.5, 10))
     assert display.console.quiet
+
+
+def test_a_run_says_at_its_start_which_layers_are_fixed(tiny, capsys):
+    """Also head and last feed-forward layer of a ViT, which etf.k=2 counts as the last two."""
+    vit = ("model=vit", "dataset=mnist5k", "epochs=1", "model.patch=14")
+    for words, line in (
+        (("epochs=1",), "fixed layers: none"),
+        (("etf=last_k", "etf.k=2", "epochs=1"), "fixed layers: fc3, fc4 (random ETF)"),
+        (("etf=last_k", "etf.kind=frozen", "epochs=1"), "fixed layers: fc4 (frozen)"),
+        (
+            ("etf=last_k", "etf.k=2", "etf.frame=hadamard", "epochs=1"),
+            "fixed layers: fc3 (hadamard ETF), fc4 (random ETF)",
+        ),
+        (("etf=last_k", "etf.k=2", *vit), "fixed layers: block2.ffn_out, head (random ETF)"),
+        (
+            ("etf=adaptive", "etf.patience=1", "epochs=3", "etf.start=2"),
+            "fixed layers: none yet; candidates from epoch 2: fc2, fc3, fc4",
+        ),
+        (("etf=last_k", "seeds=[0,1]", "epochs=1"), "fixed layers: fc4 (random ETF)"),
+    ):
+        config = tiny(*words)
+        train_seeds([config.of_seed(seed) for seed in config.seeds]) if config.seeds else train(config)
+        out = capsys.readouterr().out.splitlines()
+        assert out[1].strip() == line
+        assert sum("fixed layers" in text for text in out) == 1
+
+
+def test_a_run_that_goes_on_says_what_is_fixed_by_then():
+    recipe = Recipe(frame="nearest")
+    layers = [f"fc{n}" for n in range(1, 9)]
+    start = Start(3, [], [], fixed=[("fc9", recipe)], candidates=dict.fromkeys(layers, 2), may_switch=True)
+    assert fixed_layers(start) == (
+        "fixed layers: fc9 (nearest ETF); candidates from epoch 2: fc1, fc2, fc3, fc4, ..., fc8 (8 layers)"
+    )
+    unnamed = Start(0, [], [], may_switch=True)
+    assert fixed_layers(unnamed) == "fixed layers: none yet; the policy may fix some while training"

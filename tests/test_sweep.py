@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from nclab import train
 from nclab.config.schema import RunConfig
 
-TINY = "dataset.train_size=200 dataset.test_size=100 model.depth=3 model.width=16 epochs=2 device=cpu threads=1"
+TINY = "dataset.train_size=200 dataset.test_size=100 model.depth=3 model.width=16 epochs=20 device=cpu threads=1"
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_every_way_into_a_sweep_checks_all_runs_before_the_first(command, line):
     code, trained, _, err = command(line)
     assert (code, [config.seed for config in trained]) == (0, [0, 1]), err
     if "epochs" in WAYS[line]:
-        assert {config.epochs for config in trained} == {2}  # as the command line says
+        assert {config.epochs for config in trained} == {20}  # as the command line says
     code, trained, _, err = command(f"{line} batch_size=128,999")
     assert (code, trained, err.count("\n")) == (2, [], 1), err
     assert "batch_size must be at most 200, the train split; got 999 (in " in err

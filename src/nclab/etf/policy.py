@@ -201,6 +201,11 @@ class ETFPolicy:
         """True where `after_epoch` may fix a layer, so that the model before it is worth keeping for a comparison."""
         return type(self).after_epoch is not ETFPolicy.after_epoch
 
+    def candidates(self, model: nn.Module) -> dict[str, int]:
+        """Layers that `after_epoch` may fix later on -> the first epoch after which it may. For what is said at the
+        start of a run; a policy that overrides `after_epoch` should override this too."""
+        return {}
+
     def check(self, model: nn.Module) -> None:
         """Raise ValueError where the settings cannot be met by the model; changes nothing."""
 

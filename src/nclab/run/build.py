@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from nclab.config.schema import ConfigError, RunConfig, own_label, to_yaml
 from nclab.data import Dataset, load_dataset
 from nclab.etf import POLICIES, ETFPolicy
+from nclab.etf.layer import FixedLinear
 from nclab.etf.policy import learnable, site_seed
 from nclab.models import MODELS, Classifier, layer_of
 from nclab.parallel.agreed_stop import AgreedStop
@@ -275,6 +276,9 @@ def _fit(
         switches=[(layer_of(probes, switch.site), switch) for switch in switches],
         processes=world.size,
         saved_by=progress.processes if state else None,
+        fixed=[(name, layer.recipe) for name, layer in model.named_modules() if isinstance(layer, FixedLinear)],
+        candidates=policy.candidates(model),
+        may_switch=policy.may_switch,
     )
     progress.processes = world.size
     return Fit(learner, feed, parts.settings, progress, observer, check), start

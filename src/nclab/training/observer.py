@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from nclab.etf import Switch
+from nclab.etf.recipe import Recipe
 from nclab.training.evaluate import Evaluation
 
 
 @dataclass(frozen=True)
 class Start:
-    """A training begins, or goes on. layers: the record of every probe. switches: (layer, switch) of what was fixed
-    before training. saved_by: how many processes saved what is gone on from; None for a new run. folder: of the run, if
-    it has one."""
+    """A training begins, or goes on.
+
+    layers: the record of every probe. switches: (layer, switch) of what was fixed before training. fixed: (module path,
+    recipe) of every layer that is fixed now. candidates: of `ETFPolicy.candidates`. may_switch: whether layers may
+    become fixed while training. saved_by: how many processes saved what is gone on from; None for a new run. folder: of
+    the run, if it has one.
+    """
 
     epoch: int
     layers: list[dict[str, Any]]
@@ -27,6 +32,9 @@ class Start:
     processes: int = 1
     saved_by: int | None = None
     folder: Path | None = None
+    fixed: list[tuple[str, Recipe]] = field(default_factory=list)
+    candidates: dict[str, int] = field(default_factory=dict)
+    may_switch: bool = False
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,17 @@ class Adaptive(ETFPolicy):
         super().__init__(settings)
         self.rule = DepthRule(settings)
 
+    def candidates(self, model: nn.Module) -> dict[str, int]:
+        sites = [site for site in self._within_reach(model) if may_become_fixed(model.get_submodule(site))]
+        return dict.fromkeys(sites, self.settings.start)
+
     def check(self, model: nn.Module) -> None:
+        check_fits(model, self._within_reach(model), self.settings)
+
+    def _within_reach(self, model: nn.Module) -> list[str]:
+        """The layers of all stages but the first, which is never beyond anything."""
         stages = [probe.stage for probe in model.probes("linear") if probe.stage is not None]
-        sites = [site for stage in stages[1:] for site in stage]  # the first stage is never beyond anything
-        check_fits(model, [site for site in sites if self._may_fix(model, site)], self.settings)
+        return [site for stage in stages[1:] for site in stage if self._may_fix(model, site)]
 
     def after_epoch(
         self, model: nn.Module, optimizer: Optimizer, measures: Measures | None, epoch: int
