@@ -52,9 +52,8 @@ setup: .venv/.ready  ## create .venv and install the pinned requirements
 	.uv/bin/python -m pip install --quiet uv
 
 demo: setup  ## digits, five policies, three seeds: figures and a table in two minutes
-	$(PY) -m nclab.train --multirun experiment=demo output_root=$(OUTPUT) etf=none seed=0,1,2
-	$(PY) -m nclab.train --multirun experiment=demo output_root=$(OUTPUT) etf=last_k etf.k=1,2,3 seed=0,1,2
-	$(PY) -m nclab.train --multirun experiment=demo output_root=$(OUTPUT) etf=adaptive seed=0,1,2
+	$(PY) -m nclab.train --multirun experiment=demo output_root=$(OUTPUT) skip_invalid=true \
+		etf=none,last_k,adaptive etf.k=1,2,3 seed=0,1,2
 	$(BIN)/nclab-draw figure1 $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_figure1
 	$(BIN)/nclab-draw figure2 $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_figure2
 	$(BIN)/nclab-draw summary $(OUTPUT)/demo --out $(OUTPUT)/figures/demo_summary

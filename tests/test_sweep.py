@@ -14,6 +14,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from nclab import train
+from nclab.config.place import CONF
 from nclab.config.schema import RunConfig
 
 TINY = "dataset.train_size=200 dataset.test_size=100 model.depth=3 model.width=16 epochs=20 device=cpu threads=1"
@@ -197,3 +198,14 @@ def test_missing_data_are_no_impossible_run(command):
     code, trained, _, err = command("-m dataset=digits,mnist skip_invalid=true")
     assert (code, trained) == (2, [])
     assert "mnist is not under data" in err
+
+
+def test_the_demo_is_one_command_with_the_runs_of_old(command):
+    """make demo: the names are those of the three commands that it was once."""
+    makefile = (CONF.parent / "Makefile").read_text().replace("\\\n", " ")
+    (line,) = (line for line in makefile.splitlines() if "experiment=demo" in line)
+    words = line.partition("--multirun")[2].replace("$(OUTPUT)", "outputs")
+    names = [config.run_name for config in command(f"-m {words}")[1]]
+    old = ("etf=none", "etf=last_k etf.k=1,2,3", "etf=adaptive")
+    assert names == [c.run_name for keys in old for c in command(f"-m experiment=demo {keys} seed=0,1,2")[1]]
+    assert len(set(names)) == 15

@@ -36,6 +36,9 @@ def main(words: list[str] | None = None) -> None:
 
 def _command(words: list[str] | None) -> None:
     parser = _parser()
+    if not (sys.argv[1:] if words is None else words):
+        parser.print_help()
+        sys.exit(2)
     args = parser.parse_args(words)
     try:
         drawing = DRAWINGS[args.name]

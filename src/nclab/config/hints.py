@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from nclab.config.experiments import experiments
 from nclab.config.schema import GROUPS, RunConfig
 from nclab.interfaces.valid import closest, unknown
-from nclab.system.quote import quoted
+from nclab.system.words import quoted
 from nclab.training.evaluate import MetricsSettings
 
 
@@ -60,7 +60,7 @@ def unknown_key(key: str, chosen: Mapping[str, str], valid: Iterable[str] = ()) 
         return f"{said}; choose hydra/launcher=local or slurm"
     inside = prefix in (*GROUPS, "metrics") or prefix.startswith("hydra.")
     near = closest(leaf, valid) if inside else None
-    near = f"{prefix}.{near}" if near else meant(key) or meant(leaf)
+    near = f"{prefix}.{near}" if near else (None if inside else meant(key)) or meant(leaf)
     if near is None:
         there = valid if inside else [*(name for name in keys if "." not in name), *GROUPS, "metrics", "experiment"]
         return f"{said}; valid: {', '.join(there) or 'none'}"
@@ -102,10 +102,10 @@ def as_override(option: str, following: str | None) -> str | None:
 def how_to_write(word: str) -> str:
     """How to write a word that Hydra's grammar cannot read.
 
-    >>> how_to_write("output_root=ünï")
-    "cannot read 'output_root=ünï': quote the value within quotes for the shell: \\"output_root='ünï'\\""
-    >>> how_to_write("seeds=[0")
-    "cannot read 'seeds=[0': a list is [a,b], a mapping {a: b}, without spaces or in quotes for the shell: 'seeds=[0]'"
+    >>> print(how_to_write("output_root=ünï"))
+    cannot read 'output_root=ünï': quote the value within quotes for the shell: "output_root='ünï'"
+    >>> print(how_to_write("seeds=[0"))
+    cannot read 'seeds=[0': a list is [a,b], a mapping {a: b}, without spaces or in quotes for the shell: 'seeds=[0]'
     """
     key, sign, value = word.partition("=")
     if not sign:
@@ -124,7 +124,12 @@ def how_to_write(word: str) -> str:
         fixed = _closed(value)
         example = f": {shlex.quote(f'{key}={fixed}')}" if fixed else ""
         return f"{said}: a list is [a,b], a mapping {{a: b}}, without spaces or in quotes for the shell{example}"
-    return f"{said}: quote the value within quotes for the shell: {shlex.quote(f'{key}={quoted(value)}')}"
+    return f"{said}: quote the value within quotes for the shell: {_for_the_shell(f'{key}={quoted(value)}')}"
+
+
+def _for_the_shell(word: str) -> str:
+    """In double quotes where that is enough, which is easier to read around single ones."""
+    return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
 
 
 def _closed(value: str) -> str | None:

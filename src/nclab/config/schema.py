@@ -32,6 +32,7 @@ from nclab.parallel.group import local_size
 from nclab.runfolder.tracker import TRACKERS, TrackerSettings
 from nclab.system.machine import MOST_THREADS, default_threads
 from nclab.system.redact import redact, redacted
+from nclab.system.words import at_home
 from nclab.training.evaluate import MetricsSettings
 from nclab.training.objective import LOSSES, LossSettings
 from nclab.training.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
@@ -231,6 +232,9 @@ def _check_values(c: RunConfig) -> None:
     for key, value, valid in (("precision", c.precision, PRECISIONS), ("metrics.probe", c.metrics.probe, PROBES)):
         if value not in valid:
             raise ValueError(unknown(key, value, valid))
+    for key in ("output_root", "data_root", "resume"):
+        if getattr(c, key) is not None:
+            setattr(c, key, at_home(getattr(c, key)))  # in quotes no shell expands it
     for key, name in (("experiment_name", c.experiment_name), ("parent", c.parent)):
         if name is not None and not _is_plain(name):
             raise ValueError(f"{key} must be a plain folder name, got {name!r}")

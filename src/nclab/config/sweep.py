@@ -22,7 +22,7 @@ from nclab.config.command import check_word
 from nclab.config.composing import ROOT, composed, composing, parsed, plainly, run_config
 from nclab.config.hints import all_keys
 from nclab.config.schema import GROUPS, RunConfig
-from nclab.system.quote import quoted
+from nclab.system.words import quoted
 
 Words = tuple[str, ...]
 

@@ -43,17 +43,22 @@ def run(arguments: list[str] | None = None) -> int:
     names = DATASETS.names()
     actions = parser.add_subparsers(dest="action", required=True, metavar="fetch|list", parser_class=Parser)
     fetching = actions.add_parser("fetch", help="bring datasets under the root")
-    fetching.add_argument("names", nargs="+", metavar="NAME", help=", ".join(names))
+    fetching.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
     fetching.add_argument("--source", choices=WAYS, default="auto", help="default: auto, the others in this order")
     listing = actions.add_parser("list", help="all datasets, and where they are")
     for action in (fetching, listing):
         action.add_argument("--root", help="the data root (default: $NCLAB_DATA, else data/)")
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help()
+        return 2
     options = parser.parse_args(arguments)
     root = data_root(options.root)
     if options.action == "list":
         for name in names:
             print(f"{name:15} {state(name, root)}")
         return 0
+    if not options.names:
+        parser.error(f"fetch which dataset? valid: {', '.join(names)}")
     if absent := [name for name in options.names if name not in names]:
         parser.error(unknown("dataset", absent[0], names))
     return _fetch_all(options.names, root, options.source)

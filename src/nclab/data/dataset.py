@@ -21,6 +21,7 @@ from nclab.data.split import Split
 from nclab.interfaces.registry import Registry
 from nclab.interfaces.shapes import ImageShape, Shape
 from nclab.interfaces.targets import Targets
+from nclab.system.words import at_home
 
 DATASETS = Registry("dataset", "nclab.data")
 
@@ -153,7 +154,7 @@ class Dataset(ABC):
 
 def data_root(configured: str | Path | None) -> Path:
     """Where datasets lie: the configured folder, else $NCLAB_DATA, else data/ in the current directory."""
-    return Path(configured or os.environ.get("NCLAB_DATA") or "data")
+    return Path(at_home(str(configured or os.environ.get("NCLAB_DATA") or "data")))
 
 
 def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.device | str = "cpu") -> Dataset:

@@ -6,6 +6,7 @@ import torch
 
 from nclab.data.split import Split
 from nclab.interfaces.targets import Classes, Targets, Values
+from nclab.system.words import at_home
 
 
 def require_path(path: str, expected: str) -> None:
@@ -16,7 +17,7 @@ def require_path(path: str, expected: str) -> None:
 
 def found_at(path: str, expected: str, is_there: str = "exists") -> Path:
     """dataset.path with `~` expanded. Raises ValueError where `expected` is not there."""
-    place = Path(path).expanduser()
+    place = Path(at_home(path))
     if not getattr(place, is_there)():
         raise ValueError(f"dataset.path: expected {expected}, found none at {place}")
     return place

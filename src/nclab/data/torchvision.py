@@ -26,6 +26,7 @@ from nclab.data.pictures import PictureSettings, channels_of, stacked
 from nclab.data.split import Split
 from nclab.interfaces.shapes import ImageShape
 from nclab.interfaces.valid import unknown
+from nclab.system.words import at_home
 
 BY_SPLIT = {"train": "train", "test": "test", "val": "valid", "valid": "valid"}  # torchvision's name -> ours
 
@@ -105,7 +106,7 @@ def read_split(held: Any, name: str, channels: int | None, size: int | None, con
 @DATASETS.add("torchvision", TorchvisionSettings)
 def build(settings: TorchvisionSettings, root: Path) -> ImageDataset:
     kind = class_named(settings.set)
-    place = root if settings.path is None else Path(settings.path).expanduser()
+    place = root if settings.path is None else Path(at_home(settings.path))
     splits, classes = {}, None
     # Several processes of one run would write the same files.
     with alone(f"torchvision-{settings.set}", place) if settings.download else nullcontext():

@@ -37,6 +37,9 @@ def _command(words: list[str]) -> int:
     actions = {"list": _list, "run": _run, "draw": _draw, "judge": _judge}
     parser = Parser("nclab-paper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=actions, metavar="ACTION", help=", ".join(actions))
+    if not words:
+        parser.print_help()
+        return BAD_INPUT
     action = parser.parse_args(words[:1]).action
     try:
         return actions[action](words[1:])

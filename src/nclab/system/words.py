@@ -1,0 +1,26 @@
+"""Values as a user types them: quoted for nclab-train, folders below ~."""
+
+import re
+from pathlib import Path
+
+
+def quoted(value: str) -> str:
+    r"""The value in single quotes, in which the grammar takes everything as it is.
+
+    >>> print(quoted("ünï"), quoted("it's"), quoted("a\\"))
+    'ünï' 'it\'s' 'a\\'
+    """
+    # Backslashes stay as they are, but for those right before a quote.
+    end = value[len(value.rstrip("\\")) :]
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + end + "'"
+
+
+def at_home(folder: str) -> str:
+    """The folder with a leading ~ or ~user expanded, as a shell does where it sees one. Raises ValueError for a user
+    without a home."""
+    if not folder.startswith("~"):
+        return folder
+    try:
+        return str(Path(folder).expanduser())
+    except RuntimeError:
+        raise ValueError(f"'{folder}' names the home folder of a user who has none here") from None
