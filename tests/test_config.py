@@ -135,8 +135,8 @@ def test_adaptive_starts_after_a_third():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["+model.heads=4"], "unknown key 'model.heads' of model=mlp; valid: name, depth, width"),
-        (["etf=none", "+etf.k=2"], "unknown key 'etf.k' of etf=none; valid: name"),
+        (["+model.heads=4"], "unknown key 'model.heads' of model=mlp; valid: depth, width"),
+        (["etf=none", "+etf.k=2"], "unknown key 'etf.k' of etf=none; valid: none"),
         (["epochs=many"], "epochs: .*expected int"),
         (["model.width=wide"], "model.width: .*expected int"),
         (["optimizer.nesterov=3.7"], "optimizer.nesterov"),
@@ -159,7 +159,7 @@ def test_adaptive_starts_after_a_third():
         (["etf=transformer_ffn", "etf.blocks=[]"], "etf.blocks must be all"),
         (["device=meta"], "unknown device 'meta'; valid: auto, cpu, cuda, cuda:N"),
         (["tracker=wandb", "tracker.timeout=-3"], "tracker.timeout must be above 0"),
-        (["etf=adaptive", "etf.frame=haar"], "unknown etf.frame 'haar'; valid: random"),
+        (["etf=adaptive", "etf.frame=haar"], "unknown etf.frame 'haar'; did you mean hadamard"),
     ],
 )
 def test_wrong_configuration_is_refused(overrides, message):

@@ -131,9 +131,9 @@ def _check_hydra(override: Override) -> None:
 def _refuse_keys_as_options(words: list[str]) -> None:
     """Raise ConfigError for --epochs 5, which is written epochs=5; also where argparse would take it for an option
     whose name begins so."""
-    known = {*all_keys(), *GROUPS, "experiment"}
     for word in words:
-        if word.startswith("--") and word[2:].partition("=")[0].replace("-", "_") in known:
+        name = word[2:].partition("=")[0].replace("-", "_")
+        if word.startswith("--") and name in {*all_keys(), *GROUPS, "experiment"}:
             _refuse(words, f"unrecognized arguments: {word}")
 
 

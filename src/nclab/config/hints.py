@@ -59,7 +59,8 @@ def unknown_key(key: str, chosen: Mapping[str, str], valid: Iterable[str] = ()) 
     if prefix == "hydra.launcher" and not valid:
         return f"{said}; choose hydra/launcher=local or slurm"
     inside = prefix in (*GROUPS, "metrics") or prefix.startswith("hydra.")
-    near = closest(leaf, valid) if inside else None
+    of_group = [name.removeprefix(f"{prefix}.") for name in keys if name.startswith(f"{prefix}.")]
+    near = closest(leaf, valid) or closest(leaf, of_group) if inside else None
     near = f"{prefix}.{near}" if near else (None if inside else meant(key)) or meant(leaf)
     if near is None:
         there = valid if inside else [*(name for name in keys if "." not in name), *GROUPS, "metrics", "experiment"]
