@@ -106,7 +106,7 @@ def test_a_run_of_a_package_resumes_after_a_kill(run, installed, tmp_path):
 
     absent = run(f"resume={folder}", site="")
     assert absent.returncode == 2
-    assert "unknown dataset 'tiny_digits'; valid: cifar10" in absent.stderr
+    assert "unknown dataset 'tiny_digits'; did you mean digits? valid: cifar10" in absent.stderr
     assert run(f"resume={folder}").returncode == 0
     assert run(*words, "output_root=whole").returncode == 0
     whole = tmp_path / "whole" / "tiny" / folder.name
