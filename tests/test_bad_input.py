@@ -76,7 +76,7 @@ WRONG = {
     "checkpoint_seconds=nan": "checkpoint_seconds must be at least 0 and finite, got nan",
     "resume=nowhere": "resume must name a run folder, one with a config.yaml; got 'nowhere'",
     "resume=": "resume must name a run folder, one with a config.yaml; got ''",
-    "resume=x epochs=9": "takes the folder's configuration; leave out epochs=9",
+    "resume=x seed=9": "takes the folder's configuration; leave out seed=9",
     "metrics.every=-1": "metrics.every must be at least 0 and finite, got -1",
     "metrics.probe=x": "unknown metrics.probe 'x'; valid: linear, activation",
     "metrics.eps=nan": "metrics.eps must be at least 0 and finite, got nan",
