@@ -13,6 +13,7 @@ from nclab.runs.queue import Queue, QueueError, ask
 from nclab.runs.state import STATES, RunState, rough
 from nclab.system.machine import has_gpu
 from nclab.system.terminal import lasting_terminal
+from nclab.system.words import quoted
 
 OUTPUTS = Path("outputs")
 MOST_ROWS = 40  # of runs that nobody asked for one by one
@@ -181,9 +182,7 @@ def resume_command(folder: Path) -> str:
         return "never began: give the command that submitted it again"
     value = str(folder)
     if not re.fullmatch(r"[\w./:+-]+", value, re.ASCII):  # what Hydra reads as one plain word
-        # In quotes it takes backslashes as they are, but for those right before a quote.
-        end = value[len(value.rstrip("\\")) :]
-        value = "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + end + "'"
+        value = quoted(value)
     command = f"python -m nclab.train {shlex.quote(f'resume={value}')}"
     began = GPU.search((folder / "config.yaml").read_text(encoding="utf-8", errors="replace"))
     return command if began is None or has_gpu(int(began[1] or 0)) else f"{command} device=auto"
