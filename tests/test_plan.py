@@ -16,7 +16,7 @@ from conftest import composed
 from nclab.analysis import DRAWINGS
 from nclab.cluster.workers import _run, run_all
 from nclab.config.place import CONF
-from nclab.config.plan import Plan
+from nclab.config.plan import Plan, _expand
 from nclab.config.record import Record
 from nclab.config.schema import ConfigError
 from nclab.data import DATASETS
@@ -203,6 +203,17 @@ def test_a_sweep_survives_a_killed_worker_and_a_failure_that_nobody_foresaw(tmp_
     torch.save({"format": 1}, tmp_path / "figure1" / part.configs[3].run_name / "checkpoint.pt")
     (outcome,) = run_all(part.configs[3:], jobs=1)
     assert outcome.error.startswith("KeyError: ")
+
+
+def test_a_key_of_one_policy_is_left_out_beside_another():
+    """One line for the baseline and k: four runs, the names those of two lines."""
+    line = "experiment=simplex_etf/figure1 etf=none,last_k etf.k=1,2,3"
+    first = "experiment=simplex_etf/figure1"
+    assert _expand(line) == [(first, "etf=none"), *((first, "etf=last_k", f"etf.k={k}") for k in (1, 2, 3))]
+    assert _expand("etf=none etf.k=1,2") == [
+        ("etf=none", "etf.k=1"),
+        ("etf=none", "etf.k=2"),
+    ]  # refused later
 
 
 def test_a_plugin_that_fails_in_a_worker_alone_is_the_error_of_its_runs(tmp_path, monkeypatch, capfd):

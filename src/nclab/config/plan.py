@@ -11,6 +11,7 @@ from nclab.config.command import named_plugins
 from nclab.config.composing import composed, composing, parsed, run_config
 from nclab.config.record import Record
 from nclab.config.schema import ConfigError, RunConfig, load_named
+from nclab.config.sweep import without_idle
 from nclab.interfaces.valid import unknown
 
 # Keys by which the plan tells runs and files apart; the command line has arguments of its own for some.
@@ -149,12 +150,13 @@ class Plan:
 
 
 def _expand(line: str) -> list[Keys]:
-    """Every run of a line: 'a=1 b=2,3' -> (a=1, b=2), (a=1, b=3)."""
+    """Every run of a line, once: 'a=1 b=2,3' -> (a=1, b=2), (a=1, b=3). A key that an option of the line has not is
+    left out beside it: 'etf=none,last_k etf.k=1,2' -> (etf=none), (etf=last_k, etf.k=1), (etf=last_k, etf.k=2)."""
     choices = []
     for word in line.split():
         key, _, values = word.partition("=")
         choices.append([f"{key}={value}" for value in values.split(",")])
-    return list(product(*choices))
+    return list(dict.fromkeys(words for words, _ in without_idle(list(product(*choices)))))
 
 
 def _dataset(part: str, sizes: list[Keys]) -> str | None:

@@ -6,7 +6,7 @@ folder of one's own) has the same checks, and Hydra writes nothing of its own.
 
 import argparse
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from nclab.config.checks import ConfigError, UnknownKey
+from nclab.config.checks import ConfigError
 from nclab.config.command import check_word
 from nclab.config.composing import ROOT, composed, composing, parsed, plainly, run_config
 from nclab.config.hints import all_keys
@@ -135,7 +135,10 @@ def _compose_all(
 ) -> None:
     """Fill in jobs and wrong ones. Without skip_invalid the first wrong one is raised."""
     plan.fixed = frozenset.intersection(*map(frozenset, combinations))
-    options = _options(combinations)
+    if plan.skip_invalid:
+        idle = without_idle(combinations)
+        plan.merged.update((option, key) for _, left in idle for option, key in left)
+        combinations = [words for words, _ in idle]
 
     def job(words: Words) -> Job:
         for word in parsed(words, parser):
@@ -143,22 +146,11 @@ def _compose_all(
         return Job(words, run_config(composed([*of_hydra, *words], name)))
 
     found: dict[Words, Job | ConfigError] = {}
-    for words in combinations:
-        while True:
-            try:
-                if words not in found:
-                    found[words] = job(words)
-                break
-            except UnknownKey as error:
-                shorter = _without(words, error.key, options) if plan.skip_invalid else None
-                if shorter is None:
-                    found[words] = error
-                    break
-                group = error.key.partition(".")[0]
-                plan.merged[next(w for w in words if w.startswith(f"{group}=")), error.key] += 1
-                words = shorter
-            except ConfigError as error:
-                found[words] = error
+    for words in dict.fromkeys(combinations):
+        try:
+            found[words] = job(words)
+        except ConfigError as error:
+            found[words] = error
         if isinstance(error := found[words], ConfigError) and not plan.skip_invalid:
             some = combinations[:: max(1, len(combinations) // MOST_TRIED)]
             raise left_out(error, words, plan) if any(_can_be(job, one) for one in some) else error
@@ -184,20 +176,26 @@ def left_out(error: ConfigError, words: Words, plan: Planned) -> ConfigError:
     return ConfigError(f"{error} (in {varied}; skip_invalid=true leaves out such runs and trains the others)")
 
 
-def _options(combinations: list[Words]) -> dict[str, set[str]]:
-    """group -> the options that the sweep chooses for it."""
-    found: dict[str, set[str]] = {}
-    for key, _, value in (word.partition("=") for words in combinations for word in words):
-        if key in GROUPS:
-            found.setdefault(key, set()).add(value)
+def without_idle(combinations: Sequence[Words]) -> list[tuple[Words, list[tuple[str, str]]]]:
+    """Each combination without keys that its own option of their group has not and another's has, and the (option, key)
+    of each that was left out.
+
+    >>> without_idle([("etf=none", "etf.k=2"), ("etf=last_k", "etf.k=2")])
+    [(('etf=none',), [('etf=none', 'etf.k')]), (('etf=last_k', 'etf.k=2'), [])]
+    """
+    keys, offered = all_keys(), {word for words in combinations for word in words}
+    found = []
+    for words in combinations:
+        chosen = {word.partition("=")[0]: word for word in words if word.partition("=")[0] in GROUPS}
+        left = []
+        for key in (word.partition("=")[0].lstrip("+") for word in words):
+            group = key.partition(".")[0]
+            having = {f"{group}={option}" for option in keys.get(key, ())}
+            if having & offered and group in chosen and chosen[group] not in having:
+                left.append((chosen[group], key))
+        gone = {key for _, key in left}
+        found.append((tuple(word for word in words if word.partition("=")[0].lstrip("+") not in gone), left))
     return found
-
-
-def _without(words: Words, key: str, options: dict[str, set[str]]) -> Words | None:
-    """The words without a key that means something to another option of the sweep; None where it means nothing."""
-    having = set(all_keys().get(key, ())) & options.get(key.partition(".")[0], set())
-    shorter = tuple(word for word in words if word.partition("=")[0].lstrip("+") != key)
-    return shorter if having and shorter != words else None
 
 
 def _params(word: Override) -> dict[str, str]:
