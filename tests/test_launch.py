@@ -69,7 +69,7 @@ QUICK = SlurmSettings(poll_seconds=0.1, wait=False)
 
 
 def test_what_is_submitted_is_frozen_in_its_folder_and_not_submitted_twice(tiny, cluster, tmp_path, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS")
     configs = [tiny(f"seed={seed}", "threads=null") for seed in range(3)]
     train(tiny("seed=0"))
     on_slurm(configs, QUICK)
@@ -152,10 +152,58 @@ def test_a_launcher_killed_before_sbatch_submits(tiny, cluster, monkeypatch):
             on_slurm([config], QUICK)
     assert cluster.calls("sbatch") == []
     cluster.say(queue="7|RUNNING|other\n")
+    monkeypatch.setattr(intent, "SLACK", 0.2)
+    monkeypatch.setattr(intent, "SECONDS_BETWEEN_LOOKS", 0.05)
     on_slurm([config], QUICK)
     assert len(cluster.calls("sbatch")) == 1
+    assert len(cluster.calls("squeue")) > 2  # it may be listed a moment later
     assert job_of(config.folder) == "42"
     assert list(Path(config.output_root).glob(f".slurm/{intent.PATTERN}")) == []
+
+
+def intended(config, *folders: Path, name: str = "nclab-x") -> Path:
+    """What a launcher leaves that is killed behind sbatch."""
+    file = Path(config.output_root) / ".slurm" / "abc" / "intent-0.json"
+    file.parent.mkdir(parents=True)
+    intent.intend(file, name, [[folder] for folder in folders])
+    return file
+
+
+def test_a_job_that_squeue_lists_late_is_not_submitted_again(tiny, cluster, monkeypatch):
+    """The sbatch of a killed launcher goes on without it, and squeue may lag."""
+    config = tiny()
+    config.folder.mkdir(parents=True)
+    intended(config, config.folder)
+    cluster.say(queue="42|PENDING|nclab-x\n")
+    cluster.script("squeue", f"[ $(grep -c squeue {cluster.folder}/calls) -lt 3 ] || cat queue")
+    monkeypatch.setattr(intent, "SECONDS_BETWEEN_LOOKS", 0.05)
+    on_slurm([config], QUICK)
+    assert (cluster.calls("sbatch"), job_of(config.folder)) == ([], "42")
+
+
+def test_a_folder_that_is_gone_keeps_no_other_from_its_job(tiny, cluster):
+    config = tiny()
+    config.folder.mkdir(parents=True)
+    file = intended(config, config.folder.parent / "gone", config.folder)
+    cluster.say(queue="42_0|PENDING|nclab-x\n42_1|PENDING|nclab-x\n")
+    on_slurm([config], QUICK)
+    assert (cluster.calls("sbatch"), job_of(config.folder), file.exists()) == ([], "42_1", False)
+    assert not (config.folder.parent / "gone").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"name": "x", "jobs": 3, "submitted": 0}', '{"name": 1, "jobs": [["a"]]}', "\0\xff"]
+)
+def test_a_damaged_intent_is_said_in_one_line_and_removed(tiny, cluster, capsys, text):
+    config = tiny()
+    file = intended(config, config.folder)
+    file.write_text(text, encoding="latin-1")
+    on_slurm([config], QUICK)
+    assert len(cluster.calls("sbatch")) == 1
+    assert not file.exists()
+    err = capsys.readouterr().err
+    assert err.startswith(f"warning: {file} ")
+    assert err.count("\n") == 1
 
 
 def test_a_run_that_is_held_is_left_to_who_holds_it(tiny, cluster):
@@ -401,7 +449,7 @@ def test_side_by_side_on_this_machine(tiny, capfd):
 
 @pytest.mark.fast
 def test_cores_and_gpus_are_shared_out(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS")
     assert [default_threads(8, jobs) for jobs in (1, 2, 3, 8, 9)] == [4, 4, 2, 1, 1]
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
     assert default_threads() == 1

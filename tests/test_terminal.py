@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from conftest import TINY as CONFTEST_TINY
+from conftest import TINY_MODELS
 from run_folders import ADAPTIVE, events
 
 from nclab.run.execute import train, train_seeds
@@ -43,6 +45,17 @@ def test_a_lost_terminal_costs_no_run(tmp_path, words, redirections):
     code, out, err = in_shell("nclab.train", f"{words} {TINY} output_root={tmp_path}/out", redirections)
     assert len([*tmp_path.glob("out/main/*/DONE")]) == (2 if "seed" in words else 1)
     assert (code, out, err) == (0, b"", b"")
+
+
+def test_a_worker_that_has_something_to_say_outlives_its_terminal(tiny, tmp_path):
+    """It warns of the number of threads that was typed."""
+    folder = train(tiny("seed=0"))
+    (folder / "DONE").unlink()
+    words = (*CONFTEST_TINY, *TINY_MODELS["model=mlp"], f"output_root={tmp_path}", "epochs=6", "seed=0", "threads=2")
+    local = "-m hydra/launcher=local hydra.launcher.jobs=1"
+    code, out, _ = in_shell("nclab.train", f"{local} {' '.join(words)}", "2>/dev/full")
+    assert (code, (folder / "DONE").exists()) == (0, True), out
+    assert "threads=2 in the place of 1" in events(folder, "warning")[0]["text"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Everything that makes a sweep safe to stop is in the run folder: a finished run 
 interrupted one resumes. This file only hands runs out.
 """
 
+import atexit
 import contextlib
 import ctypes
 import io
@@ -222,9 +223,11 @@ def shared_gpus(devices: Iterable[str]) -> list[str | None]:
 def _begin(parent: int, mine: SimpleQueue) -> None:
     """Where the kernel can (Linux), end with the parent: an orphan would hold its run folder against the next try.
     Ctrl-C is the parent's to handle."""
-    lasting_terminal().__enter__()  # for this worker's life, as the next one
+    life = contextlib.ExitStack()
+    atexit.register(life.close)  # which keeps it: a context that nobody holds is closed at once
+    life.enter_context(lasting_terminal())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    StopSignals().__enter__()  # for this worker's life: a signal between two runs counts as well
+    life.enter_context(StopSignals())  # a signal between two runs counts as well
     gpu = mine.get()
     if gpu is not None:  # CUDA has not been started yet, and numbers the devices it sees from 0
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
