@@ -268,11 +268,9 @@ def _wrong_files(outcome: Outcome, work: Path, scratch: Path) -> list[str]:
     files = [path for path in work.rglob("*") if not path.is_dir()]
     if outcome.code == 2 and [*work.iterdir()]:
         return [f"refused, but left {sorted(str(path.relative_to(work)) for path in work.rglob('*'))[:3]}"]
-    sweep = {"-m", "--multirun"} & {*outcome.case.words}
-    kept = KEPT | {"multirun.yaml"} if sweep else KEPT
-    faults = [f"left {path.relative_to(work)}" for path in files if path.name not in kept]
+    faults = [f"left {path.relative_to(work)}" for path in files if path.name not in KEPT]
     faults += [f"left a temporary {path.name}" for path in scratch.rglob("*") if not path.is_dir()]
     if outcome.code == 0:
-        runs = {path.parent for path in files if path.name != "multirun.yaml"}
+        runs = {path.parent for path in files}
         faults += [f"no DONE in {run.relative_to(work)}" for run in sorted(runs) if not (run / "DONE").exists()]
     return faults
