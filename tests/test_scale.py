@@ -75,6 +75,24 @@ def test_measure_model_at_any_scale(of_features, of_weight, dtype):
             assert found == value or (lost and math.isnan(found)), (layer, name)
 
 
+@pytest.mark.parametrize("of_features", [-1000, -600, 600, 1000])
+def test_float64_has_the_range_of_float64(of_features):
+    h, y, w = case(torch.float64)
+    expected = measure(h, y, C, w)
+    assert measure(h * 2.0**of_features, y, C, w) == expected
+    assert measure(h, y, C, w * 2.0**of_features) == expected
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_exact_collapse_is_0_and_never_below(dtype):
+    for seed in range(40):
+        g = torch.Generator().manual_seed(seed)
+        y = torch.randint(0, 3, (60,), generator=g)
+        values = measure(torch.randn(3, 7, generator=g, dtype=dtype)[y], y, 3)
+        for name in ("nc1", "nc1_trace_ratio", "cdnv"):
+            assert 0 <= values[name] < 1e-30, (seed, name, values[name])
+
+
 def test_logits_out_of_range_are_no_mismatch():
     h, y, w = case()
     for wrong in (math.inf, math.nan, -math.inf):

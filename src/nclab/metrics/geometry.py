@@ -62,7 +62,7 @@ def geometry(means: Tensor, precision: torch.dtype = torch.float64) -> ClassMean
     num_classes = means.shape[0]
     if num_classes < 2:
         raise ValueError(f"neural collapse needs at least 2 classes, got {num_classes}")
-    scale = power_of_two(means)
+    scale = power_of_two(means, precision)
     scaled = scale * means
     centred = scaled - scaled.mean(0)
     gram = centred @ centred.T
@@ -81,11 +81,12 @@ def geometry(means: Tensor, precision: torch.dtype = torch.float64) -> ClassMean
     return ClassMeans(means, scale, centred, gram, eigenvalues, cut, rank, basis, distances)
 
 
-def power_of_two(matrix: Tensor) -> float:
+def power_of_two(matrix: Tensor, precision: torch.dtype = torch.float64) -> float:
     """The power of two that brings the largest entry of a matrix between 1/2 and 1: multiplying by it loses no digit.
 
-    1 where that entry is 0 or not finite. Exponents end at 126, which float32 still holds."""
+    1 where that entry is 0 or not finite. Exponents end where those of `precision` do: 126 for float32."""
     largest = float(matrix.abs().max())
     if not math.isfinite(largest) or largest == 0:
         return 1.0
-    return 2.0 ** -max(-126, min(126, math.frexp(largest)[1]))
+    most = 1022 if precision == torch.float64 else 126
+    return 2.0 ** -max(-most, min(most, math.frexp(largest)[1]))

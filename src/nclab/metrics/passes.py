@@ -90,7 +90,8 @@ class WithinSums:
         both = 2 * self.deviations.double() - self.counts[:, None] * shift  # (C, d)
         within = self.within - (shift * both).sum(1)
         within_span = self.within_span - ((shift @ basis) * (both @ basis)).sum(0)
-        return replace(self, within=within, within_span=within_span)
+        # Sums of squares: below 0 is rounding, at exact collapse. nan stays.
+        return replace(self, within=within.clamp_min(0), within_span=within_span.clamp_min(0))
 
 
 @dataclass(frozen=True)
