@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from run_folders import ADAPTIVE, Killed, assert_same_run, events, rows
 
 from nclab.analysis.runs import AnalysisError, load_runs, refuse_mixture
-from nclab.config.schema import ConfigError, load_named
-from nclab.run.execute import train
+from nclab.cluster.launch import on_this_machine
+from nclab.config.schema import ConfigError, load_named, stored_run
+from nclab.run.execute import check, train
 from nclab.run.started import as_started, requested
 from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
@@ -196,11 +198,83 @@ def test_a_schedule_that_depends_on_the_length_says_so(tiny, longer, capsys):
     assert [rates[epoch] for epoch in (5, 6, 7, 8)] == [expected(epoch - 1) for epoch in (5, 6, 7, 8)]
 
 
-@pytest.mark.parametrize("epochs", [1, 3])
-def test_no_more_epochs_than_before_are_refused(tiny, longer, epochs):
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_fewer_epochs_than_before_are_refused(tiny, longer, epochs):
     parent = train(tiny("epochs=3"))
-    with pytest.raises(ConfigError, match=rf"epochs must be above the 3 of {parent}, .*got {epochs}$"):
+    with pytest.raises(ConfigError, match=rf"epochs must be at least the 3 of {parent} .*got {epochs}$"):
         train(longer(parent, epochs))
+
+
+def test_as_many_epochs_are_the_run_itself(tiny, longer, capsys):
+    """Skipped, or resumed where it is not finished: so of a sweep over folders those that have so many already."""
+    parent = train(tiny("epochs=3"))
+    whole = files(parent)
+    assert train(longer(parent, 3)) == parent
+    assert "already finished" in capsys.readouterr().out
+    (parent / "DONE").unlink()
+    assert train(longer(parent, 3)) == parent
+    assert (parent / "DONE").exists()
+    assert files(parent)["metrics.csv"] == whole["metrics.csv"]
+    assert list(parent.parent.iterdir()) == [parent]
+
+
+def test_machine_keys_typed_beside_more_epochs_are_said(tiny, longer, capsys):
+    parent = train(tiny("epochs=2"))
+    file = parent / "config.yaml"
+    file.write_text(file.read_text().replace("device: cpu", "device: cuda:1"))
+    child = train(longer(parent, 3, "threads=2", "device=cpu"))
+    torch.set_num_threads(1)
+    (warning,) = events(child, "warning")
+    assert "goes on with device=cpu in the place of cuda:1, threads=2 in the place of 1" in warning["text"]
+    assert warning["text"] in capsys.readouterr().err
+    assert stored_run(child / "config.yaml").threads == 2
+
+
+def gone(parent):
+    parent.rename(parent.parent.parent / "gone")
+
+
+def damaged(parent):
+    for file in parent.glob("checkpoint*"):
+        file.write_bytes(b"no checkpoint")
+
+
+def torn(parent):
+    (parent / "metrics.csv").write_bytes(b"epoch")
+
+
+@pytest.mark.parametrize("lose", [gone, damaged, torn])
+def test_a_longer_run_is_not_cleared_where_it_cannot_begin_again(tiny, longer, lose):
+    parent = train(tiny("epochs=2"))
+    config = longer(parent, 3)
+    child = train(config)
+    lose(parent)
+    before = files(child)
+    again = tiny_resume(tiny, child, "overwrite=true")
+    for command in (train, lambda run: check([as_started(run)]), lambda run: on_this_machine([as_started(run)], 1, 1)):
+        with pytest.raises(ConfigError, match=f"{child} begins with what {parent} left, which cannot be had: "):
+            command(again)
+    assert files(child) == before
+    assert train(tiny_resume(tiny, child)) == child  # finished: it needs no parent any more
+
+
+@pytest.mark.parametrize("lose", [damaged, torn])
+def test_a_longer_run_that_cannot_begin_leaves_no_folder(tiny, longer, lose):
+    parent = train(tiny("epochs=2"))
+    lose(parent)
+    with pytest.raises(ConfigError, match="which cannot be had"):
+        train(longer(parent, 3))
+    assert list(parent.parent.iterdir()) == [parent]
+
+
+def test_a_parent_and_its_longer_run_do_not_begin_again_side_by_side(tiny, longer):
+    parent = train(tiny("epochs=2"))
+    child = train(longer(parent, 3))
+    before = files(parent), files(child)
+    again = [as_started(tiny_resume(tiny, folder, "overwrite=true")) for folder in (parent, child)]
+    with pytest.raises(ConfigError, match="would begin again beside it"):
+        on_this_machine(again, 2, 1)
+    assert (files(parent), files(child)) == before
 
 
 def test_a_run_without_a_checkpoint_or_a_folder_is_refused_and_nothing_is_left(tiny, longer, tmp_path):

@@ -1,17 +1,26 @@
 """wandb mirrors a run, continues it when resumed, and never costs it."""
 
 import json
+import os
 import struct
 import sys
+from urllib.parse import urlsplit
 
 import pytest
+import wandb
+import yaml
 from run_folders import Killed, events
 
-from nclab.config.schema import ConfigError
+from nclab.config.command import arguments
+from nclab.config.place import CONF
+from nclab.config.schema import ConfigError, RunConfig
+from nclab.config.sweep import planned
 from nclab.interfaces.registry import Registry
 from nclab.run.execute import train
+from nclab.run.started import as_started, requested
 from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
-from nclab.runfolder.trackers.wandb import _has_key
+from nclab.runs.command import resume_command
+from nclab.system.wandb_key import has_key
 from nclab.train import main
 from nclab.training import fit
 
@@ -203,6 +212,10 @@ def logged_out(monkeypatch, tmp_path):
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb"))
+    wandb.teardown()  # it reads its settings once a process
+    yield
+    wandb.teardown()
 
 
 @pytest.mark.parametrize(
@@ -217,7 +230,7 @@ def test_wandb_without_a_key_stops_before_anything_is_written(tiny, tmp_path, mo
     assert left.value.code == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "tracker=wandb has no API key: run `wandb login`, set WANDB_API_KEY, or choose tracker.mode=offline" in err
+    assert "tracker=wandb has no API key: run `wandb login`, set WANDB_API_KEY, or add tracker.mode=offline (" in err
     assert not (tmp_path / "out").exists()
 
 
@@ -234,10 +247,98 @@ def test_a_finished_run_needs_no_tracker(tiny, monkeypatch, logged_out):
 
 
 def test_a_key_in_the_netrc_file_will_do(monkeypatch, tmp_path, logged_out):
-    assert not _has_key()
+    assert not has_key()
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret")
     (tmp_path / "netrc").chmod(0o600)
-    assert _has_key()
+    assert has_key()
+    public = urlsplit(wandb.Settings().base_url).netloc  # where `wandb login` writes it
+    (tmp_path / "netrc").write_text(f"machine {public} login user password secret")
+    assert has_key()
+
+
+@pytest.mark.parametrize("server", ["wandb.example.org", "wandb.example.org:8080"])
+def test_a_key_for_the_server_of_wandbs_settings_file_will_do(monkeypatch, tmp_path, logged_out, server):
+    """Of another server it will not, and asking leaves nothing that a job would inherit."""
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text(f"[default]\nbase_url = https://{server}\n")
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret")
+    (tmp_path / "netrc").chmod(0o600)
+    before = dict(os.environ)
+    assert not has_key()
+    (tmp_path / "netrc").write_text(f"machine {server} login user password secret")
+    assert has_key()
+    assert dict(os.environ) == before
+
+
+def test_a_key_in_wandbs_settings_file_will_do(tmp_path, logged_out):
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text(f"[default]\napi_key = {'a1' * 20}\n")
+    assert has_key()
+
+
+def command(monkeypatch, *words):
+    """The exit code of nclab-train."""
+    monkeypatch.setattr(sys, "argv", ["nclab-train", *words])
+    try:
+        main()
+    except SystemExit as left:
+        return left.code
+    return 0
+
+
+@pytest.fixture
+def online(tiny):
+    """The folder of an interrupted run that was begun with tracker=wandb where there was a login."""
+    folder = train(tiny("epochs=2"))
+    (folder / "DONE").unlink()
+    tracker = {"name": "wandb", "mode": "online", "project": "mine", "entity": "us", "tags": [], "timeout": 30.0}
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "tracker": tracker}, sort_keys=False))
+    return folder
+
+
+def test_a_run_of_a_tracker_goes_on_without_a_login_as_its_error_says(monkeypatch, logged_out, online, capsys):
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    assert command(monkeypatch, f"resume={online}") == 2
+    assert "or add tracker.mode=offline (upload later) or tracker=none to the command" in capsys.readouterr().err
+    offline = resume_command(online)
+    assert offline == f"python -m nclab.train resume={online} tracker.mode=offline"
+    assert command(monkeypatch, *offline.split()[3:]) == 0
+    assert list(online.glob("wandb/offline-run-*"))
+    (online / "DONE").unlink()
+    assert command(monkeypatch, f"resume={online}", "tracker=none") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "mode", "expected"),
+    [
+        ((), "", ("online", "mine")),
+        ((), "offline", ("offline", "mine")),
+        (("tracker.mode=disabled",), "offline", ("disabled", "mine")),
+        (("tracker=wandb", "tracker.project=other"), "offline", ("offline", "other")),
+        (("epochs=4",), "offline", ("offline", "mine")),
+    ],
+)
+def test_keys_of_the_stored_tracker_may_be_typed_and_wandb_mode_wins_over_it(
+    monkeypatch, logged_out, online, words, mode, expected
+):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    args = arguments([f"resume={online}", *words])
+    (job,) = planned(args, CONF).jobs
+    run = as_started(requested(job.config, job.words)[0])
+    assert (run.tracker.mode, run.tracker.project, run.tracker.entity) == (*expected, "us")
+
+
+def test_a_job_keeps_the_mode_that_it_was_submitted_with(monkeypatch, logged_out, online):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert as_started(RunConfig(resume=str(online))).tracker.mode == "online"
+
+
+def test_keys_of_trackers_beside_several_folders(monkeypatch, logged_out, online, tiny):
+    other = train(tiny("seed=1", "tracker=wandb", "tracker.mode=disabled"))
+    args = arguments(["-m", f"resume={online},{other}", "tracker.mode=offline"])
+    jobs = planned(args, CONF).jobs
+    assert [as_started(requested(job.config, job.words)[0]).tracker.mode for job in jobs] == ["offline"] * 2
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ from nclab.config.checks import checked
 from nclab.config.schema import ConfigError, RunConfig, threads_by_default, to_yaml
 from nclab.config.sweep import Job
 from nclab.run.exit import same_command
-from nclab.run.started import as_started, move, requested
+from nclab.run.longer import parent_of
+from nclab.run.moved import move
+from nclab.run.started import as_started, requested
 from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RunFolder, note
 from nclab.runs.queue import Queue
@@ -65,9 +67,14 @@ def runs_of(jobs: Iterable[Job]) -> list[RunConfig]:
 def _clear(configs: list[RunConfig], queue: dict[str, str]) -> None:
     """Clear the folders of the runs that are to begin again: all of them or, where one cannot be had, none."""
     again = [run for run in configs if run.overwrite]
+    cleared = {run.folder.resolve() for run in again}
     for run in again:
         if job_of(run.folder) in queue:
             raise ConfigError(f"overwrite=true: {run.folder} is in job {job_of(run.folder)}; scancel that first")
+        parent_of(run)  # while there is something to lose
+        if run.parent is not None and (run.folder.parent / run.parent).resolve() in cleared:
+            raise ConfigError(f"overwrite=true: {run.folder} goes on from {run.parent}, which would begin again beside "
+                              "it; give a command for each, one after the other")  # fmt: skip
     with ExitStack() as stack:
         for out in [stack.enter_context(RunFolder(run.folder)) for run in again]:
             out.clear()

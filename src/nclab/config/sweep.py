@@ -21,7 +21,7 @@ from nclab.config.checks import ConfigError
 from nclab.config.command import check_word
 from nclab.config.composing import ROOT, composed, composing, parsed, plainly, run_config
 from nclab.config.hints import all_keys
-from nclab.config.schema import GROUPS, RunConfig
+from nclab.config.schema import GROUPS, RunConfig, stored_run
 from nclab.system.words import quoted
 
 Words = tuple[str, ...]
@@ -89,7 +89,7 @@ def planned(args: argparse.Namespace, conf: Path) -> Planned:
         swept = any(word.is_sweep_override() for word in own)
         # Of a sweep: keys inside groups may belong to an option that only some of the runs choose.
         kept = [w.input_line for w in own if not swept or not (w.is_sweep_override() or "." in w.key_or_group)]
-        base = composed([*of_hydra, *kept], name)
+        base = composed([*of_hydra, *_with_stored_tracker(kept, parser)], name)
         _refuse_idle(base.hydra)
         if args.multirun and base.hydra.mode == RunMode.RUN:
             raise ConfigError("-m asks for a sweep and hydra.mode=RUN for a single run; leave out one of them")
@@ -143,7 +143,7 @@ def _compose_all(
     def job(words: Words) -> Job:
         for word in parsed(words, parser):
             check_word(word)
-        return Job(words, run_config(composed([*of_hydra, *words], name)))
+        return Job(words, run_config(composed([*of_hydra, *_with_stored_tracker(words, parser)], name)))
 
     found: dict[Words, Job | ConfigError] = {}
     for words in dict.fromkeys(combinations):
@@ -196,6 +196,15 @@ def without_idle(combinations: Sequence[Words]) -> list[tuple[Words, list[tuple[
         gone = {key for _, key in left}
         found.append((tuple(word for word in words if word.partition("=")[0].lstrip("+") not in gone), left))
     return found
+
+
+def _with_stored_tracker(words: Sequence[str], parser: OverridesParser) -> list[str]:
+    """The words, and where they set keys of a tracker alone, the tracker of the run that `resume=FOLDER` names."""
+    given = {word.key_or_group: word for word in parsed(words, parser)}
+    resume = given["resume"].value() if "resume" in given else None
+    if resume is None or "tracker" in given or not any(key.startswith("tracker.") for key in given):
+        return list(words)
+    return [*words, f"tracker={stored_run(Path(str(resume)).expanduser() / 'config.yaml').tracker.name}"]
 
 
 def _params(word: Override) -> dict[str, str]:

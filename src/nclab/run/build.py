@@ -22,8 +22,8 @@ from nclab.models import MODELS, Classifier, layer_of
 from nclab.parallel.agreed_stop import AgreedStop
 from nclab.parallel.global_norm import globalize
 from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, own_gpu
-from nclab.run.longer import begin_longer
-from nclab.run.started import move
+from nclab.run.longer import Parent, begin_longer, parent_of
+from nclab.run.moved import move
 from nclab.runfolder import checkpoint
 from nclab.runfolder.display import Display
 from nclab.runfolder.folder import RunFolder
@@ -182,6 +182,7 @@ def opened(
     with world.raise_everywhere(), _building():
         if world.first:
             require_tracker(config)
+        parent = parent_of(config) if world.first else None
         _require_memory(config, dataset)
         torch.manual_seed(config.seed)
         parts = built(config, dataset)
@@ -204,7 +205,7 @@ def opened(
             return
         observers = Observers()
         with _building():
-            state = world.broadcast_call(lambda: _begun(config, out, dataset))
+            state = world.broadcast_call(lambda: _begun(config, out, dataset, parent))
             if world.first:
                 observers.observers += _observers(config, out, display)
             check = AgreedStop(stop, world).check if world.size > 1 else stop.check
@@ -284,7 +285,7 @@ def _fit(
     return Fit(learner, feed, parts.settings, progress, observer, check), start
 
 
-def _begun(config: RunConfig, out: RunFolder, dataset: Dataset) -> dict[str, Any] | None:
+def _begun(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Parent | None) -> dict[str, Any] | None:
     """Open the logs where the checkpoint left them, and return it; where there is none, begin, a longer run with what
     its parent knows."""
     if config.overwrite:
@@ -292,7 +293,7 @@ def _begun(config: RunConfig, out: RunFolder, dataset: Dataset) -> dict[str, Any
     damaged: list[str] = []
     state = checkpoint.load(out.path, damaged.append)
     if state is None and config.parent is not None:
-        state = begin_longer(config, out, dataset)
+        state = begin_longer(config, out, dataset, parent or parent_of(config))
     out.open_logs(state["lengths"] if state else None)
     for text in damaged:
         out.event("warning", epoch=state["progress"]["epoch"], text=text)

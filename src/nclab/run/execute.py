@@ -12,6 +12,7 @@ from nclab.config.schema import RunConfig
 from nclab.data import Dataset, data_root, load_dataset
 from nclab.parallel.group import joined, refuse_several, world_size
 from nclab.run.build import as_config_error, built, finish, fit_for_several, opened, prepared, require_tracker
+from nclab.run.longer import parent_of
 from nclab.run.started import as_started, on_this_machine
 from nclab.runfolder.display import Display, SeedsDisplay
 from nclab.runfolder.provenance import provenance
@@ -122,8 +123,8 @@ def is_done(config: RunConfig) -> bool:
 
 
 def check(configs: Iterable[RunConfig], here: bool = True, datasets: dict[str, Dataset] | None = None) -> None:
-    """Raise what `train` would raise for values that do not fit one another or the dataset, and for a tracker that
-    cannot be had, without training: models are built without memory for their weights.
+    """Raise what `train` would raise for values that do not fit one another or the dataset, and for a tracker or a
+    parent that cannot be had, without training: models are built without memory for their weights.
 
     here: on this machine, with its devices. datasets: those that several calls share, each loaded once.
     """
@@ -137,3 +138,4 @@ def check(configs: Iterable[RunConfig], here: bool = True, datasets: dict[str, D
             datasets[key] = as_config_error(load_dataset, config.dataset, root, "cpu")
         built(config, datasets[key], "meta")
         require_tracker(config)
+        parent_of(config)

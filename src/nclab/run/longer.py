@@ -15,12 +15,13 @@ split and that of N epochs from there on, which a warning says. Values that the 
 as `etf.start`, stay.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nclab.config.schema import ConfigError, RunConfig, to_yaml
+from nclab.config.schema import ConfigError, RunConfig, stored_run, to_yaml
 from nclab.data import Dataset
+from nclab.run.moved import changes, said
 from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RecordError, RunFolder, note
 from nclab.system.atomic import write_atomic
@@ -38,11 +39,11 @@ def longer(folder: Path, started: RunConfig, config: RunConfig) -> RunConfig:
         started: the parent, as it is stored there.
         config: the same with what was typed.
 
-    Raises ConfigError where the epochs are not more than the parent's, or it has no checkpoint.
+    Raises ConfigError where the epochs are fewer than the parent's, or it has no checkpoint.
     """
-    if config.epochs <= started.epochs:
+    if config.epochs < started.epochs:
         raise ConfigError(
-            f"epochs must be above the {started.epochs} of {folder}, to go on from it in a new folder; got "
+            f"epochs must be at least the {started.epochs} of {folder} (more go on from it in a new folder); got "
             f"{config.epochs}"
         )
     if not checkpoint.exists(folder):
@@ -53,28 +54,55 @@ def longer(folder: Path, started: RunConfig, config: RunConfig) -> RunConfig:
     return replace(config, resume=None, parent=place.name, parent_epochs=started.epochs, **here)
 
 
-def begin_longer(config: RunConfig, out: RunFolder, dataset: Dataset) -> dict[str, Any]:
-    """Write the beginning of a longer run into its folder, the checkpoint last; returns that.
+@dataclass(frozen=True)
+class Parent:
+    """What a longer run needs of the run that it goes on from: all of it in memory."""
 
-    Raises RecordError where the parent is gone, or lines of its logs are lost.
+    config: RunConfig
+    state: dict[str, Any]  # its checkpoint
+    logs: dict[str, bytes]  # up to there
+
+
+def parent_of(config: RunConfig) -> Parent | None:
+    """What the run will begin with; None where it needs no parent: it is no longer run, or was begun already.
+
+    Raises ConfigError where the parent is gone or damaged. To be called before anything is cleared.
     """
-    parent = out.path.parent / config.parent
-    if not (parent / "config.yaml").exists() or (state := checkpoint.load(parent)) is None:
-        raise RecordError(f"{out.path} goes on from {parent}, which has no checkpoint")
+    folder = config.folder
+    if config.parent is None or (checkpoint.exists(folder) and not config.overwrite):
+        return None
+    parent = folder.parent / config.parent
+    stored = parent / "config.yaml"
+    try:
+        state = checkpoint.load(parent) if stored.exists() else None
+        if state is None:
+            raise RecordError("it has no checkpoint")
+        logs = {name: (parent / name).read_bytes()[:length] for name, length in state["lengths"].items()}
+        if lost := [name for name in LOGS if len(logs[name]) < state["lengths"][name]]:
+            raise RecordError(f"{', '.join(lost)} is shorter than its checkpoint expects: lines were lost")
+    except (RecordError, OSError) as error:
+        reason = str(error).partition("; overwrite=true")[0]
+        raise ConfigError(f"{folder} begins with what {parent} left, which cannot be had: {reason}") from None
+    return Parent(stored_run(stored), state, logs)
+
+
+def begin_longer(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Parent) -> dict[str, Any]:
+    """Write the beginning of a longer run into its folder, the checkpoint last; returns that."""
+    state = parent.state
     progress = state["progress"]
     epoch = progress["epoch"]
     write_atomic(out.path / "config.yaml", to_yaml(config))
-    for name in LOGS:
-        log = (parent / name).read_bytes()[: state["lengths"][name]]
-        if len(log) < state["lengths"][name]:
-            raise RecordError(f"{parent / name} is shorter than its checkpoint expects: lines were lost")
+    for name, log in parent.logs.items():
         write_atomic(out.path / name, log)
     progress |= {"split": epoch, "due": epoch >= config.parent_epochs}
     every = config.metrics.every
     if progress["due"] and not (every and epoch % every == 0):
         _leave_out(out.path / "metrics.csv", epoch)
     note(out.path, "longer", parent=config.parent, epoch=epoch, epochs=config.epochs)
-    for text in depends_on_length(config, dataset, epoch):
+    warnings = depends_on_length(config, dataset, epoch)
+    if changed := changes(parent.config, config):
+        warnings.append(f"{out.path.name} {said(parent.config, changed)}")
+    for text in warnings:
         note(out.path, "warning", epoch=epoch, text=text)
         checkpoint.to_stderr(text)
     lengths = {name: (out.path / name).stat().st_size for name in LOGS}
@@ -87,10 +115,10 @@ def depends_on_length(config: RunConfig, dataset: Dataset, epoch: int) -> list[s
     """What is to be said of a run that goes on at this epoch: a line each for a schedule and for phases that would have
     been others up to here in a run of its length."""
     before, now = config.parent_epochs, config.epochs
-    said = []
+    texts = []
     rates = [learning_rate(config.optimizer, config.schedule, epochs) for epochs in (before, now)]
     if any(rates[0](e) != rates[1](e) for e in range(before)):
-        said.append(
+        texts.append(
             f"schedule={config.schedule.name} depends on the number of epochs: up to epoch {epoch} it was that of "
             f"{before}, from there on it is that of {now} (learning rate {rates[0](max(epoch - 1, 0)):g}, then "
             f"{rates[1](epoch):g})"
@@ -98,11 +126,11 @@ def depends_on_length(config: RunConfig, dataset: Dataset, epoch: int) -> list[s
     build = PHASES[config.phases.name].build(config.phases, config.seed)
     phases = [[p.name for p in build(dataset, epochs) for _ in range(p.epochs)][:before] for epochs in (before, now)]
     if phases[0] != phases[1]:
-        said.append(
+        texts.append(
             f"phases={config.phases.name} depends on the number of epochs: up to epoch {epoch} they were those of "
             f"{before}, from there on they are those of {now}"
         )
-    return said
+    return texts
 
 
 def _leave_out(metrics: Path, epoch: int) -> None:

@@ -7,13 +7,12 @@ bits may depend on it the run's events and the terminal say so.
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nclab.config.keys import BESIDE_RESUME, KEPT_ON_RESUME
-from nclab.config.schema import ConfigError, RunConfig, resolve_machine, stored_keys, stored_run, to_yaml
+from nclab.config.schema import ConfigError, RunConfig, resolve_machine, stored_keys, stored_run
 from nclab.run.longer import longer
 from nclab.runfolder import checkpoint
-from nclab.system.atomic import write_atomic
+from nclab.runfolder.tracker import TrackerSettings
 
 
 def requested(config: RunConfig, overrides: Iterable[str]) -> list[RunConfig]:
@@ -35,7 +34,7 @@ def as_started(config: RunConfig) -> RunConfig:
 
     `resume=FOLDER` takes all of it, whatever conf/ says by now. A run found by its name has the same identity already;
     it goes on with the machine keys on which its bits depend. Typed keys win over both. More epochs beside
-    `resume=FOLDER` are another run (`nclab.run.longer`).
+    `resume=FOLDER` are another run (`nclab.run.longer`), as many are the same one.
     """
     stored = config.folder / "config.yaml"
     if config.resume is not None:
@@ -46,9 +45,8 @@ def as_started(config: RunConfig) -> RunConfig:
         if "metrics.memory_gib" in config.explicit:
             own["metrics"] = replace(started.metrics, memory_gib=config.metrics.memory_gib)
         own |= {"resume": config.resume, "overwrite": config.overwrite, "explicit": config.explicit}
-        if config.tracker.name != "none":
-            own["tracker"] = config.tracker
-        if "epochs" not in config.explicit:
+        own["tracker"] = _tracker(started.tracker, config)
+        if "epochs" not in config.explicit or config.epochs == started.epochs:
             return replace(started, **own)
         return as_started(longer(Path(config.resume), started, replace(started, **own)))
     if _goes_on(config):
@@ -70,19 +68,18 @@ def on_this_machine(config: RunConfig) -> RunConfig:
         raise ConfigError(f"{error}; it is stored in {file}: type device=cpu to go on here") from None
 
 
-def move(config: RunConfig) -> str | None:
-    """Store the typed keys on which the bits of a begun run may depend in its config.yaml; returns what is to be said
-    of it, None where nothing changed."""
-    file = config.folder / "config.yaml"
-    if not file.exists() or not (typed := [key for key in KEPT_ON_RESUME if key in config.explicit]):
-        return None
-    started = stored_run(file)
-    changed: dict[str, Any] = {key: value for key in typed if (value := getattr(config, key)) != getattr(started, key)}
-    if not changed:
-        return None
-    write_atomic(file, to_yaml(replace(started, **changed)))
-    said = ", ".join(f"{key}={new} in the place of {getattr(started, key)}" for key, new in changed.items())
-    return f"goes on with {said}, as the command says; its numbers may differ in rounding"
+def _tracker(stored: TrackerSettings, config: RunConfig) -> TrackerSettings:
+    """The tracker of a run that `resume=FOLDER` names: the stored one with the keys that were typed, or another that
+    was typed. In a job of Slurm nothing was, and it stays as it was submitted. Raises ConfigError."""
+    if "resume" not in config.explicit:
+        return stored
+    if "tracker" in config.explicit and config.tracker.name != stored.name:
+        return config.tracker
+    typed = {key.partition(".")[2] for key in config.explicit if key.startswith("tracker.")}
+    try:
+        return replace(stored.resumed(), **{key: getattr(config.tracker, key) for key in typed})
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _goes_on(config: RunConfig) -> bool:

@@ -19,6 +19,11 @@ TRACKERS = Registry("tracker", "nclab.runfolder.trackers")
 class TrackerSettings:
     name: str = "none"
 
+    def resumed(self) -> "TrackerSettings":
+        """These, stored in a run folder, for the run that goes on there: the environment may say something else by now.
+        Raises ValueError."""
+        return self
+
 
 class Tracker:
     """Mirrors nothing. `start(folder, config)` once, `log(epoch, numbers)` an epoch, `finish(summary)` once."""

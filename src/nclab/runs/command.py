@@ -1,6 +1,7 @@
 """The command line of `nclab-runs`."""
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -13,11 +14,13 @@ from nclab.runs.queue import Queue, QueueError, ask
 from nclab.runs.state import STATES, RunState, rough
 from nclab.system.machine import has_gpu
 from nclab.system.terminal import lasting_terminal
+from nclab.system.wandb_key import has_key
 from nclab.system.words import quoted
 
 OUTPUTS = Path("outputs")
 MOST_ROWS = 40  # of runs that nobody asked for one by one
 GPU = re.compile(r"^device: *cuda(?::(\d+))? *$", re.MULTILINE)  # in config.yaml, as `to_yaml` writes it
+WANDB = re.compile(r"^tracker:\n  name: wandb\n  mode: (\w+)$", re.MULTILINE)  # likewise
 FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 DOC = """What became of the runs in these folders (run folders, experiment folders or output roots; default: outputs).
@@ -177,15 +180,28 @@ def _failed(args: argparse.Namespace) -> int:
 
 
 def resume_command(folder: Path) -> str:
-    """The shell command that goes on with a run, also of one that began on a GPU that is not here."""
+    """The shell command that goes on with a run, also of one that began on a GPU that is not here, or with a tracker
+    that cannot be had here."""
     if not (folder / "config.yaml").exists():
         return "never began: give the command that submitted it again"
     value = str(folder)
     if not re.fullmatch(r"[\w./:+-]+", value, re.ASCII):  # what Hydra reads as one plain word
         value = quoted(value)
     command = f"python -m nclab.train {shlex.quote(f'resume={value}')}"
-    began = GPU.search((folder / "config.yaml").read_text(encoding="utf-8", errors="replace"))
-    return command if began is None or has_gpu(int(began[1] or 0)) else f"{command} device=auto"
+    stored = (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
+    began = GPU.search(stored)
+    if began is not None and not has_gpu(int(began[1] or 0)):
+        command += " device=auto"
+    tracker = WANDB.search(stored)
+    return command if tracker is None else f"{command}{_tracker_words(tracker[1])}"
+
+
+def _tracker_words(mode: str) -> str:
+    """What to add to the command that goes on with a run whose tracker is wandb."""
+    try:
+        return "" if has_key() or (os.environ.get("WANDB_MODE") or mode) != "online" else " tracker.mode=offline"
+    except ImportError:
+        return " tracker=none"
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -1,21 +1,20 @@
 """tracker=wandb: Weights & Biases."""
 
 import math
-import netrc
 import os
 import secrets
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
 from nclab.system.atomic import write_atomic
 from nclab.system.redact import redacted
+from nclab.system.wandb_key import has_key
 
 MODES = ("online", "offline", "disabled")
 OLD_MODES = {"dryrun": "offline", "run": "online"}  # which WANDB_MODE may still say
@@ -53,6 +52,10 @@ class WandbSettings(TrackerSettings):
         if not all(1 <= len(tag) <= 64 for tag in self.tags):
             raise ValueError(f"tracker.tags must have 1 to 64 characters each, got {self.tags}")
 
+    def resumed(self) -> "WandbSettings":
+        """With the mode that WANDB_MODE says: this node may have no network. The place of the run stays."""
+        return replace(self, mode=None) if os.environ.get("WANDB_MODE") else self
+
 
 @TRACKERS.add("wandb", WandbSettings)
 class WandbTracker(Tracker):
@@ -72,11 +75,12 @@ class WandbTracker(Tracker):
         except Exception as error:
             reason = str(error).partition("\n")[0]
             raise ValueError(
-                f"tracker=wandb: wandb cannot be imported ({reason}); pip install 'nclab[wandb]', or leave the key out"
+                f"tracker=wandb: wandb cannot be imported ({reason}); pip install 'nclab[wandb]', or add tracker=none"
             ) from None
-        if self.settings.mode == "online" and not _has_key():  # wandb would ask at the terminal, and the run would wait
+        if self.settings.mode == "online" and not has_key():  # wandb would ask at the terminal, and the run would wait
             raise ValueError(
-                "tracker=wandb has no API key: run `wandb login`, set WANDB_API_KEY, or choose tracker.mode=offline"
+                "tracker=wandb has no API key: run `wandb login`, set WANDB_API_KEY, or add tracker.mode=offline "
+                "(upload later) or tracker=none to the command"
             )
 
     def start(self, folder: Path, config: dict[str, Any]) -> None:
@@ -129,14 +133,3 @@ def _masked_words() -> Iterator[None]:
         yield
     finally:
         sys.argv = words
-
-
-def _has_key() -> bool:
-    """Whether wandb can log in by itself: a key or token in the environment, or in the netrc file."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
