@@ -12,6 +12,7 @@ import torch
 import yaml
 from run_folders import ADAPTIVE, Killed, assert_same_run, events, rows
 
+from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import AnalysisError, load_runs, refuse_mixture
 from nclab.cluster.launch import on_this_machine
 from nclab.config.schema import ConfigError, load_named, stored_run
@@ -297,13 +298,20 @@ def test_a_folder_that_was_moved_keeps_its_longer_run_beside_it(tiny, longer, tm
     assert train(longer(moved, 3)).parent == moved.parent
 
 
-def test_figures_average_longer_runs_and_never_mix_them_with_others(tiny, longer):
+def test_figures_average_longer_runs_and_never_mix_them_with_others(tiny, longer, capsys):
     children = [train(longer(train(tiny(f"seed={seed}", "epochs=2")), 3)) for seed in (0, 1)]
     runs = load_runs(children)
     refuse_mixture(runs)
     other = train(tiny("seed=2", "epochs=3"))
     with pytest.raises(AnalysisError, match="parent_epochs"):
         refuse_mixture(load_runs([*children, other]))
+    for name in ("summary", "variants"):
+        capsys.readouterr()
+        assert len(DRAWINGS[name].make(runs)[0]) == 1
+        assert capsys.readouterr().err == ""
+        table, _ = DRAWINGS[name].make(load_runs([*children, other]))
+        assert sorted(table["parent_epochs"]) == ["2", "None"]
+        assert "some of these runs go on from shorter ones (parent_epochs)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Tables of any runs: one row a policy, and one row a variant of the settings."""
 
+import sys
+
 import pandas as pd
 
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.needs import Needs
-from nclab.analysis.runs import Run, choose
+from nclab.analysis.runs import Run, choose, differences
 from nclab.analysis.tables import summary_table
 
 CLASSIFIERS = Needs("networks that decide between classes")
@@ -17,7 +19,7 @@ CLASSIFIERS = Needs("networks that decide between classes")
 )
 def summary(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, None]:
     """`summary_table`, without a caption and so without LaTeX."""
-    return summary_table(choose(runs, policies) if policies else runs), None
+    return _table(runs, policies), None
 
 
 @DRAWINGS.table(
@@ -26,4 +28,16 @@ def summary(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.Data
 def variants(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, str]:
     """What a search compares: `summary_table` with a caption."""
     caption = "Variants of the settings; accuracy in per cent, mean ± sample standard deviation over seeds."
-    return summary_table(choose(runs, policies) if policies else runs), caption
+    return _table(runs, policies), caption
+
+
+def _table(runs: list[Run], policies: list[str] | None) -> pd.DataFrame:
+    """`summary_table`; that rows are apart for a reason that is easily overlooked is said on stderr."""
+    runs = choose(runs, policies) if policies else runs
+    if "parent_epochs" in differences(runs):
+        print(
+            "some of these runs go on from shorter ones (parent_epochs): they are rows of their own, as figures do not "
+            "mix them either",
+            file=sys.stderr,
+        )
+    return summary_table(runs)
