@@ -205,7 +205,7 @@ WRONG = {
     # A sweep: all of it, before its first run
     "-m seed=0,x": "seed: .*expected int, got x",
     "-m epochs=1,0": "epochs must be at least 1 and finite, got 0",
-    "-m etf=none,lastk": "unknown etf 'lastk'; did you mean last_k? .*(in etf=lastk; skip_invalid=true leaves out",
+    "-m etf=none,lastk": "unknown etf 'lastk'; did you mean last_k? .*(in etf=lastk)",
     "-m etf=none,null": "etf must be one of adaptive, .*; got etf=null",
     "-m etf=last_k model.width=9,8": "form a simplex ETF in dimension 9 or more, got dimension 8",
     "-m device=cpu,cuda:999": "device 'cuda:999' cannot be used",

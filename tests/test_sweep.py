@@ -122,6 +122,9 @@ def test_a_plain_run_has_no_use_for_the_values_of_a_sweep(command):
         ("hydra/launcher=local hydra.launcher.jobs=2", "a launcher starts sweeps: expected -m (--multirun) beside"),
         ("+seed.x=1", "seed: Value '{'x': 1}' of type 'DictConfig' could not be converted"),
         ("seed=0,1", "seed=0,1 names several values: add -m to train a run for each, or write 'seed=[0,1]'"),
+        ("hydra.sweeper.params.seed=0,1", "hydra.sweeper.params.seed=0,1 names the values of a sweep: add -m"),
+        ("'hydra.sweeper.params={seed: \"0,1\"}'", "names the values of a sweep: add -m to train a run for each"),
+        ("-m seed=0,1 skip_invalid=maybe", "skip_invalid: .*; expected bool, got maybe"),
     ],
 )
 def test_what_a_command_cannot_mean_is_refused_in_one_line(command, line, message):
@@ -172,8 +175,8 @@ def test_impossible_runs_of_a_sweep_are_left_out_where_it_is_asked_for(command):
     plain = command("seed=1")[1]
     assert [plain[0].run_name] == [c.run_name for c in trained if c.etf.name == "none" and c.seed == 1]
     assert out.splitlines() == [
-        "left out: etf.k with etf=none, which has no such key (6 combinations)",
-        "left out: etf.k with etf=adaptive, which has no such key (6 combinations)",
+        "etf.k means nothing with etf=none, which is trained without it",
+        "etf.k means nothing with etf=adaptive, which is trained without it",
         "left out: etf=last_k etf.k=9 seed=0 and 1 more: etf.k must be between 1 and 3, the linear layers of this "
         "model (fc1, fc2, fc3); got 9",
     ]
@@ -192,6 +195,100 @@ def test_a_sweep_without_a_possible_run_is_refused(command, line, message):
     assert (code, trained, err.count("\n")) == (2, [], 1), err
     assert message in err
     assert "leaves out" not in err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("-m etf=none,lastk", "unknown etf 'lastk'; did you mean last_k? valid: .* (in etf=lastk)"),
+        ("-m etf=last_k etf.k=1,x", "etf.k: .*expected int, got x (in etf.k=x)"),
+        (
+            "-m etf=none,last_k model.widht=1,2",
+            "unknown key 'model.widht' of model=mlp; did you mean model.width",
+        ),
+        ("-m precision=float32,fp8", "unknown precision 'fp8'; valid: float32, bf16 (in precision=fp8)"),
+        ("-m device=cpu,tpu", "unknown device 'tpu'; did you mean cpu? .* (in device=tpu)"),
+    ],
+)
+def test_what_no_run_can_have_refuses_the_sweep_whatever_is_left_out(command, line, message):
+    for words in (line, f"{line} skip_invalid=true"):
+        code, trained, _, err = command(words)
+        assert (code, trained, err.count("\n")) == (2, [], 1), err
+        assert re.search(".*".join(map(re.escape, message.split(".*"))), err), err
+        assert "leaves out" not in err
+
+
+def test_skip_invalid_is_offered_only_where_a_run_is_left(command):
+    code, trained, _, err = command("-m seeds=[0,1] seed=0,1")
+    assert (code, trained, err.count("\n")) == (2, [], 1), err
+    assert "seeds takes the place of seed; leave out one of them" in err
+    assert "leaves out" not in err
+
+
+@pytest.mark.parametrize("word", ["skip_invalid=yes", "++skip_invalid=true", "skip_invalid=True", "skip_invalid=on"])
+def test_every_way_to_write_true_leaves_out(command, word):
+    code, trained, _, err = command(f"-m batch_size=64,999 {word}")
+    assert (code, [config.batch_size for config in trained]) == (0, [64]), err
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("hydra:\n  sweeper:\n    params:\n      seed: 0,1\n", "hydra.sweeper.params"),
+        ("defaults:\n  - override /hydra/launcher: local\n", "hydra/launcher"),
+        ("skip_invalid: true\n", "skip_invalid"),
+    ],
+)
+def test_what_swept_experiments_say_of_the_whole_sweep_is_refused(command, text, key):
+    yaml_file("own/experiment/a.yaml", GLOBAL + "epochs: 3\n")
+    yaml_file("own/experiment/b.yaml", GLOBAL + text)
+    for skip in ("", "skip_invalid=true") if key != "skip_invalid" else ("",):
+        code, trained, _, err = command(f"-m --config-dir own experiment=a,b {skip}")
+        assert (code, trained, err.count("\n")) == (2, [], 1), err
+        assert f"{key} must be the same for all runs of a sweep: expected " in err
+        assert " of experiment=b; type" in err
+    assert command("-m --config-dir own experiment=a,a")[0] == 0
+
+
+def test_a_run_is_trained_once_whatever_launches_it(command, monkeypatch):
+    code, trained, out, err = command("-m threads=1,2 device=cpu,auto overwrite=true")
+    assert (code, [(c.threads, c.device) for c in trained]) == (0, [(1, "cpu")]), err
+    assert "left out: device=auto threads=1: the same run as device=cpu threads=1\n" in out
+    assert out.count("left out: ") == 3
+    seeds = []
+    monkeypatch.setattr("nclab.run.task.train_seeds", lambda runs: seeds.append([run.seed for run in runs]) or {})
+    assert command("-m seeds=[0,1],[1,2],[1] overwrite=true")[0] == 0
+    assert seeds == [[0, 1], [2]]
+
+
+def test_an_option_of_ones_own_is_known_by_its_entry(command):
+    yaml_file("own/model/wide.yaml", "defaults:\n  - mlp\nwidth: 64\n")
+    line = "-m --config-dir own model=wide,vit model.norm=none skip_invalid=true"
+    code, trained, out, err = command(line)
+    assert (code, [config.model.name for config in trained]) == (0, ["mlp", "vit"]), err
+    assert "model.norm means nothing with model=vit, which is trained without it" in out
+
+
+def test_a_configuration_of_ones_own_is_trained(command):
+    yaml_file("own/mine.yaml", "defaults:\n  - train\n  - _self_\nseed: 7\n")
+    for line in ("--config-name mine", "-m --config-name mine epochs=2"):
+        code, trained, _, err = command(f"--config-dir own {line}")
+        assert (code, [config.seed for config in trained]) == (0, [7]), err
+
+
+def test_a_broken_yaml_file_is_named_with_its_line(command):
+    yaml_file("own/experiment/odd.yaml", GLOBAL + "seed: 1\nepochs: [1\n")
+    for line in ("", "-m seed=0,1", "--cfg job"):
+        code, trained, _, err = command(f"--config-dir own experiment=odd {line}")
+        assert (code, trained, err.count("\n")) == (2, [], 1), err
+        assert re.search(r"own/experiment/odd.yaml, line \d: expected YAML; while parsing a flow sequence", err), err
+
+
+def test_planning_does_not_make_the_text_of_help_for_every_run(command, monkeypatch):
+    asked = []
+    monkeypatch.setattr("nclab.config.docs.groups", lambda: asked.append(1) or iter(()))
+    assert len(command("-m seed=range(4)")[1]) == 4
+    assert len(asked) <= 1
 
 
 def test_missing_data_are_no_impossible_run(command):

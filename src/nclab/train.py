@@ -27,6 +27,7 @@ from nclab.run.task import possible, train_jobs
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
 from nclab.system.terminal import lasting_terminal
+from nclab.system.words import typed_true
 from nclab.training.fit import FAILURES
 
 
@@ -74,7 +75,7 @@ def _command() -> int:
         return INTERRUPTED
     except (*BAD, *FAILURES) as error:
         code = BAD_INPUT if isinstance(error, BAD) else FAILED
-        if "debug=true" not in sys.argv:
+        if not typed_true("debug", sys.argv):
             return complain(error, code)
         traceback.print_exc()
         return code

@@ -56,12 +56,8 @@ def prepared(launcher: str, settings: DictConfig) -> Callable[[list[RunConfig]],
 
 
 def runs_of(jobs: Iterable[Job]) -> list[RunConfig]:
-    """The runs of a sweep's jobs as they were begun, each once, in order."""
-    runs = (as_started(run) for job in jobs for run in requested(job.config, job.words))
-    configs: dict[Path, RunConfig] = {}
-    for run in runs:
-        configs.setdefault(run.folder, run)
-    return list(configs.values())
+    """The runs of a sweep's jobs as they were begun, in order."""
+    return [as_started(run) for job in jobs for run in requested(job.config, job.words)]
 
 
 def _clear(configs: list[RunConfig], queue: dict[str, str]) -> None:

@@ -4,11 +4,15 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 
 class ConfigError(ValueError):
     """The configuration is wrong; the message says what was expected, what came and what is valid."""
+
+
+class NeverValid(ConfigError):
+    """Wrong whatever stands beside it: an option that no group has, a value of a type that its key never takes."""
 
 
 class UnknownKey(ConfigError):
@@ -36,7 +40,7 @@ def checked(group: str, schema: type, node: DictConfig) -> Any:
         for key, value in plain.items():
             kind = schema.__dataclass_fields__[key].type
             if _mistaken(value, kind):
-                raise ConfigError(f"{prefix}{key}: expected {getattr(kind, '__name__', kind)}, got {value}")
+                raise NeverValid(f"{prefix}{key}: expected {getattr(kind, '__name__', kind)}, got {value}")
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
     except ConfigError:
         raise
@@ -46,7 +50,8 @@ def checked(group: str, schema: type, node: DictConfig) -> Any:
         raw = OmegaConf.to_container(node)
         came = raw[key] if key in raw else OmegaConf.select(node, key)
         expected = f"; expected {getattr(kind, '__name__', kind)}, got {came}" if kind else ""
-        raise ConfigError(f"{prefix}{key}: {str(error).splitlines()[0]}{expected}") from None
+        wrong = NeverValid if isinstance(error, ValidationError) else ConfigError
+        raise wrong(f"{prefix}{key}: {str(error).splitlines()[0]}{expected}") from None
     except ValueError as error:  # the settings' own checks
         raise ConfigError(str(error)) from None
 

@@ -12,9 +12,11 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
-from nclab.config.checks import ConfigError, UnknownKey
+from nclab.config.checks import ConfigError, NeverValid, UnknownKey
 from nclab.config.hints import how_to_write, no_option, unknown_key
+from nclab.config.options import searching
 from nclab.config.schema import GROUPS, RunConfig, typed
 
 ROOT = "train"  # conf/train.yaml
@@ -22,9 +24,9 @@ NOT_THERE = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
 
 
 @contextmanager
-def composing(conf: Path) -> Iterator[None]:
-    """A context in which `composed` reads this folder."""
-    with plainly(), initialize_config_dir(version_base="1.3", config_dir=str(conf)):
+def composing(conf: Path, own: Path | None = None) -> Iterator[None]:
+    """A context in which `composed` reads this folder, and behind it the user's own, that of --config-dir."""
+    with searching(own), plainly(), initialize_config_dir(version_base="1.3", config_dir=str(conf)):
         yield
 
 
@@ -61,7 +63,7 @@ def parsed(words: Sequence[str], parser: OverridesParser | None = None) -> list[
         try:
             found += parser.parse_overrides([word])
         except HydraException as error:
-            raise ConfigError(how_to_write(word)) from error
+            raise NeverValid(how_to_write(word)) from error
     return found
 
 
@@ -72,14 +74,28 @@ def plainly() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise _plain(error) from error
+    except YAMLError as error:
+        raise ConfigError(_broken(error)) from error
+
+
+def _broken(error: YAMLError) -> str:
+    """Where a YAML file is broken, and what was expected there."""
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    if mark is None:  # bytes that are no text
+        return " ".join(str(error).split())
+    reason = " ".join(filter(None, (error.context, error.problem)))
+    return f"{mark.name}, line {mark.line + 1}: expected YAML; {reason}"
 
 
 def _plain(error: Exception) -> ConfigError:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         if group:
-            return ConfigError(no_option(group, name, error.options or []))
-        return ConfigError(f"no configuration '{name}': expected --config-name to name a YAML file beside {ROOT}.yaml")
+            return NeverValid(no_option(group, name, error.options or []))
+        return ConfigError(
+            f"no configuration '{name}': expected --config-name to name a YAML file beside {ROOT}.yaml or in the "
+            "folder of --config-dir"
+        )
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
     cause = error.__cause__
     parent = getattr(cause, "parent_node", None)

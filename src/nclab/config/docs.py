@@ -6,6 +6,7 @@ python -m nclab.config.docs    # in a checkout: writes docs/configuration.md and
 import re
 import textwrap
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from nclab.config.document import Key, Option, comments, groups, head, root_keys
@@ -28,6 +29,12 @@ A run is what `conf/train.yaml` says, changed by the command line: `nclab-train 
 
 def help_text() -> str:
     """The groups, their options and the keys outside groups, for the terminal."""
+    entries = tuple((group, name, registry[name]) for group, registry in GROUPS.items() for name in registry.names())
+    return _help_text(entries, tuple(conf_folders()))
+
+
+@cache  # Hydra asks for it at every composition; a plug-in that is loaded meanwhile adds to it
+def _help_text(*_: tuple) -> str:
     lines = ["== Groups: GROUP=OPTION. Keys of an option follow its group, as in etf.k=2 ==", ""]
     for group, said, options in groups():
         lines += _entry(2, group, said)

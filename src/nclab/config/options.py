@@ -4,6 +4,9 @@ So that a plug-in needs no YAML file: `model=mine` composes from the settings th
 """
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,24 @@ from nclab.config.place import CONF
 from nclab.config.schema import GROUPS, load_named
 from nclab.interfaces.plugins import conf_folders
 
+_own: ContextVar[Path | None] = ContextVar("folder of --config-dir", default=None)
+
+
+@contextmanager
+def searching(folder: Path | None) -> Iterator[None]:
+    """A context in which Hydra, once it is initialised, searches this folder too; also for --config-name, which it does
+    not look for in hydra.searchpath."""
+    token = _own.set(folder)
+    try:
+        yield
+    finally:
+        _own.reset(token)
+
 
 def offer_options() -> list[Path]:
-    """Make every entry that has no YAML file an option of its group in Hydra; returns the plug-ins' conf/ folders, in
-    which Hydra must search too. Raises ConfigError for an installed plug-in that cannot be imported."""
+    """Make every entry that has no YAML file an option of its group in Hydra; returns the folders in which Hydra must
+    search too: the plug-ins' conf/ and the user's own. Raises ConfigError for an installed plug-in that cannot be
+    imported."""
     load_named([])
     folders = conf_folders()
     store = ConfigStore.instance()
@@ -24,7 +41,8 @@ def offer_options() -> list[Path]:
         for name in registry.names():
             if not any((folder / group / f"{name}.yaml").is_file() for folder in (CONF, *folders)):
                 store.store(name, defaults(name, registry[name].settings), group=group, provider="nclab")
-    return folders
+    own = _own.get()
+    return folders if own is None else [*folders, own.resolve()]
 
 
 def defaults(name: str, settings: type) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nclab.config.checks import ConfigError, checked
+from nclab.config.checks import ConfigError, NeverValid, checked
 from nclab.config.keys import MACHINE_KEYS, before_later_keys, with_later_keys, without
 from nclab.data import DATASETS, DatasetSettings, data_root
 from nclab.etf import POLICIES
@@ -171,15 +171,17 @@ def typed(composed: DictConfig) -> RunConfig:
     for group, registry in GROUPS.items():
         node = composed.get(group)
         if not isinstance(node, DictConfig) or not isinstance(node.get("name"), str):
-            raise ConfigError(f"{group} must be one of {', '.join(registry.names())}; got {group}={node}")
+            raise NeverValid(f"{group} must be one of {', '.join(registry.names())}; got {group}={node}")
         try:
             entry = registry[node.name]
         except KeyError as error:
-            raise ConfigError(error.args[0]) from None
+            raise NeverValid(error.args[0]) from None
         groups[group] = checked(group, entry.settings, node)
     config = RunConfig(**vars(root), **groups, metrics=metrics)
     try:
         _check_values(config)
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(str(error)) from None
     return config
@@ -226,12 +228,12 @@ def _check_values(c: RunConfig) -> None:
     if not c.metrics.eps < 1:
         raise ValueError(f"metrics.eps is an NCC error and must be below 1, got {c.metrics.eps}")
     if not DEVICE.fullmatch(c.device):
-        raise ValueError(unknown("device", c.device, ("auto", "cpu", "cuda", "cuda:N")))
+        raise NeverValid(unknown("device", c.device, ("auto", "cpu", "cuda", "cuda:N")))
     if c.threads is not None:
         at_least("threads", c.threads, 1, most=MOST_THREADS)
     for key, value, valid in (("precision", c.precision, PRECISIONS), ("metrics.probe", c.metrics.probe, PROBES)):
         if value not in valid:
-            raise ValueError(unknown(key, value, valid))
+            raise NeverValid(unknown(key, value, valid))
     for key in ("output_root", "data_root", "resume"):
         if getattr(c, key) is not None:
             setattr(c, key, at_home(getattr(c, key)))  # in quotes no shell expands it

@@ -5,24 +5,24 @@ folder of one's own) has the same checks, and Hydra writes nothing of its own.
 """
 
 import argparse
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from nclab.config.checks import ConfigError
+from nclab.config.checks import ConfigError, NeverValid, UnknownKey, checked
 from nclab.config.command import check_word
 from nclab.config.composing import ROOT, composed, composing, parsed, plainly, run_config
 from nclab.config.hints import all_keys
 from nclab.config.schema import GROUPS, RunConfig, stored_run
-from nclab.system.words import quoted
 
 Words = tuple[str, ...]
 
@@ -59,7 +59,7 @@ class Planned:
         skip_invalid: whether impossible runs are left out.
         wrong: the jobs that cannot be, and why, by their words.
         fixed: the words that all jobs have.
-        merged: (option, key that it has not) -> how many combinations differ in this key alone.
+        idle: (option, key that it has not), of keys that are left out beside this option.
     """
 
     jobs: list[Job]
@@ -69,7 +69,12 @@ class Planned:
     skip_invalid: bool = False
     wrong: dict[Words, ConfigError] = field(default_factory=dict)
     fixed: frozenset[str] = frozenset()
-    merged: Counter[tuple[str, str]] = field(default_factory=Counter)
+    idle: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class _OfSweep:
+    skip_invalid: bool = False
 
 
 def planned(args: argparse.Namespace, conf: Path) -> Planned:
@@ -79,13 +84,13 @@ def planned(args: argparse.Namespace, conf: Path) -> Planned:
     cannot be; the checks against dataset and network are in `nclab.run.task.possible`.
     """
     name = args.config_name or ROOT
-    with composing(conf):
+    with composing(conf, _own_folder(args.config_dir)):
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         all_words = parsed(args.overrides, parser)
         own = [word for word in all_words if not word.is_hydra_override()]
         hydras = [word for word in all_words if word.is_hydra_override()]
         typed_params = [word for word in hydras if word.key_or_group.startswith(PARAMS)]
-        of_hydra = _searching([word for word in hydras if word not in typed_params], args.config_dir)
+        of_hydra = [word.input_line for word in hydras if word not in typed_params]
         swept = any(word.is_sweep_override() for word in own)
         # Of a sweep: keys inside groups may belong to an option that only some of the runs choose.
         kept = [w.input_line for w in own if not swept or not (w.is_sweep_override() or "." in w.key_or_group)]
@@ -96,23 +101,30 @@ def planned(args: argparse.Namespace, conf: Path) -> Planned:
         if not (args.multirun or base.hydra.mode == RunMode.MULTIRUN):
             _refuse_sweep(own, all_words)
             return Planned([Job(tuple(kept), run_config(base))])
-        with plainly():
-            params = dict(base.hydra.sweeper.params or {})
-        params |= {key: value for word in typed_params for key, value in _params(word).items()}
+        settings = _settings(base)
+        params = settings[PARAMS] | {key: value for word in typed_params for key, value in _params(word).items()}
         of_params = parsed([f"{key}={value}" for key, value in params.items()], parser)
         for word in of_params:
             check_word(word)
         plan = Planned(
             [],
             sweep=True,
-            launcher=base.hydra.runtime.choices["hydra/launcher"],
+            launcher=settings["hydra/launcher"],
             settings=base.hydra.launcher,
-            skip_invalid=base.get("skip_invalid") is True,
+            skip_invalid=settings["skip_invalid"],
         )
         combinations = split([*of_params, *own])
         if not combinations:
             raise ConfigError(f"the sweep has no run: expected at least one value of each key, got {args.overrides}")
-        _compose_all(plan, combinations, of_hydra, name, parser)
+
+        def job(words: Words) -> Job:
+            for word in parsed(words, parser):
+                check_word(word)
+            whole = composed([*of_hydra, *_with_stored_tracker(words, parser)], name)
+            _refuse_other(settings, _settings(whole), words)
+            return Job(words, run_config(whole))
+
+        _compose_all(plan, combinations, job, lambda word: _entry(word, of_hydra, name))
     return plan
 
 
@@ -131,33 +143,35 @@ def split(overrides: list[Override]) -> list[Words]:
 
 
 def _compose_all(
-    plan: Planned, combinations: list[Words], of_hydra: list[str], name: str, parser: OverridesParser
+    plan: Planned, combinations: list[Words], job: Callable[[Words], Job], entry: Callable[[str], str]
 ) -> None:
-    """Fill in jobs and wrong ones. Without skip_invalid the first wrong one is raised."""
+    """Fill in jobs and wrong ones. Without skip_invalid the first wrong one is raised, and with it what no run of any
+    sweep could be."""
     plan.fixed = frozenset.intersection(*map(frozenset, combinations))
     if plan.skip_invalid:
-        idle = without_idle(combinations)
-        plan.merged.update((option, key) for _, left in idle for option, key in left)
+        idle = without_idle(combinations, entry)
+        plan.idle = list(dict.fromkeys(pair for _, left in idle for pair in left))
         combinations = [words for words, _ in idle]
-
-    def job(words: Words) -> Job:
-        for word in parsed(words, parser):
-            check_word(word)
-        return Job(words, run_config(composed([*of_hydra, *_with_stored_tracker(words, parser)], name)))
-
     found: dict[Words, Job | ConfigError] = {}
     for words in dict.fromkeys(combinations):
         try:
             found[words] = job(words)
         except ConfigError as error:
-            found[words] = error
-        if isinstance(error := found[words], ConfigError) and not plan.skip_invalid:
+            if plan.skip_invalid and not _never(error):
+                found[words] = error
+                continue
             some = combinations[:: max(1, len(combinations) // MOST_TRIED)]
-            raise left_out(error, words, plan) if any(_can_be(job, one) for one in some) else error
+            others = not _never(error) and any(_can_be(job, one) for one in some)
+            raise refused(error, words, plan, others) from error
     plan.jobs = [one for one in found.values() if isinstance(one, Job)]
     plan.wrong = {words: one for words, one in found.items() if isinstance(one, ConfigError)}
     if not plan.jobs:
         raise next(iter(plan.wrong.values()))
+
+
+def _never(error: ConfigError) -> bool:
+    """Whether it is wrong beside all else too: no option, no key of any option, a value of a wrong type."""
+    return isinstance(error, NeverValid) or (isinstance(error, UnknownKey) and not all_keys().get(error.key))
 
 
 def _can_be(job: Callable[[Words], Job], words: Words) -> bool:
@@ -168,30 +182,35 @@ def _can_be(job: Callable[[Words], Job], words: Words) -> bool:
         return False
 
 
-def left_out(error: ConfigError, words: Words, plan: Planned) -> ConfigError:
-    """The refusal of a sweep for one of its runs, which says how to do without it."""
+def refused(error: ConfigError, words: Words, plan: Planned, others: bool) -> ConfigError:
+    """The refusal of a sweep for one of its runs; where `others` can be it says how to train those."""
     varied = " ".join(word for word in words if word not in plan.fixed)
     if not varied:
         return error
-    return ConfigError(f"{error} (in {varied}; skip_invalid=true leaves out such runs and trains the others)")
+    without = "; skip_invalid=true leaves out such runs and trains the others" if others else ""
+    return ConfigError(f"{error} (in {varied}{without})")
 
 
-def without_idle(combinations: Sequence[Words]) -> list[tuple[Words, list[tuple[str, str]]]]:
+def without_idle(
+    combinations: Sequence[Words], entry: Callable[[str], str] = lambda word: word
+) -> list[tuple[Words, list[tuple[str, str]]]]:
     """Each combination without keys that its own option of their group has not and another's has, and the (option, key)
-    of each that was left out.
+    of each that was left out. entry: GROUP=OPTION -> the same with the name of the entry that this option is made of,
+    which differs where the option is a YAML file of one's own.
 
     >>> without_idle([("etf=none", "etf.k=2"), ("etf=last_k", "etf.k=2")])
     [(('etf=none',), [('etf=none', 'etf.k')]), (('etf=last_k', 'etf.k=2'), [])]
     """
-    keys, offered = all_keys(), {word for words in combinations for word in words}
+    options = dict.fromkeys(word for words in combinations for word in words if word.partition("=")[0] in GROUPS)
+    keys, entries = all_keys(), {word: entry(word) for word in options}
     found = []
     for words in combinations:
-        chosen = {word.partition("=")[0]: word for word in words if word.partition("=")[0] in GROUPS}
+        chosen = {word.partition("=")[0]: word for word in words if word in entries}
         left = []
         for key in (word.partition("=")[0].lstrip("+") for word in words):
             group = key.partition(".")[0]
             having = {f"{group}={option}" for option in keys.get(key, ())}
-            if having & offered and group in chosen and chosen[group] not in having:
+            if having & {*entries.values()} and group in chosen and entries[chosen[group]] not in having:
                 left.append((chosen[group], key))
         gone = {key for _, key in left}
         found.append((tuple(word for word in words if word.partition("=")[0].lstrip("+") not in gone), left))
@@ -207,6 +226,37 @@ def _with_stored_tracker(words: Sequence[str], parser: OverridesParser) -> list[
     return [*words, f"tracker={stored_run(Path(str(resume)).expanduser() / 'config.yaml').tracker.name}"]
 
 
+def _entry(word: str, of_hydra: list[str], name: str) -> str:
+    """GROUP=OPTION with the name of the entry that the option's YAML file gives; as it is where it does not compose."""
+    group = word.partition("=")[0]
+    try:
+        return f"{group}={composed([*of_hydra, word], name)[group].name}"
+    except (ConfigError, OmegaConfBaseException, AttributeError):
+        return word
+
+
+def _settings(whole: DictConfig) -> dict[str, Any]:
+    """What all runs of a sweep must have alike, as this configuration has it."""
+    with plainly():
+        return {
+            PARAMS: {str(key): str(value) for key, value in (whole.hydra.sweeper.params or {}).items()},
+            "hydra/launcher": whole.hydra.runtime.choices["hydra/launcher"],
+            "hydra.launcher": OmegaConf.to_container(whole.hydra.launcher),
+            "skip_invalid": checked("", _OfSweep, OmegaConf.masked_copy(whole, ["skip_invalid"])).skip_invalid,
+        }
+
+
+def _refuse_other(settings: dict[str, Any], own: dict[str, Any], words: Words) -> None:
+    """Raise NeverValid where a run brings a setting of the whole sweep, as the YAML file of an experiment can."""
+    for key, value in own.items():
+        if value != settings[key]:
+            by = [word for word in words if word.startswith("experiment=")] or words
+            raise NeverValid(
+                f"{key} must be the same for all runs of a sweep: expected {settings[key]}, got {value} of "
+                f"{' '.join(by)}; type {key} and leave it out of the YAML file"
+            )
+
+
 def _params(word: Override) -> dict[str, str]:
     """The keys and values of hydra.sweeper.params={KEY: "VALUES"} or hydra.sweeper.params.KEY=VALUES, which Hydra
     itself cannot take from a command line."""
@@ -218,18 +268,11 @@ def _params(word: Override) -> dict[str, str]:
     return {str(key): str(value) for key, value in values.items()}
 
 
-def _searching(of_hydra: list[Override], folder: str | None) -> list[str]:
-    """Hydra's words, with a folder of --config-dir among those that it searches."""
-    if folder is None:
-        return [word.input_line for word in of_hydra]
-    if not Path(folder).is_dir():
-        raise ConfigError(f"--config-dir must be a folder, got '{folder}'")
-    places = [f"file://{Path(folder).resolve()}"]
-    for word in of_hydra:
-        if word.key_or_group == "hydra.searchpath" and isinstance(word.value(), list):
-            places += map(str, word.value())
-    rest = [word.input_line for word in of_hydra if word.key_or_group != "hydra.searchpath"]
-    return [*rest, f"hydra.searchpath=[{','.join(map(quoted, places))}]"]
+def _own_folder(name: str | None) -> Path | None:
+    """The folder of --config-dir."""
+    if name is not None and not Path(name).is_dir():
+        raise ConfigError(f"--config-dir must be a folder, got '{name}'")
+    return None if name is None else Path(name)
 
 
 def _refuse_sweep(own: list[Override], all_words: list[Override]) -> None:
@@ -242,6 +285,8 @@ def _refuse_sweep(own: list[Override], all_words: list[Override]) -> None:
                 "where one list is meant"
             )
     for word in all_words:
+        if word.key_or_group.startswith(PARAMS):
+            raise ConfigError(f"{word.input_line} names the values of a sweep: add -m to train a run for each")
         if word.key_or_group == "hydra/launcher" or word.key_or_group.startswith("hydra.launcher"):
             raise ConfigError(f"a launcher starts sweeps: expected -m (--multirun) beside {word.input_line}")
 

@@ -12,6 +12,7 @@ from nclab.interfaces.plugins import PluginError
 from nclab.parallel.group import PeerLost, is_first
 from nclab.system.machine import OutOfMemory
 from nclab.system.signals import Stopped
+from nclab.system.words import typed_true
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 BAD = (ConfigError, PluginError, MissingDataError, OmegaConfBaseException)
@@ -21,7 +22,7 @@ SAME_COMMAND = "the same command"
 
 def same_command() -> str:
     """What goes on with this one's runs: with overwrite=true it would begin again."""
-    return SAME_COMMAND + (" without overwrite=true" if "overwrite=true" in sys.argv else "")
+    return SAME_COMMAND + (" without overwrite=true" if typed_true("overwrite", sys.argv) else "")
 
 
 def complain(error: BaseException, code: int, whose: str = "") -> int:

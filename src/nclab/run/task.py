@@ -2,9 +2,12 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
-from nclab.config.schema import ConfigError
-from nclab.config.sweep import Job, Planned, Words, left_out
+from nclab.config.schema import ConfigError, RunConfig
+from nclab.config.sweep import MOST_TRIED, Job, Planned, Words, refused
+from nclab.data import MissingDataError
 from nclab.run.execute import check, is_done, train, train_seeds
 from nclab.run.exit import BAD, BAD_INPUT, FAILED, complain
 from nclab.run.started import as_started, requested
@@ -13,35 +16,72 @@ from nclab.training.fit import FAILURES
 
 
 def possible(plan: Planned) -> list[Job]:
-    """The jobs of a sweep that fit their dataset and network; what skip_invalid=true leaves out is said.
+    """The jobs of a sweep that fit their dataset and network, each run in one of them; what skip_invalid=true leaves
+    out is said.
 
     Raises ConfigError for the first one that does not fit, or where none does, and MissingDataError.
     """
     here = plan.launcher != "slurm"
     datasets: dict = {}
-    fitting, wrong = [], dict(plan.wrong)
+
+    def fitting(job: Job) -> list[RunConfig]:
+        """The job's runs as they were begun."""
+        runs = [as_started(run) for run in requested(job.config, job.words)]
+        check([run for run in runs if not is_done(run)][:1], here, datasets)  # seeds are alike
+        return runs
+
+    def can_be(job: Job) -> bool:
+        try:
+            return bool(fitting(job))
+        except (ConfigError, MissingDataError):
+            return False
+
+    fit: list[tuple[Job, list[RunConfig]]] = []
+    wrong = dict(plan.wrong)
     for job in plan.jobs:
         try:
-            new = [run for run in map(as_started, requested(job.config, job.words)) if not is_done(run)]
-            check(new[:1], here, datasets)  # seeds are alike
-            fitting.append(job)
+            fit.append((job, fitting(job)))
         except ConfigError as error:
             if not plan.skip_invalid:
-                raise (left_out(error, job.words, plan) if len(plan.jobs) > 1 else error) from error
+                others = [one for one in plan.jobs if one is not job][:MOST_TRIED]
+                raise refused(error, job.words, plan, any(map(can_be, others))) from error
             wrong[job.words] = error
-    if not fitting:
+    if not fit:
         raise next(iter(wrong.values()))
-    _say_left_out(plan, wrong)
-    return fitting
+    _say_left_out(plan, wrong, {word for job, _ in fit for word in job.words})
+    return _each_once(plan, fit)
 
 
-def _say_left_out(plan: Planned, wrong: dict[Words, ConfigError]) -> None:
-    """A line a reason, and one a key that an option has not."""
-    for (option, key), number in plan.merged.items():
-        print(f"left out: {key} with {option}, which has no such key ({number} combinations)")
+def _each_once(plan: Planned, fit: list[tuple[Job, list[RunConfig]]]) -> list[Job]:
+    """The jobs without runs of an earlier one, which is said: they differ in keys that are no part of what a run is."""
+    first: dict[Path, Job] = {}
+    kept = []
+    for job, runs in fit:
+        new = [run for run in runs if run.folder not in first]
+        if len(new) < len(runs):
+            held = first[next(run.folder for run in runs if run.folder in first)]
+            print(f"left out: {_varied(plan, job.words)}: the same run as {_varied(plan, held.words)}")
+        first |= {run.folder: job for run in new}
+        if len(new) == len(runs):
+            kept.append(job)
+        elif new:  # of several seeds
+            kept.append(replace(job, config=replace(job.config, seeds=[run.seed for run in new])))
+    return kept
+
+
+def _varied(plan: Planned, words: Words) -> str:
+    """The words of a job in which it differs from others."""
+    return " ".join(word for word in words if word not in plan.fixed) or " ".join(words)
+
+
+def _say_left_out(plan: Planned, wrong: dict[Words, ConfigError], trained: set[str]) -> None:
+    """A line a key that an option has not, and one a reason. trained: the words of what is trained."""
+    for option, key in plan.idle:
+        if option in trained:
+            print(f"{key} means nothing with {option}, which is trained without it")
     reasons: dict[str, list[str]] = {}
     for words, error in wrong.items():
-        reasons.setdefault(str(error), []).append(" ".join(word for word in words if word not in plan.fixed))
+        reasons.setdefault(str(error), []).append(_varied(plan, words))
     for reason, runs in reasons.items():
         more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
         print(f"left out: {runs[0]}{more}: {reason}")

@@ -1,7 +1,10 @@
 """Values as a user types them: quoted for nclab-train, folders below ~."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+
+TRUE = ("true", "yes", "on", "y")  # as OmegaConf reads them, in letters of either case
 
 
 def quoted(value: str) -> str:
@@ -13,6 +16,16 @@ def quoted(value: str) -> str:
     # Backslashes stay as they are, but for those right before a quote.
     end = value[len(value.rstrip("\\")) :]
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + end + "'"
+
+
+def typed_true(key: str, words: Iterable[str]) -> bool:
+    """Whether the words of a command line set the key to true, however they write it; the last one counts.
+
+    >>> typed_true("debug", ["++debug=yes"]), typed_true("debug", ["debug=true", "debug=false"])
+    (True, False)
+    """
+    values = [value for name, sign, value in (word.partition("=") for word in words) if name.lstrip("+") == key]
+    return bool(values) and values[-1].strip("'\"").lower() in TRUE
 
 
 def at_home(folder: str) -> str:
