@@ -389,8 +389,9 @@ def test_wrong_input_from_outside(tmp_path, line):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_debug_shows_the_traceback(tmp_path):
-    done = outside("debug=true epochs=0", tmp_path)
+@pytest.mark.parametrize("word", ["debug=true", "++debug=true", "debug=yes"])
+def test_debug_shows_the_traceback(tmp_path, word):
+    done = outside(f"{word} epochs=0", tmp_path)
     assert done.returncode == 2
     assert "Traceback (most recent call last)" in done.stderr
     assert "ConfigError: epochs must be at least 1 and finite, got 0" in done.stderr
