@@ -96,6 +96,8 @@ WRONG = {
     # dataset
     "dataset=null": "dataset must be one of cifar10, .*; got dataset=null",
     "dataset=[digits,mnist]": "dataset must be one of cifar10, .*; got dataset=[digits,mnist]",
+    "etf.name=last_k": "etf is chosen by its option: expected etf=last_k, got etf.name=last_k",
+    "-m model.name=mlp,vit": "model is chosen by its option: expected model=mlp, got model.name=mlp",
     "dataset.name=7": "dataset must be one of cifar10, .*; got dataset={'name': 7",
     "~dataset": "dataset must be one of cifar10, .*; got dataset=None",
     "dataset.train_size=0": "dataset.train_size of digits: subset size must be between 1 and 1437, got 0",

@@ -109,6 +109,11 @@ def check_word(override: Override) -> None:
         value = override.value()
         if not isinstance(value, str):
             raise ConfigError(f"{key} must be one of {', '.join(GROUPS[key].names())}; got {line}")
+    elif (
+        key in {f"{group}.name" for group in GROUPS} and not override.is_delete() and isinstance(override.value(), str)
+    ):
+        group = key.partition(".")[0]
+        raise ConfigError(f"{group} is chosen by its option: expected {group}={override.value()}, got {line}")
     elif key == "experiment" and (override.value() is None or isinstance(override.value(), int | float)):
         raise ConfigError(f"experiment must be the name of a file in conf/experiment, or be left out; got {line}")
 
