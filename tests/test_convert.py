@@ -101,7 +101,7 @@ def test_a_layer_is_constructed_like_nn_linear():
     for kind, frame, message in (
         (ETFLinear, "nearest", "follows the weight of an existing layer"),
         (ImplicitETFLinear, "random", "needs a stored weight; valid here: canonical"),
-        (ETFLinear, "haar", "unknown frame 'haar'; valid: random"),
+        (ETFLinear, "haar", "unknown frame 'haar'; did you mean hadamard. valid: random"),
     ):
         with pytest.raises(ValueError, match=message):
             kind(8, 8, frame=frame)
@@ -166,7 +166,7 @@ ENCODER = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         (plain(), ["2", "0"], {"classifier": "0"}, r"layer '0' \(12 -> 16\): 16 vectors .* dimension 15 or more"),
         (plain(), ["2"], {"classifier": "4"}, r"classifier must be one of the layers to fix \(2\), got '4'"),
         (plain(), ["2"], {"rank": "classes"}, "rank 'classes' needs num_classes"),
-        (plain(), ["2"], {"frame": "haar"}, "unknown frame 'haar'; valid: random, canonical"),
+        (plain(), ["2"], {"frame": "haar"}, "unknown frame 'haar'; did you mean hadamard. valid: random, canonical"),
         (plain(), ["2"], {"kind": "frozen", "frame": "hadamard"}, "no effect with kind='frozen'"),
         (
             plain(),

@@ -32,8 +32,7 @@ def test_command_for_what_ships_with_packages(tmp_path, capsys):
     [
         (["fetch", "svhn"], "unknown dataset 'svhn'; valid: cifar10, .*digits"),
         (["fetch", "digits", "--source", "usb"], "invalid choice: 'usb'"),
-        (["fetch"], "required: NAME"),
-        ([], r"required: fetch\|list"),
+        (["fetch"], "fetch which dataset. valid: cifar10"),
         (["get", "mnist"], "invalid choice: 'get'"),
     ],
 )

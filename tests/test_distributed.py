@@ -231,7 +231,7 @@ def test_wrong_uses_are_refused_in_one_line(monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         module.main()
     assert end.value.code == 2
-    assert "--multirun starts its runs by itself" in capsys.readouterr().err
+    assert "a sweep starts its runs by itself" in capsys.readouterr().err
     monkeypatch.delenv("RANK")
     with pytest.raises(ConfigError, match="WORLD_SIZE=2, RANK=None, LOCAL_RANK=0"):
         train(config(tmp_path))

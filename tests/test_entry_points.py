@@ -55,6 +55,20 @@ def test_such_commands_are_found():
     assert len(TARGETS) > 10
 
 
+@pytest.mark.parametrize("name", ["nclab-data", "nclab-paper", "nclab-draw", "nclab-runs"])
+def test_a_command_without_words_shows_its_help_and_exits_2(name, monkeypatch, capsys):
+    module, _, function = SCRIPTS[name].partition(":")
+    monkeypatch.setattr("sys.argv", [name])
+    try:
+        code = getattr(importlib.import_module(module), function)()
+    except SystemExit as end:
+        code = end.code
+    said = capsys.readouterr().out
+    assert code == 2
+    assert said.startswith(f"usage: {name}")
+    assert all(action in said for action in ACTIONS.get(name, {"figure1"}))
+
+
 @pytest.mark.fast
 def test_no_text_of_the_package_names_what_only_a_checkout_has():
     found = {}

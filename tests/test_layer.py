@@ -111,7 +111,7 @@ def test_gradient_passes_through_but_not_into_the_weight():
 
 @pytest.mark.parametrize(("key", "value"), [("kind", "etff"), ("frame", "orthogonal"), ("rank", "low")])
 def test_unknown_choices_are_named(key, value):
-    with pytest.raises(ValueError, match=rf"unknown {key} '{value}'; valid: "):
+    with pytest.raises(ValueError, match=rf"unknown {key} '{value}'; (did you mean etf\? )?valid: "):
         Recipe(**{key: value})
 
 

@@ -97,7 +97,10 @@ def test_runs_of_two_profiles_are_told_apart(tmp_path, capsys):
     [
         (["draw", "simplex_etf", "--output", "runs"], "none of 1 finished runs records paper simplex_etf; older runs"),
         (["draw", "depth", "--output", "runs"], "no run of paper depth under runs: expected depth_rn1"),
-        (["draw", "simplex_etf", "--output", "runs", "--part", "figure9"], "unknown part 'figure9'; valid: figure1"),
+        (
+            ["draw", "simplex_etf", "--output", "runs", "--part", "figure9"],
+            "unknown part 'figure9'; did you mean figure4?",
+        ),
         (["draw", "simplex_etf", "--output", "runs", "--profile", "huge"], "unknown profile 'huge'; valid: smoke"),
         (["draw", "nothing"], "unknown paper 'nothing'; valid: depth, simplex_etf"),
         (["run", "nothing"], "unknown paper 'nothing'; valid: depth, simplex_etf"),
@@ -106,7 +109,6 @@ def test_runs_of_two_profiles_are_told_apart(tmp_path, capsys):
         (["run", "depth", "--profile", "huge"], "unknown profile 'huge'; valid: smoke, cpu, gpu_hour, paper"),
         (["run"], "required: WING"),
         (["paint"], "invalid choice"),
-        ([], "required: ACTION"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, words, message):

@@ -62,9 +62,11 @@ def test_a_run_tells_of_it(tiny, monkeypatch, capsys):
 
 def test_layers_that_fall_together_share_a_line():
     out = io.StringIO()
-    with Display("a-run", 9, Console(file=out, width=200)) as display:
-        display.measured(Measured(4, Evaluation(), 1.0, {"fc1": (9, 8), "fc2": (9, 7)}))
-        display.measured(Measured(5, Evaluation(), 1.0))
+    display = Display("a-run", 9, Console(file=out, width=200))
+    display.open()
+    display.measured(Measured(4, Evaluation(), 1.0, {"fc1": (9, 8), "fc2": (9, 7)}))
+    display.measured(Measured(5, Evaluation(), 1.0))
+    display.close()
     assert out.getvalue().splitlines()[1:] == [
         "  epoch 4: rank fell at fc1 (9 -> 8), fc2 (9 -> 7); nc1 there is not comparable with earlier epochs"
     ]
