@@ -48,7 +48,7 @@ WRONG = {
     "seeds=[[0]]": "seeds: expected list[int] | None, got [[0]]",
     "seeds={a:1}": "seeds: expected list[int] | None, got {'a': 1}",
     "seeds=[0,0]": "seeds must be distinct numbers between 0 and .*; got [0, 0]",
-    "seeds=0,1": "add -m to train a run for each, or write 'seeds=[0,1]'",
+    "seeds=0,1": "names several values: write seeds=[0,1] for one list",
     "seeds=[0,1] seed=3": "leave out one of them; got seed=3 and seeds=[0, 1]",
     "seeds=[0] resume=x": "leave out seeds .*; got resume=x and seeds=[0]",
     "epochs=0": "epochs must be at least 1 and finite, got 0",

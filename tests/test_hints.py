@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nclab.config import composing, hints
+import nclab
+from nclab.config import composing, hints, synonyms
 from nclab.config.checks import ConfigError
 from nclab.config.command import arguments, with_home_quoted
 from nclab.config.composing import parsed
@@ -42,19 +43,17 @@ HINTS = {
     "etf=last_k etf.kk=2": "unknown key 'etf.kk' of etf=last_k; did you mean etf.k?",
     "model=vit model.pol=cls": "unknown key 'model.pol' of model=vit; did you mean model.pool?",
     "dataset=mnst": "unknown dataset 'mnst'; did you mean mnist? valid: cifar10, cifar100, digits",
-    "model=MLP": "unknown model 'MLP'; valid: mlp, rn, tf, vit",
+    "model=MLP": "unknown model 'MLP'; did you mean mlp? valid: mlp, rn, tf, vit",
     "experiment=dmo": "unknown experiment 'dmo'; did you mean demo? valid: demo, depth/rn1",
     "precision=bf61": "unknown precision 'bf61'; did you mean bf16? valid: float32, bf16",
-    "device=gpu": "unknown device 'gpu'; did you mean cpu? valid: auto, cpu, cuda, cuda:N",
+    "device=gpu": "unknown device 'gpu'; did you mean cuda? valid: auto, cpu, cuda, cuda:N",
     "dataset.augment=cropflip": "unknown dataset.augment 'cropflip'; did you mean crop_flip? valid: none, crop_flip",
     "--epochs 5": "unknown option --epochs; write epochs=5",
     "--epochs=5": "unknown option --epochs=5; write epochs=5",
     "-m --experiment demo": "unknown option --experiment; write experiment=demo",
     "--batch-size 64 seed=1": "unknown option --batch-size; write batch_size=64",
     "--learn 64": "unrecognized arguments: --learn",
-    "seed=0,1,2": "add -m to train a run for each, or write 'seed=[0,1,2]' where one list is meant",
     "seeds=[0": "a list is [a,b], a mapping {a: b}, without spaces or in quotes for the shell: 'seeds=[0]'",
-    "seeds=[0, 1]": "cannot read 'seeds=[0,': a list is [a,b]",
     "metrics={": "a list is [a,b], a mapping {a: b}, without spaces or in quotes for the shell: 'metrics={}'",
     "output_root=ünï": """quote the value within quotes for the shell: "output_root='ünï'\"""",
     "output_root=a=b=c": """quote the value within quotes for the shell: "output_root='a=b=c'\"""",
@@ -62,6 +61,104 @@ HINTS = {
     "mnist": "expected KEY=VALUE, got 'mnist'; did you mean dataset=mnist?",
     "epochs": "expected KEY=VALUE, got 'epochs'; did you mean epochs=VALUE?",
 }
+
+# Names of other libraries, and near ones of another group.
+KEYS = {
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "patch_size": "model.patch (choose one of model=tf, vit)",
+    "dataset.subset": "dataset.train_size",
+    "dataset.size": "dataset.train_size",
+    "metrics.metrics": "metrics.suite",
+    "Epochs": "epochs",
+    "learning_rate": "optimizer.lr",
+    "optimizer.learning_rate": "optimizer.lr",
+    "wd": "optimizer.weight_decay",
+    "optimizer.wd": "optimizer.weight_decay",
+    "gpu": "device",
+    "wandb": "tracker=wandb",
+    "random_seed": "seed",
+    "hidden_size": "model.width",
+    "model.hidden_dim": "model.width",
+    "n_layers": "model.depth",
+    "model.layers": "model.depth",
+    "eval_every": "metrics.every",
+    "name": "experiment_name",
+    "exp": "experiment_name",
+    "exp_name": "experiment_name",
+    "jobs": "hydra.launcher.jobs (choose hydra/launcher=local)",
+    "launcher": "hydra/launcher",
+    "num_epochs": "epochs",
+    "n_epochs": "epochs",
+    "data": "dataset",
+    "arch": "model",
+    "net": "model",
+    "network": "model",
+    "output_dir": "output_root",
+    "out": "output_root",
+    "amp": "precision=bf16",
+    "fp16": "precision=bf16",
+    "policy": "etf",
+}
+HINTS |= {f"{came}=1": f"unknown key '{came}'" for came in KEYS}
+MEANT = {f"{came}=1": f"; did you mean {key}?" for came, key in KEYS.items()}
+MEANT |= {f"model=vit {came}=1": "; did you mean model.blocks?" for came in ("n_layers", "model.num_layers")}
+MEANT |= {
+    "precision=bfloat16": "; did you mean bf16? valid",
+    "precision=bf": "; did you mean bf16? valid",
+    "precision=fp16": "; did you mean bf16? valid",
+    "precision=float16": "; did you mean bf16? valid",
+    "precision=fp32": "; did you mean float32? valid",
+    "device=gpu:1": "; did you mean cuda? valid",
+    "model=ViT": "; did you mean vit? valid",
+    "dataset=MNIST": "; did you mean mnist? valid",
+    "optimizer=SGD": "; did you mean sgd? valid",
+    "experiment=fig1": "unknown experiment 'fig1'; did you mean simplex_etf/figure1? valid: demo",
+    "experiment=simplex_etf/figur1": "unknown experiment 'simplex_etf/figur1'; did you mean simplex_etf/figure1? valid",
+    "experiment=conf/experiment/demo": "unknown experiment 'conf/experiment/demo'; did you mean demo? valid: demo",
+    "dataset=my/mnst": "unknown dataset 'my/mnst'; did you mean mnist? valid: cifar10",
+    "num_workers=4": "unknown key 'num_workers'; leave it out: the data lie in the memory of the device",
+    "demo": "expected KEY=VALUE, got 'demo'; did you mean experiment=demo?",
+    "lr": "expected KEY=VALUE, got 'lr'; did you mean optimizer.lr=VALUE?",
+    "wandb": "expected KEY=VALUE, got 'wandb'; did you mean tracker=wandb?",
+}
+SEVERAL = {
+    "seed=0,1,2": "add -m to train a run for each, or write seeds=[0,1,2] for one process",
+    "seed=range(3)": "add -m to train a run for each, or write seeds=[0,1,2] for one process",
+    "seeds=0,1,2": "names several values: write seeds=[0,1,2] for one list",
+    "seeds=range(3)": "names several values: write seeds=[0,1,2] for one list",
+    "seeds=range(1000)": "names several values: write seeds=[0,1,2,...] for one list",
+    "metrics.suite=collapse,depth": "names several values: write metrics.suite=[collapse,depth] for one list",
+}
+WRITTEN = {
+    "output_root=my folder": "got 'folder'; write a value with spaces in quotes: \"output_root='my folder'\"",
+    "experiment_name=my own exp seed=1": "write a value with spaces in quotes: \"experiment_name='my own exp'\"",
+    "etf==last_k": "cannot read 'etf==last_k'; write etf=last_k",
+    "model=mlp,": "cannot read 'model=mlp,'; write model=mlp",
+    "experiment=demo, seed=1": "cannot read 'experiment=demo,'; write experiment=demo",
+    "'epochs=5 seed=1'": "cannot read 'epochs=5 seed=1'; write it as words of their own: epochs=5 seed=1",
+    "optimizer=adamw optimizer.betas=(0.9,0.99)": "(0.9,0.99)'; write 'optimizer.betas=[0.9,0.99]'",
+    "seeds=[0, 1, 2] epochs=3": "without spaces or in quotes for the shell: 'seeds=[0,1,2]'",
+    "model.width=[1, 2]": "without spaces or in quotes for the shell: 'model.width=[1,2]'",
+    "metrics={a: 1}": "without spaces or in quotes for the shell: 'metrics={a:1}'",
+    "seeds=[0, epochs=3": "without spaces or in quotes for the shell: 'seeds=[0]'",
+    "'output_root=${HOME}/x'": "for the environment variable write ${oc.env:HOME}, or let the shell expand it",
+    "dataset=npz 'dataset.path=${HOME}/x'": "no key 'HOME'; for the environment variable write ${oc.env:HOME}",
+    "seeds=3": "seeds: expected list[int] | None, got 3; write seeds=[3]",
+    "metrics.suite=collapse": "metrics.suite: expected list, got collapse; write metrics.suite=[collapse]",
+    "optimizer=adamw optimizer.betas=0.5": "optimizer.betas: expected list, got 0.5; write optimizer.betas=[0.5]",
+    "epochs=": "epochs: expected int, got nothing",
+    "model.depth=": "model.depth: expected int, got nothing",
+    "-m seed=0,1 hydra.launcher.jobs=2": "choose hydra/launcher=local",
+    "--debug": "unknown option --debug; write debug=true (",
+    "--overwrite seed=3": "unknown option --overwrite; write overwrite=true (",
+    "--overwrite false": "unknown option --overwrite; write overwrite=false (",
+    "--wandb": "unknown option --wandb; write tracker=wandb (",
+    "--jobs 4": "unknown option --jobs; write hydra.launcher.jobs=4 (",
+    "--config demo": "unknown option --config; write experiment=NAME",
+    "--config=demo": "unknown option --config; write experiment=NAME",
+}
+HINTS |= MEANT | SEVERAL | WRITTEN
 
 
 @pytest.mark.parametrize(("line", "hint"), HINTS.items(), ids=list(HINTS))
@@ -71,6 +168,39 @@ def test_a_wrong_word_is_answered_by_what_was_meant(line, hint):
     assert "\n" not in said
     assert ":;" not in said
     assert "Lexer" not in said
+    assert "AnyNode" not in said
+
+
+@pytest.mark.parametrize(
+    "line", ["model=mlp,vit", "experiment=demo,depth/rn1", "epochs=1,2", "optimizer.lr=choice(1,2)", "model=glob(*)"]
+)
+def test_a_list_is_offered_only_where_a_key_takes_one(line):
+    assert refusal(f"'{line}'") == f"{line} names several values: add -m to train a run for each"
+
+
+@pytest.mark.parametrize("line", ["train", "dataset.classes=5", "folder", "optimizer.train=1"])
+def test_no_guess_is_better_than_a_silly_one(line):
+    assert refusal(line)
+    assert "did you mean" not in refusal(line)
+
+
+def test_what_a_yaml_file_of_an_experiment_lacks_is_named(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("epochs: 3\n")
+    (tmp_path / "experiment" / "jobs.yaml").write_text("# @package _global_\nhydra: {launcher: {jobs: 2}}\n")
+    said = refusal(f"--config-dir {tmp_path} experiment=mine")
+    assert said == "expected '# @package _global_' as the first line of the YAML file of experiment=mine"
+    for multirun in ("", "-m seed=0,1 "):
+        said = refusal(f"{multirun}--config-dir {tmp_path} experiment=jobs")
+        assert said == (
+            "hydra.launcher.jobs in experiment/jobs.yaml belongs to a launcher; choose hydra/launcher=local or slurm"
+        )
+
+
+def test_the_version_is_that_of_this_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        arguments(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"nclab {nclab.__version__}\n")
 
 
 @pytest.mark.parametrize("value", ["ünï", "a=b", "it's", "x;y", "\\'", "(x)", "a!b", "$x ü"])
@@ -96,6 +226,6 @@ def test_the_home_folder_is_expanded_where_a_folder_is_expected(monkeypatch, tmp
 
 
 def test_examples_are_right():
-    results = [doctest.testmod(module) for module in (hints, valid, words, composing)]
+    results = [doctest.testmod(module) for module in (hints, synonyms, valid, words, composing)]
     assert sum(result.attempted for result in results) > 7
     assert not any(result.failed for result in results)

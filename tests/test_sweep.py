@@ -121,7 +121,10 @@ def test_a_plain_run_has_no_use_for_the_values_of_a_sweep(command):
         ("-m hydra.launcher.jobs=2", "unknown key 'hydra.launcher.jobs'; choose hydra/launcher=local or slurm"),
         ("hydra/launcher=local hydra.launcher.jobs=2", "a launcher starts sweeps: expected -m (--multirun) beside"),
         ("+seed.x=1", "seed: Value '{'x': 1}' of type 'DictConfig' could not be converted"),
-        ("seed=0,1", "seed=0,1 names several values: add -m to train a run for each, or write 'seed=[0,1]'"),
+        (
+            "seed=0,1",
+            "seed=0,1 names several values: add -m to train a run for each, or write seeds=[0,1] for one process",
+        ),
         ("hydra.sweeper.params.seed=0,1", "hydra.sweeper.params.seed=0,1 names the values of a sweep: add -m"),
         ("'hydra.sweeper.params={seed: \"0,1\"}'", "names the values of a sweep: add -m to train a run for each"),
         ("-m seed=0,1 skip_invalid=maybe", "skip_invalid: .*; expected bool, got maybe"),

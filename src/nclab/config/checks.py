@@ -1,5 +1,6 @@
 """A node of a composed configuration as an instance of its settings dataclass, or one line on what is wrong."""
 
+import re
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -49,21 +50,43 @@ def checked(group: str, schema: type, node: DictConfig) -> Any:
         kind = schema.__dataclass_fields__[key.split("[")[0]].type if key else ""
         raw = OmegaConf.to_container(node)
         came = raw[key] if key in raw else OmegaConf.select(node, key)
-        expected = f"; expected {getattr(kind, '__name__', kind)}, got {came}" if kind else ""
         wrong = NeverValid if isinstance(error, ValidationError) else ConfigError
-        raise wrong(f"{prefix}{key}: {str(error).splitlines()[0]}{expected}") from None
+        name = f"{prefix}{key}"
+        expected = f"expected {getattr(kind, '__name__', kind)}, got {'nothing' if came == '' else came}"
+        if is_list(kind) and "[" not in key and not isinstance(came, list | dict):
+            raise wrong(f"{name}: {expected}; write {name}=[{came}]") from None
+        reason = "" if came == "" else f"{plain_reason(error)}; "
+        raise wrong(f"{name}: {f'{reason}{expected}' if kind else plain_reason(error)}") from None
     except ValueError as error:  # the settings' own checks
         raise ConfigError(str(error)) from None
+
+
+def plain_reason(error: OmegaConfBaseException) -> str:
+    """The first line of OmegaConf's error, or how to write the environment variable that ${HOME} was meant to be."""
+    said = str(error).splitlines()[0]
+    if found := re.fullmatch(r"Interpolation key '([A-Z][A-Z0-9_]*)' not found", said):
+        variable = f"${{oc.env:{found[1]}}}"
+        return f"no key '{found[1]}'; for the environment variable write {variable}, or let the shell expand it"
+    return said
+
+
+def kinds(kind: Any) -> tuple[Any, ...]:
+    """The types that a field of this type takes."""
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a field of this type takes a list."""
+    return any((get_origin(part) or part) is list for part in kinds(kind))
 
 
 def _mistaken(value: Any, kind: Any) -> bool:
     """Whether the value is of a type that OmegaConf would wrongly turn into `kind`, or stumble over: a number for true,
     true for a text, a list in a list. Texts that spell a number stay: they come from environment variables."""
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    for part in kinds:
+    for part in kinds(kind):
         if get_origin(part) is list:
             items = value if isinstance(value, list) else ()
             return isinstance(value, dict) or any(
                 isinstance(v, list | dict) or _mistaken(v, *get_args(part)) for v in items
             )
-    return (bool in kinds and type(value) in (int, float)) or (str in kinds and type(value) is bool)
+    return (bool in kinds(kind) and type(value) in (int, float)) or (str in kinds(kind) and type(value) is bool)

@@ -4,6 +4,7 @@ nothing for a bug of ours, do things that nobody asked for, and open a pickle.""
 import argparse
 import re
 from functools import partial
+from importlib.metadata import version
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser  # private: tests/test_command_line.py holds Hydra to it
@@ -48,6 +49,9 @@ def arguments(words: list[str]) -> argparse.Namespace:
     _refuse_keys_as_options(words)
     parser = get_args_parser()
     parser.error = partial(_refuse, words)
+    for action in parser._actions:
+        if "--version" in action.option_strings:
+            action.version = f"nclab {version('nclab')}"  # instead of Hydra's
     args = parser.parse_intermixed_args(words)  # options anywhere among the overrides
     if args.experimental_rerun is not None:  # Hydra unpickles that file
         raise ConfigError(
@@ -138,6 +142,11 @@ def _refuse_keys_as_options(words: list[str]) -> None:
     whose name begins so."""
     for word in words:
         name = word[2:].partition("=")[0].replace("-", "_")
+        if word.startswith("--") and name == "config":
+            raise ConfigError(
+                "unknown option --config; write experiment=NAME for a file in conf/experiment, --config-name NAME for "
+                "one beside train.yaml, --config-dir FOLDER for files of yours"
+            )
         if word.startswith("--") and name in {*all_keys(), *GROUPS, "experiment"}:
             _refuse(words, f"unrecognized arguments: {word}")
 

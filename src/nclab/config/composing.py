@@ -11,16 +11,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from nclab.config.checks import ConfigError, NeverValid, UnknownKey
-from nclab.config.hints import how_to_write, no_option, unknown_key
+from nclab.config.checks import ConfigError, NeverValid, UnknownKey, plain_reason
+from nclab.config.hints import LAUNCHER, how_to_write, no_option, unknown_key
 from nclab.config.options import searching
 from nclab.config.schema import GROUPS, RunConfig, typed
 
 ROOT = "train"  # conf/train.yaml
 NOT_THERE = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
+OF_A_LAUNCHER = re.compile(r"In '([^']+)': .*Key '([^']+)' not in 'BasicLauncherConf'")
 
 
 @contextmanager
@@ -51,6 +52,9 @@ def run_config(whole: DictConfig) -> RunConfig:
         with plainly():
             return typed(own)
     except UnknownKey as error:
+        if error.key == "experiment" and (name := whole.hydra.runtime.choices.get("experiment")):
+            first = "expected '# @package _global_' as the first line of the YAML file of"
+            raise ConfigError(f"{first} experiment={name}") from error
         said = unknown_key(error.key, _chosen("", own), error.valid)
         raise UnknownKey(said, error.key, error.valid) from error
 
@@ -59,11 +63,11 @@ def parsed(words: Sequence[str], parser: OverridesParser | None = None) -> list[
     """The words of a command line by Hydra's grammar. Raises ConfigError that says how to write what it cannot read."""
     parser = parser or OverridesParser.create()
     found = []
-    for word in words:
+    for at, word in enumerate(words):
         try:
             found += parser.parse_overrides([word])
         except HydraException as error:
-            raise NeverValid(how_to_write(word)) from error
+            raise NeverValid(how_to_write(words, at)) from error
     return found
 
 
@@ -102,6 +106,10 @@ def _plain(error: Exception) -> ConfigError:
     if lines and (found := NOT_THERE.match(lines[0])) and (parent is None or isinstance(parent, DictConfig)):
         there = [] if parent is None else [str(key) for key in parent if key not in ("name", "hydra", "_target_")]
         return UnknownKey(unknown_key(found[1], _chosen(found[1], parent), there), found[1], there)
+    if lines and (found := OF_A_LAUNCHER.match(" ".join(lines))):
+        return ConfigError(f"hydra.launcher.{found[2]} in {found[1]}.yaml belongs to a launcher; {LAUNCHER}")
+    if isinstance(error, InterpolationKeyError):
+        return ConfigError(f"{error.full_key}: {plain_reason(error)}")
     if parent is not None and not isinstance(parent, DictConfig):
         return ConfigError(f"{lines[0]}: expected a list such as {parent}")
     if lines and lines[0].startswith("Error merging override") and cause is not None:  # which says why

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nclab.config.checks import ConfigError, NeverValid, UnknownKey, checked
 from nclab.config.command import check_word
 from nclab.config.composing import ROOT, composed, composing, parsed, plainly, run_config
-from nclab.config.hints import all_keys
+from nclab.config.hints import all_keys, several_values
 from nclab.config.schema import GROUPS, RunConfig, stored_run
 
 Words = tuple[str, ...]
@@ -279,11 +279,7 @@ def _refuse_sweep(own: list[Override], all_words: list[Override]) -> None:
     """Raise ConfigError for what only a sweep can do."""
     for word in own:
         if word.is_sweep_override():
-            key, _, values = word.input_line.partition("=")
-            raise ConfigError(
-                f"{word.input_line} names several values: add -m to train a run for each, or write '{key}=[{values}]' "
-                "where one list is meant"
-            )
+            raise ConfigError(f"{word.input_line} names several values: {several_values(word)}")
     for word in all_words:
         if word.key_or_group.startswith(PARAMS):
             raise ConfigError(f"{word.input_line} names the values of a sweep: add -m to train a run for each")

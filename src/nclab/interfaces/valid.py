@@ -3,15 +3,32 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# Names that other libraries give to values.
+SAME = {"gpu": "cuda", "fp32": "float32", "single": "float32", "float": "float32"}
+SAME |= dict.fromkeys(("bf", "bfloat16", "fp16", "float16", "half"), "bf16")
+
 
 def closest(came: object, valid: Iterable[object]) -> str | None:
-    """The valid one that resembles what came most, if one does.
+    """The valid one that resembles what came most, if one does: in whatever case, without the folder before it, or
+    by the name that it has elsewhere.
 
     >>> closest("mnst", ["cifar10", "mnist"]), closest("tpu", ["cpu", "cuda"]), closest("x", ["mnist"])
     ('mnist', 'cpu', None)
+    >>> closest("ViT", ["mlp", "vit"]), closest("fig1", ["depth/rn1", "simplex_etf/figure1"]), closest("gpu", ["cuda"])
+    ('vit', 'simplex_etf/figure1', 'cuda')
     """
-    near = get_close_matches(str(came), list(map(str, valid)), n=1)
-    return near[0] if near else None
+    names = list(map(str, valid))
+    places = {name.lower(): name for name in names}
+    for name in names:
+        places.setdefault(name.rpartition("/")[2].lower(), name)
+    low = str(came).lower()
+    spellings = (low, low.rpartition("/")[2])
+    same = SAME.get(low.partition(":")[0])  # gpu:0 too
+    if same in names:
+        return same
+    exact = [places[spelling] for spelling in spellings if spelling in places]
+    near = [found for spelling in spellings for found in get_close_matches(spelling, places, n=1)]
+    return next(iter([*exact, *(places[found] for found in near)]), None)
 
 
 def unknown(kind: str, came: object, valid: Iterable[object]) -> str:
