@@ -270,7 +270,7 @@ def test_what_is_not_there_is_seen():
     assert absent("a\n    c ...\nb", "a\nb\n    c\n") == ["b"]
     with pytest.raises(ConfigError, match=r"unknown key 'etf\.kk' of etf=last_k; did you mean etf\.k"):
         compose_all(["etf=last_k", "etf.kk=1"])
-    with pytest.raises(ConfigError, match="unknown loss"):
+    with pytest.raises(ConfigError, match="loss is chosen by its option"):
         compose_all(["loss.name=hinge"])
     with pytest.raises(AssertionError, match="no file is named above a = 1"):
         quoted("```python\na = 1\n```\n")

@@ -69,7 +69,7 @@ QUICK = SlurmSettings(poll_seconds=0.1, wait=False)
 
 
 def test_what_is_submitted_is_frozen_in_its_folder_and_not_submitted_twice(tiny, cluster, tmp_path, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     configs = [tiny(f"seed={seed}", "threads=null") for seed in range(3)]
     train(tiny("seed=0"))
     on_slurm(configs, QUICK)
@@ -449,7 +449,7 @@ def test_side_by_side_on_this_machine(tiny, capfd):
 
 @pytest.mark.fast
 def test_cores_and_gpus_are_shared_out(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [default_threads(8, jobs) for jobs in (1, 2, 3, 8, 9)] == [4, 4, 2, 1, 1]
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
     assert default_threads() == 1
@@ -466,7 +466,7 @@ def test_side_by_side_threads_are_those_the_user_asked_for(tiny, monkeypatch):
     given = []
     monkeypatch.setattr(launch, "run_all", lambda configs, *_: given.extend(c.threads for c in configs) or [])
     for asked, threads in (("3", [3, 3]), (None, [1, 1])):
-        monkeypatch.setenv("OMP_NUM_THREADS", asked) if asked else monkeypatch.delenv("OMP_NUM_THREADS")
+        monkeypatch.setenv("OMP_NUM_THREADS", asked) if asked else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         on_this_machine([tiny("threads=null"), tiny("threads=null", "seed=1")], 64, 1)
         assert given == threads
         given.clear()
