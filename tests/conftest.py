@@ -1,5 +1,6 @@
 """Shared by all tests: one thread (busy machines), and runs composed from the real conf/."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_slurm import FakeSlurm
 from hydra import compose, initialize_config_dir
 
 from nclab.config.place import CONF
@@ -71,3 +73,10 @@ def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A PATH without squeue, whatever the machine has."""
     monkeypatch.setenv("PATH", str(tmp_path_factory.mktemp("bin")))
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    fake = FakeSlurm(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{fake.folder}:{os.environ['PATH']}")
+    return fake

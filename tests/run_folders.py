@@ -3,9 +3,12 @@
 import csv
 import json
 
+import pytest
 import torch
 
+from nclab.run.execute import train
 from nclab.runfolder import checkpoint
+from nclab.training import fit
 
 ADAPTIVE = ("etf=adaptive", "etf.start=2", "etf.patience=1", "etf.threshold=0.5")
 FROZEN = (*ADAPTIVE, "etf.kind=frozen")
@@ -47,3 +50,19 @@ def folder_of(fit):
 
 class Killed(BaseException):
     """Stands for a process that ends at this very point. Logs are unbuffered, so nothing is flushed on the way out."""
+
+
+def killed_after(epoch, config):
+    """The folder of a run that ended like a killed process right after it saved this epoch."""
+    save = fit.Fit.save
+
+    def then_stop(self):
+        save(self)
+        if self.progress.epoch == epoch:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit.Fit, "save", then_stop)
+        with pytest.raises(Killed):
+            train(config)
+    return config.folder

@@ -6,36 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_folders import ADAPTIVE, Killed, assert_same_run, events, flat, rows
+from run_folders import ADAPTIVE, Killed, assert_same_run, events, flat, killed_after, rows
 
 from nclab.run.execute import train
 from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
 from nclab.runfolder.checkpoint import NAME, PREVIOUS
 from nclab.runfolder.folder import RecordError
-from nclab.training import fit
-
-
-def run_up_to(config, epoch, monkeypatch):
-    """The folder of a run that saved every epoch and ended right after saving this one."""
-    save = fit.Fit.save
-
-    def then_stop(self):
-        save(self)
-        if self.progress.epoch == epoch:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fit.Fit, "save", then_stop)
-        with pytest.raises(Killed):
-            train(config)
-    return config.folder
 
 
 @pytest.fixture
 def saved(tiny, monkeypatch):
     """The folder of a run cut after epoch 4, whose checkpoints are of epochs 4 and 3."""
-    return run_up_to(tiny(), 4, monkeypatch)
+    return killed_after(4, tiny())
 
 
 def epoch_of(folder, **how):
@@ -86,7 +69,7 @@ def test_one_flipped_bit_is_found_wherever_it_is(saved):
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
 def test_a_run_goes_on_from_the_checkpoint_before_bit_for_bit(tiny, tmp_path, monkeypatch, capsys, damage, overrides):
     config = tiny(*overrides, root=tmp_path / "cut")
-    folder = run_up_to(config, 4, monkeypatch)
+    folder = killed_after(4, config)
     whole = (folder / NAME).read_bytes()
     if damage == "missing":
         (folder / NAME).unlink()
@@ -106,15 +89,15 @@ def test_a_run_goes_on_from_the_checkpoint_before_bit_for_bit(tiny, tmp_path, mo
 
 def test_a_damaged_checkpoint_never_becomes_the_one_before(tiny, monkeypatch):
     """Cut again right after the first save that follows: the good one must be there still."""
-    folder = run_up_to(tiny(), 4, monkeypatch)
+    folder = killed_after(4, tiny())
     (folder / NAME).write_bytes(b"damaged")
-    run_up_to(tiny(), 4, monkeypatch)
+    killed_after(4, tiny())
     (folder / NAME).unlink()
     assert epoch_of(folder) == 3
 
 
 def test_both_damaged_are_named_and_nothing_is_destroyed(tiny, tmp_path, monkeypatch):
-    folder = run_up_to(tiny(), 4, monkeypatch)
+    folder = killed_after(4, tiny())
     logged = (folder / "metrics.csv").read_bytes()
     for name in (NAME, PREVIOUS):
         with (folder / name).open("r+b") as file:
@@ -147,7 +130,7 @@ def unsealed(path):
 
 
 def test_checkpoints_without_checksum_are_read(tiny, tmp_path, monkeypatch):
-    folder = run_up_to(tiny(), 4, monkeypatch)
+    folder = killed_after(4, tiny())
     unsealed(folder / NAME)
     (folder / PREVIOUS).unlink()
     assert epoch_of(folder, warn=silent) == 4
@@ -215,7 +198,7 @@ def test_a_kill_between_any_two_steps_of_saving_leaves_a_good_checkpoint(tiny, t
 
 def test_a_filesystem_without_hard_links_keeps_the_checkpoint_before_too(tiny, monkeypatch):
     monkeypatch.setattr(os, "link", no_hard_links)
-    folder = run_up_to(tiny(), 4, monkeypatch)
+    folder = killed_after(4, tiny())
     assert epoch_of(folder, warn=silent) == 4
     (folder / NAME).unlink()
     assert epoch_of(folder) == 3

@@ -5,7 +5,6 @@ import base64
 import json
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -13,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fake_slurm import QUICK
 from run_folders import events
 
-from nclab.cluster import intent, launch, slurm
 from nclab.cluster import job as job_module
+from nclab.cluster import launch, slurm
 from nclab.cluster import train_folders as folders_module
 from nclab.cluster.job import Job, submit
 from nclab.cluster.launch import SweepFailed, on_slurm, on_this_machine
@@ -29,43 +29,6 @@ from nclab.run.started import as_started, requested
 from nclab.runfolder.folder import RunFolder, RunLocked
 from nclab.system.machine import default_threads
 from nclab.train import main
-
-
-class FakeSlurm:
-    """sbatch, squeue, scontrol and srun on the PATH: files say what they print, `calls` what they were called with."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        folder.mkdir()
-        self.script("sbatch", 'cp "$1" script; echo "Submitted batch job $(cat next)"')
-        self.script("squeue", "cat queue")
-        self.script("srun", "exit 1")  # submitit looks for it before it submits
-        self.script("scontrol", 'if [ "$1" = show ]; then cat job; else cat requeued >&2; [ ! -s requeued ]; fi')
-        self.say(next="42", queue="", job="", requeued="")
-
-    def script(self, name: str, body: str) -> None:
-        path = self.folder / name
-        path.write_text(f'#!/bin/bash\necho "{name} $*" >> {self.folder}/calls\n'
-                        f"cd {self.folder}\n{body}\n")  # fmt: skip
-        path.chmod(0o755)
-
-    def say(self, **files: str) -> None:
-        for name, text in files.items():
-            (self.folder / name).write_text(text)
-
-    def calls(self, name: str) -> list[str]:
-        path = self.folder / "calls"
-        return [line for line in path.read_text().splitlines() if line.split()[0] == name] if path.exists() else []
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    fake = FakeSlurm(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{fake.folder}:{os.environ['PATH']}")
-    return fake
-
-
-QUICK = SlurmSettings(poll_seconds=0.1, wait=False)
 
 
 def test_what_is_submitted_is_frozen_in_its_folder_and_not_submitted_twice(tiny, cluster, tmp_path, monkeypatch):
@@ -106,104 +69,6 @@ def test_a_key_typed_at_the_sweep_reaches_the_job_of_a_run_that_was_begun(tiny, 
     assert "device=cpu in the place of cuda:1" in warning["text"]
     assert train_folders([folder], side_by_side=1) == 0
     assert events(folder, "warning") == [warning]
-
-
-class Killed(BaseException):
-    """As kill -9 would end it: nothing catches this."""
-
-
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_a_launcher_killed_behind_sbatch_does_not_submit_again(tiny, cluster, monkeypatch, seeds):
-    """The jobs are in the queue and no folder names them."""
-    configs = [tiny(f"seed={seed}") for seed in range(seeds)]
-    ids = ["42"] if seeds == 1 else [f"42_{i}" for i in range(seeds)]
-    write = intent.write_atomic
-
-    def killed(path, *given):
-        if path.name == intent.NOTE:
-            raise Killed
-        write(path, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(intent, "write_atomic", killed)
-        with pytest.raises(Killed):
-            on_slurm(configs, QUICK)
-    assert len(cluster.calls("sbatch")) == 1
-    assert [job_of(config.folder) for config in configs] == [None] * seeds
-    (name,) = re.findall("--job-name=(.*)", (cluster.folder / "script").read_text())
-    cluster.say(queue="7|RUNNING|other\n" + "".join(f"{job}|PENDING|{name}\n" for job in ids), next="43")
-    on_slurm(configs, QUICK)
-    assert len(cluster.calls("sbatch")) == 1
-    assert [job_of(config.folder) for config in configs] == ids
-    on_slurm(configs, QUICK)
-    assert len(cluster.calls("sbatch")) == 1
-
-
-def test_a_launcher_killed_before_sbatch_submits(tiny, cluster, monkeypatch):
-    """Another's jobs of another name are in the queue, ours are not."""
-    config = tiny()
-
-    def killed(*_, **__):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr("submitit.SlurmExecutor.submit", killed)
-        with pytest.raises(Killed):
-            on_slurm([config], QUICK)
-    assert cluster.calls("sbatch") == []
-    cluster.say(queue="7|RUNNING|other\n")
-    monkeypatch.setattr(intent, "SLACK", 0.2)
-    monkeypatch.setattr(intent, "SECONDS_BETWEEN_LOOKS", 0.05)
-    on_slurm([config], QUICK)
-    assert len(cluster.calls("sbatch")) == 1
-    assert len(cluster.calls("squeue")) > 2  # it may be listed a moment later
-    assert job_of(config.folder) == "42"
-    assert list(Path(config.output_root).glob(f".slurm/{intent.PATTERN}")) == []
-
-
-def intended(config, *folders: Path, name: str = "nclab-x") -> Path:
-    """What a launcher leaves that is killed behind sbatch."""
-    file = Path(config.output_root) / ".slurm" / "abc" / "intent-0.json"
-    file.parent.mkdir(parents=True)
-    intent.intend(file, name, [[folder] for folder in folders])
-    return file
-
-
-def test_a_job_that_squeue_lists_late_is_not_submitted_again(tiny, cluster, monkeypatch):
-    """The sbatch of a killed launcher goes on without it, and squeue may lag."""
-    config = tiny()
-    config.folder.mkdir(parents=True)
-    intended(config, config.folder)
-    cluster.say(queue="42|PENDING|nclab-x\n")
-    cluster.script("squeue", f"[ $(grep -c squeue {cluster.folder}/calls) -lt 3 ] || cat queue")
-    monkeypatch.setattr(intent, "SECONDS_BETWEEN_LOOKS", 0.05)
-    on_slurm([config], QUICK)
-    assert (cluster.calls("sbatch"), job_of(config.folder)) == ([], "42")
-
-
-def test_a_folder_that_is_gone_keeps_no_other_from_its_job(tiny, cluster):
-    config = tiny()
-    config.folder.mkdir(parents=True)
-    file = intended(config, config.folder.parent / "gone", config.folder)
-    cluster.say(queue="42_0|PENDING|nclab-x\n42_1|PENDING|nclab-x\n")
-    on_slurm([config], QUICK)
-    assert (cluster.calls("sbatch"), job_of(config.folder), file.exists()) == ([], "42_1", False)
-    assert not (config.folder.parent / "gone").exists()
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"name": "x", "jobs": 3, "submitted": 0}', '{"name": 1, "jobs": [["a"]]}', "\0\xff"]
-)
-def test_a_damaged_intent_is_said_in_one_line_and_removed(tiny, cluster, capsys, text):
-    config = tiny()
-    file = intended(config, config.folder)
-    file.write_text(text, encoding="latin-1")
-    on_slurm([config], QUICK)
-    assert len(cluster.calls("sbatch")) == 1
-    assert not file.exists()
-    err = capsys.readouterr().err
-    assert err.startswith(f"warning: {file} ")
-    assert err.count("\n") == 1
 
 
 def test_a_run_that_is_held_is_left_to_who_holds_it(tiny, cluster):

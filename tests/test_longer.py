@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from run_folders import ADAPTIVE, Killed, assert_same_run, events, rows
+from run_folders import ADAPTIVE, Killed, assert_same_run, events, killed_after, rows
 
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import AnalysisError, load_runs, refuse_mixture
@@ -21,7 +21,6 @@ from nclab.run.started import as_started, requested
 from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
 from nclab.runs.state import inspect
-from nclab.training import fit
 from nclab.training.optim import learning_rate
 
 
@@ -98,17 +97,7 @@ def test_its_name_is_not_that_of_a_run_from_scratch(tiny, longer):
 def test_the_same_command_skips_resumes_and_begins_again(tiny, longer, tmp_path, monkeypatch, capsys):
     parent = train(tiny(*ADAPTIVE, "epochs=3"))
     whole = train(tiny(*ADAPTIVE, "epochs=8", root=tmp_path / "whole"))
-    save = fit.Fit.save
-
-    def then_stop(self):
-        save(self)
-        if self.progress.epoch == 5:
-            raise Killed
-
-    monkeypatch.setattr(fit.Fit, "save", then_stop)
-    with pytest.raises(Killed):
-        train(longer(parent, 8))
-    monkeypatch.setattr(fit.Fit, "save", save)
+    killed_after(5, longer(parent, 8))
     child = train(longer(parent, 8))
     assert_same_run(whole, child)
     capsys.readouterr()
@@ -168,17 +157,7 @@ def test_cut_while_its_folder_is_made_it_is_made_again(tiny, longer, tmp_path, m
 
 def test_an_unfinished_run_is_trained_longer_too_and_a_longer_one_once_more(tiny, longer, tmp_path, monkeypatch):
     whole = train(tiny("epochs=8", root=tmp_path / "whole"))
-    save = fit.Fit.save
-
-    def then_stop(self):
-        save(self)
-        if self.progress.epoch == 2:
-            raise Killed
-
-    monkeypatch.setattr(fit.Fit, "save", then_stop)
-    with pytest.raises(Killed):
-        train(tiny("epochs=4"))
-    monkeypatch.setattr(fit.Fit, "save", save)
+    killed_after(2, tiny("epochs=4"))
     child = train(longer(tiny("epochs=4").folder, 6))
     assert events(child, "longer")[0]["epoch"] == 2
     grandchild = train(longer(child, 8))

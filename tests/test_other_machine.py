@@ -9,14 +9,13 @@ import pytest
 import torch
 import yaml
 from conftest import TINY, TINY_MODELS
-from run_folders import Killed, assert_same_run, events
+from run_folders import assert_same_run, events, killed_after
 from run_states import START, make
 
 from nclab.config.schema import ConfigError
 from nclab.run.execute import train, train_seeds
 from nclab.run.started import requested
 from nclab.runs.command import resume_command
-from nclab.training import fit
 
 
 @pytest.fixture
@@ -24,18 +23,7 @@ def cut(tiny, monkeypatch):
     """cut(...) -> the folder of a run that was killed after three of its six epochs."""
 
     def begin(*overrides: str) -> Path:
-        save = fit.Fit.save
-
-        def then_stop(self):
-            save(self)
-            if self.progress.epoch == 3:
-                raise Killed
-
-        with monkeypatch.context() as patch:
-            patch.setattr(fit.Fit, "save", then_stop)
-            with pytest.raises(Killed):
-                train(tiny(*overrides))
-        return tiny(*overrides).folder
+        return killed_after(3, tiny(*overrides))
 
     return begin
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import wandb
 import yaml
-from run_folders import Killed, events
+from run_folders import events, killed_after
 
 from nclab.config.command import arguments
 from nclab.config.place import CONF
@@ -22,7 +22,6 @@ from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
 from nclab.runs.command import resume_command
 from nclab.system.wandb_key import has_key
 from nclab.train import main
-from nclab.training import fit
 
 
 class Recorder(Tracker):
@@ -89,17 +88,7 @@ def test_wandb_offline_mirrors_and_a_resumed_run_continues_it(tiny, monkeypatch)
     """The real library, offline: both pieces of an interrupted run carry one wandb id."""
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     config = ("tracker=wandb", "tracker.mode=offline", "epochs=4")
-    save = fit.Fit.save
-
-    def then_stop(self):
-        save(self)
-        if self.progress.epoch == 2:
-            raise Killed
-
-    monkeypatch.setattr(fit.Fit, "save", then_stop)
-    with pytest.raises(Killed):
-        train(tiny(*config))
-    monkeypatch.setattr(fit.Fit, "save", save)
+    killed_after(2, tiny(*config))
     folder = train(tiny(*config))
     run_id = (folder / "wandb_id").read_text()
     pieces = sorted((folder / "wandb").glob("offline-run-*"))
@@ -150,17 +139,7 @@ def test_the_piece_of_a_resumed_offline_run_holds_the_whole_history(tiny, monkey
     """It replaces the earlier ones when it is synced. Also of a run that was begun without a tracker."""
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     offline = ("tracker=wandb", "tracker.mode=offline")
-    save = fit.Fit.save
-
-    def then_stop(self):
-        save(self)
-        if self.progress.epoch == 2:
-            raise Killed
-
-    monkeypatch.setattr(fit.Fit, "save", then_stop)
-    with pytest.raises(Killed):
-        train(tiny("epochs=4", *(offline if first == "offline" else ())))
-    monkeypatch.setattr(fit.Fit, "save", save)
+    killed_after(2, tiny("epochs=4", *(offline if first == "offline" else ())))
     folder = train(tiny("epochs=4", *offline))
     pieces = sorted((folder / "wandb").glob("offline-run-*"), key=lambda piece: piece.stat().st_mtime)
     assert len(pieces) == (2 if first == "offline" else 1)
@@ -177,17 +156,7 @@ def test_the_piece_of_a_resumed_offline_run_holds_the_whole_history(tiny, monkey
 
 def test_a_tracker_that_joins_is_told_what_was_before(tiny, monkeypatch, recorder):
     """Each measured epoch once, in order."""
-    save = fit.Fit.save
-
-    def then_stop(self):
-        save(self)
-        if self.progress.epoch == 4:
-            raise Killed
-
-    monkeypatch.setattr(fit.Fit, "save", then_stop)
-    with pytest.raises(Killed):
-        train(tiny("metrics.every=2"))
-    monkeypatch.setattr(fit.Fit, "save", save)
+    killed_after(4, tiny("metrics.every=2"))
     first, recorder.calls[:] = [c[1:] for c in recorder.calls if c[0] == "log"], []
     train(tiny("metrics.every=2"))
     logged = [c[1:] for c in recorder.calls if c[0] == "log"]
