@@ -88,7 +88,7 @@ def test_frames_follow_seed_and_site():
         ("last_k", {"k": 5}, r"between 1 and 4, .* \(fc1, fc2, fc3, fc4\); got 5"),
         ("last_k", {"k": 0}, "between 1 and 4"),
         ("last_k", {"frame": "nearest"}, "valid here: random, canonical"),
-        ("last_k", {"frame": "haar"}, "unknown etf.frame 'haar'; valid: random, canonical, block, signed_perm"),
+        ("last_k", {"frame": "haar"}, "unknown etf.frame 'haar'; did you mean hadamard. valid: random"),
         ("last_k", {"classifier_frame": "haar"}, "unknown etf.classifier_frame"),
         ("last_k", {"rank": "half"}, "unknown etf.rank 'half'; valid: full, classes"),
         ("last_k", {"scale": -1.0}, "etf.scale must be above 0"),
@@ -99,7 +99,11 @@ def test_frames_follow_seed_and_site():
         ("adaptive", {"patience": 0}, "etf.patience must be at least 1, got 0"),
         ("adaptive", {"start": 0}, "etf.start must be at least 1"),
         ("adaptive", {"pause": 0}, "etf.pause must be at least 1"),
-        ("last_k", {"kind": "froze"}, "unknown etf.kind 'froze'; valid: etf, frozen, frozen_scaled, orthogonal"),
+        (
+            "last_k",
+            {"kind": "froze"},
+            "unknown etf.kind 'froze'; did you mean frozen. valid: etf, frozen, frozen_scaled, orthogonal",
+        ),
         ("last_k", {"kind": "frozen", "k": 9}, "between 1 and 4"),
         (
             "last_k",
