@@ -13,6 +13,7 @@ from nclab.config.record import Record
 from nclab.config.schema import ConfigError, RunConfig, load_named
 from nclab.config.sweep import without_idle
 from nclab.interfaces.valid import unknown
+from nclab.system.words import key_of
 
 # Keys by which the plan tells runs and files apart; the command line has arguments of its own for some.
 OF_THE_PLAN = (
@@ -97,7 +98,7 @@ class Plan:
         self.check(parts, profile)
         overrides, policy_overrides = overrides or [], policy_overrides or []
         for word in overrides:
-            if (key := word.split("=")[0].strip("+~")) in OF_THE_PLAN:
+            if (key := key_of(word)) in OF_THE_PLAN:
                 raise ConfigError(f"{key} is the plan's to set, for all its runs alike; leave out {word}")
         load_named(named_plugins(parsed(overrides)))
         size = self.profiles[profile]
@@ -133,7 +134,7 @@ class Plan:
                 for keys in lines(name, dataset):
                     needed_by.setdefault(keys, []).append(name)
         words = (*overrides, *(word for override in policy_overrides for word in ("--policy", override)))
-        typed_keys = frozenset(word.split("=")[0].strip("+~") for word in (*overrides, *policy_overrides))
+        typed_keys = frozenset(map(key_of, (*overrides, *policy_overrides)))
         known: dict[Keys, list[RunConfig]] = {}  # keys of a run -> its configuration with every seed
         found = []
         with composing(self.conf):

@@ -93,14 +93,14 @@ def planned(args: argparse.Namespace, conf: Path) -> Planned:
         of_hydra = [word.input_line for word in hydras if word not in typed_params]
         swept = any(word.is_sweep_override() for word in own)
         # Of a sweep: keys inside groups may belong to an option that only some of the runs choose.
-        kept = [w.input_line for w in own if not swept or not (w.is_sweep_override() or "." in w.key_or_group)]
-        base = composed([*of_hydra, *_with_stored_tracker(kept, parser)], name)
+        kept = [word for word in own if not swept or not (word.is_sweep_override() or "." in word.key_or_group)]
+        base = composed([*of_hydra, *_with_stored_tracker(kept)], name)
         _refuse_idle(base.hydra)
         if args.multirun and base.hydra.mode == RunMode.RUN:
             raise ConfigError("-m asks for a sweep and hydra.mode=RUN for a single run; leave out one of them")
         if not (args.multirun or base.hydra.mode == RunMode.MULTIRUN):
             _refuse_sweep(own, all_words)
-            return Planned([Job(tuple(kept), run_config(base))])
+            return Planned([Job(tuple(word.input_line for word in kept), run_config(base))])
         settings = _settings(base)
         params = settings[PARAMS] | {key: value for word in typed_params for key, value in _params(word).items()}
         of_params = parsed([f"{key}={value}" for key, value in params.items()], parser)
@@ -118,9 +118,10 @@ def planned(args: argparse.Namespace, conf: Path) -> Planned:
             raise ConfigError(f"the sweep has no run: expected at least one value of each key, got {args.overrides}")
 
         def job(words: Words) -> Job:
-            for word in parsed(words, parser):
+            overrides = parsed(words, parser)
+            for word in overrides:
                 check_word(word)
-            whole = composed([*of_hydra, *_with_stored_tracker(words, parser)], name)
+            whole = composed([*of_hydra, *_with_stored_tracker(overrides)], name)
             _refuse_other(settings, _settings(whole), words)
             return Job(words, run_config(whole))
 
@@ -203,6 +204,7 @@ def without_idle(
     """
     options = dict.fromkeys(word for words in combinations for word in words if word.partition("=")[0] in GROUPS)
     keys, entries = all_keys(), {word: entry(word) for word in options}
+    offered = {*entries.values()}
     found = []
     for words in combinations:
         chosen = {word.partition("=")[0]: word for word in words if word in entries}
@@ -210,19 +212,20 @@ def without_idle(
         for key in (word.partition("=")[0].lstrip("+") for word in words):
             group = key.partition(".")[0]
             having = {f"{group}={option}" for option in keys.get(key, ())}
-            if having & {*entries.values()} and group in chosen and entries[chosen[group]] not in having:
+            if having & offered and group in chosen and entries[chosen[group]] not in having:
                 left.append((chosen[group], key))
         gone = {key for _, key in left}
         found.append((tuple(word for word in words if word.partition("=")[0].lstrip("+") not in gone), left))
     return found
 
 
-def _with_stored_tracker(words: Sequence[str], parser: OverridesParser) -> list[str]:
+def _with_stored_tracker(overrides: Sequence[Override]) -> list[str]:
     """The words, and where they set keys of a tracker alone, the tracker of the run that `resume=FOLDER` names."""
-    given = {word.key_or_group: word for word in parsed(words, parser)}
+    words = [word.input_line for word in overrides]
+    given = {word.key_or_group: word for word in overrides}
     resume = given["resume"].value() if "resume" in given else None
     if resume is None or "tracker" in given or not any(key.startswith("tracker.") for key in given):
-        return list(words)
+        return words
     return [*words, f"tracker={stored_run(Path(str(resume)).expanduser() / 'config.yaml').tracker.name}"]
 
 

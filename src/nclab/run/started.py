@@ -13,13 +13,14 @@ from nclab.config.schema import ConfigError, RunConfig, resolve_machine, stored_
 from nclab.run.longer import longer
 from nclab.runfolder import checkpoint
 from nclab.runfolder.tracker import TrackerSettings
+from nclab.system.words import key_of
 
 
 def requested(config: RunConfig, overrides: Iterable[str]) -> list[RunConfig]:
     """The runs that a command line asks for, which remember what was typed: one, or one for each of `seeds`. Raises
     ConfigError."""
     overrides = list(overrides)
-    typed = frozenset(map(_key, overrides))
+    typed = frozenset(map(key_of, overrides))
     if config.resume is not None:
         _only_beside_resume(overrides)
     if config.seeds is not None and "seed" in typed:
@@ -92,10 +93,8 @@ def _goes_on(config: RunConfig) -> bool:
 
 def _only_beside_resume(overrides: Iterable[str]) -> None:
     """Raise ConfigError for keys that `resume=FOLDER` would ignore."""
-    ignored = [word for word in overrides if _key(word) not in BESIDE_RESUME and _key(word).split(".")[0] != "tracker"]
+    ignored = [
+        word for word in overrides if key_of(word) not in BESIDE_RESUME and key_of(word).split(".")[0] != "tracker"
+    ]
     if ignored:
         raise ConfigError(f"resume=FOLDER takes the folder's configuration; leave out {', '.join(ignored)}")
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").split("=")[0]

@@ -18,6 +18,15 @@ def quoted(value: str) -> str:
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + end + "'"
 
 
+def key_of(word: str) -> str:
+    """The key of a word of a command line, without the signs that may stand before it.
+
+    >>> key_of("++etf.k=2"), key_of("~tracker")
+    ('etf.k', 'tracker')
+    """
+    return word.split("=")[0].strip("+~")
+
+
 def typed_true(key: str, words: Iterable[str]) -> bool:
     """Whether the words of a command line set the key to true, however they write it; the last one counts.
 
