@@ -16,7 +16,7 @@ from nclab.runfolder.folder import RecordError
 
 
 @pytest.fixture
-def saved(tiny, monkeypatch):
+def saved(tiny):
     """The folder of a run cut after epoch 4, whose checkpoints are of epochs 4 and 3."""
     return killed_after(4, tiny())
 
@@ -67,7 +67,7 @@ def test_one_flipped_bit_is_found_wherever_it_is(saved):
 
 @pytest.mark.parametrize("overrides", [("metrics.every=2",), ADAPTIVE])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
-def test_a_run_goes_on_from_the_checkpoint_before_bit_for_bit(tiny, tmp_path, monkeypatch, capsys, damage, overrides):
+def test_a_run_goes_on_from_the_checkpoint_before_bit_for_bit(tiny, tmp_path, capsys, damage, overrides):
     config = tiny(*overrides, root=tmp_path / "cut")
     folder = killed_after(4, config)
     whole = (folder / NAME).read_bytes()
@@ -87,7 +87,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_bit_for_bit(tiny, tmp_path, mo
     assert epoch_of(folder, warn=silent) == 6
 
 
-def test_a_damaged_checkpoint_never_becomes_the_one_before(tiny, monkeypatch):
+def test_a_damaged_checkpoint_never_becomes_the_one_before(tiny):
     """Cut again right after the first save that follows: the good one must be there still."""
     folder = killed_after(4, tiny())
     (folder / NAME).write_bytes(b"damaged")
@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_never_becomes_the_one_before(tiny, monkeypatch):
     assert epoch_of(folder) == 3
 
 
-def test_both_damaged_are_named_and_nothing_is_destroyed(tiny, tmp_path, monkeypatch):
+def test_both_damaged_are_named_and_nothing_is_destroyed(tiny, tmp_path):
     folder = killed_after(4, tiny())
     logged = (folder / "metrics.csv").read_bytes()
     for name in (NAME, PREVIOUS):
@@ -129,7 +129,7 @@ def unsealed(path):
     torch.save({**state, "format": 1}, path)
 
 
-def test_checkpoints_without_checksum_are_read(tiny, tmp_path, monkeypatch):
+def test_checkpoints_without_checksum_are_read(tiny, tmp_path):
     folder = killed_after(4, tiny())
     unsealed(folder / NAME)
     (folder / PREVIOUS).unlink()

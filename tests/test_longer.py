@@ -94,7 +94,7 @@ def test_its_name_is_not_that_of_a_run_from_scratch(tiny, longer):
     assert child.run_name != as_started(longer(parent, 6)).run_name
 
 
-def test_the_same_command_skips_resumes_and_begins_again(tiny, longer, tmp_path, monkeypatch, capsys):
+def test_the_same_command_skips_resumes_and_begins_again(tiny, longer, tmp_path, capsys):
     parent = train(tiny(*ADAPTIVE, "epochs=3"))
     whole = train(tiny(*ADAPTIVE, "epochs=8", root=tmp_path / "whole"))
     killed_after(5, longer(parent, 8))
@@ -155,7 +155,7 @@ def test_cut_while_its_folder_is_made_it_is_made_again(tiny, longer, tmp_path, m
     assert_same_run(whole, child)
 
 
-def test_an_unfinished_run_is_trained_longer_too_and_a_longer_one_once_more(tiny, longer, tmp_path, monkeypatch):
+def test_an_unfinished_run_is_trained_longer_too_and_a_longer_one_once_more(tiny, longer, tmp_path):
     whole = train(tiny("epochs=8", root=tmp_path / "whole"))
     killed_after(2, tiny("epochs=4"))
     child = train(longer(tiny("epochs=4").folder, 6))

@@ -19,7 +19,7 @@ from nclab.runs.command import resume_command
 
 
 @pytest.fixture
-def cut(tiny, monkeypatch):
+def cut(tiny):
     """cut(...) -> the folder of a run that was killed after three of its six epochs."""
 
     def begin(*overrides: str) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_folders import ADAPTIVE, FROZEN, Killed, assert_same_run, events, rows
+from run_folders import ADAPTIVE, FROZEN, Killed, assert_same_run, events, killed_after, rows
 
 import nclab.run.build
 from nclab.run.execute import train
@@ -124,24 +124,10 @@ def test_kill_9_after_a_switch_resumes_bit_for_bit(tiny, tmp_path):
     assert_same_run(whole, resumed)
 
 
-def test_a_resumed_run_keeps_the_machine_keys_it_started_with(tiny, monkeypatch):
-    stop_after(monkeypatch, epoch=3)
-    with pytest.raises(Killed):
-        train(tiny())
-    monkeypatch.undo()
+def test_a_resumed_run_keeps_the_machine_keys_it_started_with(tiny):
+    killed_after(3, tiny())
     train(tiny("threads=2", "overwrite=false"))
     assert torch.get_num_threads() == 1
-
-
-def stop_after(monkeypatch, epoch):
-    save = fit.Fit.save
-
-    def then_stop(self):
-        save(self)
-        if self.progress.epoch == epoch:
-            raise Killed
-
-    monkeypatch.setattr(fit.Fit, "save", then_stop)
 
 
 def test_one_writer_a_run_folder(tiny, tmp_path):
@@ -202,21 +188,14 @@ def test_clearing_cut_anywhere_never_looks_finished_or_resumable(tiny, monkeypat
 
 
 @pytest.mark.fast
-def test_resume_by_folder_keeps_its_configuration(tiny, tmp_path, monkeypatch):
-    stop_after(monkeypatch, epoch=3)
-    with pytest.raises(Killed):
-        train(tiny("optimizer.lr=0.03"))
-    monkeypatch.undo()
-    folder = tiny("optimizer.lr=0.03").folder
+def test_resume_by_folder_keeps_its_configuration(tiny, tmp_path):
+    folder = killed_after(3, tiny("optimizer.lr=0.03"))
     assert train(tiny(f"resume={folder}", "optimizer.lr=0.9", "epochs=50")) == folder
     assert_same_run(folder, train(tiny("optimizer.lr=0.03", root=tmp_path / "whole")))
 
 
-def test_lost_lines_are_named_and_nothing_destroyed(tiny, monkeypatch):
-    stop_after(monkeypatch, epoch=3)
-    with pytest.raises(Killed):
-        train(tiny())
-    monkeypatch.undo()
+def test_lost_lines_are_named_and_nothing_destroyed(tiny):
+    killed_after(3, tiny())
     log = tiny().folder / "metrics.csv"
     cut = log.read_bytes()[:100]
     log.write_bytes(cut)

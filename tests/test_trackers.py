@@ -154,7 +154,7 @@ def test_the_piece_of_a_resumed_offline_run_holds_the_whole_history(tiny, monkey
     assert {step: json.loads(logged[step]["train_seconds"]) for step in (1, 2, 3, 4)} == seconds
 
 
-def test_a_tracker_that_joins_is_told_what_was_before(tiny, monkeypatch, recorder):
+def test_a_tracker_that_joins_is_told_what_was_before(tiny, recorder):
     """Each measured epoch once, in order."""
     killed_after(4, tiny("metrics.every=2"))
     first, recorder.calls[:] = [c[1:] for c in recorder.calls if c[0] == "log"], []
@@ -210,12 +210,12 @@ def test_a_missing_wandb_stops_before_anything_is_written(tiny, monkeypatch):
     assert not tiny().folder.parent.exists()
 
 
-def test_a_finished_run_needs_no_tracker(tiny, monkeypatch, logged_out):
+def test_a_finished_run_needs_no_tracker(tiny, logged_out):
     folder = train(tiny())
     assert train(tiny("tracker=wandb")) == folder
 
 
-def test_a_key_in_the_netrc_file_will_do(monkeypatch, tmp_path, logged_out):
+def test_a_key_in_the_netrc_file_will_do(tmp_path, logged_out):
     assert not has_key()
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret")
     (tmp_path / "netrc").chmod(0o600)
@@ -226,7 +226,7 @@ def test_a_key_in_the_netrc_file_will_do(monkeypatch, tmp_path, logged_out):
 
 
 @pytest.mark.parametrize("server", ["wandb.example.org", "wandb.example.org:8080"])
-def test_a_key_for_the_server_of_wandbs_settings_file_will_do(monkeypatch, tmp_path, logged_out, server):
+def test_a_key_for_the_server_of_wandbs_settings_file_will_do(tmp_path, logged_out, server):
     """Of another server it will not, and asking leaves nothing that a job would inherit."""
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "settings").write_text(f"[default]\nbase_url = https://{server}\n")
@@ -303,7 +303,7 @@ def test_a_job_keeps_the_mode_that_it_was_submitted_with(monkeypatch, logged_out
     assert as_started(RunConfig(resume=str(online))).tracker.mode == "online"
 
 
-def test_keys_of_trackers_beside_several_folders(monkeypatch, logged_out, online, tiny):
+def test_keys_of_trackers_beside_several_folders(logged_out, online, tiny):
     other = train(tiny("seed=1", "tracker=wandb", "tracker.mode=disabled"))
     args = arguments(["-m", f"resume={online},{other}", "tracker.mode=offline"])
     jobs = planned(args, CONF).jobs
