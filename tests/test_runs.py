@@ -6,7 +6,7 @@ import pytest
 from fake_runs import ADAPTIVE, BASELINE, FFN, last, vit, write_experiment, write_run, write_transformers
 
 from nclab.analysis import AnalysisError, choose, differences, load_runs, policy_label
-from nclab.analysis.labels import policy_order
+from nclab.analysis.labels import policy_order, setting_label
 from nclab.papers.simplex_etf.figures import figure1
 
 
@@ -114,16 +114,24 @@ def test_a_broken_configuration_is_named(tmp_path):
             load_runs([tmp_path])
 
 
+CANONICAL = {"frame": "canonical", "classifier_frame": "canonical"}
 LABELS = {
     "baseline": (BASELINE, {}),
     "last 2 ETF": (last(2), {}),
     "last 10 ETF": (last(10), {}),
+    "last 3 ETF canonical": (last(3, **CANONICAL), {}),
     "frozen last 3": (last(3, kind="frozen"), {}),
+    "scaled last 3": (last(3, kind="frozen_scaled"), {}),
+    "orthogonal last 3": (last(3, kind="orthogonal"), {}),
     "Adaptive-ETF": (ADAPTIVE, {}),
+    "Adaptive-ETF canonical": (ADAPTIVE | CANONICAL, {}),
     "frozen at switch": (ADAPTIVE | {"kind": "frozen"}, {}),
+    "ETF by the clock": (ADAPTIVE | {"name": "clock"}, {}),
+    "orthogonal by the clock": (ADAPTIVE | {"name": "clock", "kind": "orthogonal"}, {}),
     "FFN-ETF": (FFN, vit(2)),
     "FFN-ETF + head": (FFN | {"classifier": True}, vit(2)),
     "FFN-ETF 1,3": (FFN | {"blocks": [1, 3]}, vit(3)),
+    "FFN-ETF canonical": (FFN | CANONICAL, vit(2)),
     "FFN-ETF first 2": (FFN | {"blocks": "first2"}, vit(3)),
     "FFN-ETF last 1": (FFN | {"blocks": "last1"}, vit(3)),
     "FFN-ETF last 1 + head": (FFN | {"blocks": "last1", "classifier": True}, vit(3)),
@@ -140,6 +148,38 @@ def test_policy_labels_and_their_order():
     order = [label for label in LABELS if label != "FFN-ETF 1,3"]  # a list of blocks has no natural place
     order.reverse()
     assert sorted(order, key=policy_order) == order[::-1]
+
+
+def test_a_frame_that_is_canonical_in_part_stays_a_setting(tmp_path):
+    """Nothing is averaged over: the label is that of random frames, and the setting is named."""
+    write_run(tmp_path, last(3, classifier_frame="random"))
+    write_run(tmp_path, last(3, classifier_frame="random", frame="canonical"))
+    runs = load_runs([tmp_path])
+    assert {run.policy for run in runs} == {"last 3 ETF"}
+    assert set(differences(runs)) == {"etf.frame"}
+
+
+@pytest.mark.parametrize(
+    ("config", "label"),
+    [
+        ({"dataset": "fashion_mnist", "model": {"name": "mlp", "depth": 5, "width": 400}},
+         "Fashion-MNIST, MLP of 5 layers, width 400"),
+        ({"dataset": "digits", "model": {"name": "vit", "blocks": 1, "width": 32}}, "digits, ViT of 1 block, width 32"),
+        ({"dataset": "own", "model": {"name": "mine"}}, "own, mine"),
+        ({"dataset": "mnist", "model": {"name": "rn", "blocks": 13, "width": 64}, "schedule": {"name": "constant"}},
+         "MNIST, rn of 13 blocks, width 64, constant rate"),
+        ({"dataset": "mnist", "model": {"name": "mlp", "depth": 2, "width": 9}, "schedule": {"name": "cosine"}},
+         "MNIST, MLP of 2 layers, width 9, cosine rate"),
+    ],
+)  # fmt: skip
+def test_a_title_names_dataset_model_depth_width_and_rate(config, label):
+    config = {**config, "dataset": {"name": config["dataset"]}}
+    assert setting_label(config) == label
+
+
+def test_a_title_leaves_out_what_its_columns_say():
+    config = {"dataset": {"name": "cifar10"}, "model": {"name": "vit", "blocks": 2, "width": 64}}
+    assert setting_label(config, without=("model.blocks",)) == "CIFAR-10, ViT, width 64"
 
 
 def test_layers_and_stages_come_from_the_start_event(tmp_path):

@@ -6,24 +6,39 @@ BASELINE, NO_FFN = "baseline", "no FFN"
 # A frozen control keeps a map as it stands: frames, rank and scales describe the ETF that it is not made.
 OF_ETF_ALONE = re.compile(r"frame|rank|scale")
 CONTROLS = {"frozen": "frozen", "frozen_scaled": "scaled", "orthogonal": "orthogonal"}  # etf.kind -> word
+# Names as papers write them; others are shown as they are.
+DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+DATASETS |= {"mnist5k": "MNIST (5k)", "imdb": "IMDB"}
+MODELS = {"mlp": "MLP", "vit": "ViT"}
 ORDER = [
     BASELINE,
     *("last ", "frozen last", "scaled last", "orthogonal last"),
     *("Adaptive", "frozen at", "scaled at", "orthogonal at"),
+    *("ETF by", "frozen by", "scaled by", "orthogonal by"),
     *("FFN-ETF", "frozen FFN", "scaled FFN", "orthogonal FFN", NO_FFN),
 ]
 
 
 def policy_label(config: dict) -> str:
-    """'baseline', 'last 2 ETF', 'Adaptive-ETF', 'FFN-ETF last 1 + head', 'frozen at switch', 'scaled last 2', ..."""
+    """'baseline', 'last 2 ETF', 'Adaptive-ETF', 'FFN-ETF last 1 + head', 'frozen at switch', 'scaled last 2', ...
+
+    An ETF whose frames are all canonical, as in the author's code, says so: 'last 2 ETF canonical'.
+    """
     etf = config["etf"]
     control = CONTROLS.get(etf.get("kind"))
+    frames = {etf.get("frame"), etf.get("classifier_frame")}
+    return _policy(config, etf, control) + (" canonical" if frames == {"canonical"} else "")
+
+
+def _policy(config: dict, etf: dict, control: str | None) -> str:
     if etf["name"] == "none":
         return NO_FFN if _without_ffn(config) else BASELINE
     if etf["name"] == "last_k":
         return f"{control} last {etf.get('k')}" if control else f"last {etf.get('k')} ETF"
     if etf["name"] == "adaptive":
         return f"{control} at switch" if control else "Adaptive-ETF"
+    if etf["name"] == "clock":
+        return f"{control or 'ETF'} by the clock"
     if etf["name"] == "transformer_ffn":
         head = " + head" if etf.get("classifier") else ""
         return f"{f'{control} FFN' if control else 'FFN-ETF'}{_blocks(etf.get('blocks', 'all'))}{head}"
@@ -58,6 +73,23 @@ def statistic_label(name: str) -> str:
 def count_of_blocks(blocks: int) -> str:
     """'1 block', '2 blocks'."""
     return "1 block" if blocks == 1 else f"{blocks} blocks"
+
+
+def setting_label(config: dict, without: tuple[str, ...] = ()) -> str:
+    """'Fashion-MNIST, MLP of 5 layers, width 400, cosine rate': what runs of one picture share, for its title.
+
+    without: Dotted keys that the panels of the picture tell apart, such as model.blocks.
+    """
+    model, schedule = config["model"], config.get("schedule") or {}
+    dataset = DATASETS.get(config["dataset"]["name"], config["dataset"]["name"])
+    parts = [dataset, MODELS.get(model["name"], model["name"])]
+    if "model.depth" not in without and "depth" in model:
+        parts[1] += f" of {model['depth']} layers"
+    if "model.blocks" not in without and "blocks" in model:
+        parts[1] += f" of {count_of_blocks(model['blocks'])}"
+    parts += [f"width {model['width']}"] if "width" in model else []
+    parts += [f"{schedule['name']} rate"] if "name" in schedule else []
+    return ", ".join(parts)
 
 
 def _without_ffn(config: dict) -> bool:

@@ -23,7 +23,7 @@ from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import Run, choose, refuse_mixture, usual_policies
 
-LAST_K, ADAPTIVE = r"baseline|last \d+ ETF", "baseline|Adaptive-ETF"  # the usual policies
+LAST_K, ADAPTIVE = r"baseline|last \d+ ETF( canonical)?", "baseline|Adaptive-ETF"  # the usual policies
 PLAIN = frozenset({"block"})  # what a network of layers does not have
 MARK = 0.055  # height of a line of switch marks, as a share of the panel
 
