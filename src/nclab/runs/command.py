@@ -29,10 +29,11 @@ DOC = """What became of the runs in these folders (run folders, experiment folde
   nclab-runs status --state failed,running          a row a run
   nclab-runs failed                                 why runs failed or stopped, and the command that resumes each
   nclab-runs export outputs/figure1 --out f.parquet all measurements as one table
+  nclab-runs pack outputs/figure1 --out f.tar.xz    all of finished runs but their weights, to commit or to send
   nclab-runs clean --state failed                   remove failed runs, after asking
   nclab-runs clean --checkpoints                    remove the checkpoints of finished runs
 
-It only reads, but for clean, and may be used while runs are trained."""
+It changes no run, but for clean, and may be used while runs are trained."""
 
 STATUS = """done         finished
 running      a process writes it; ETA by its last ten epochs, with "no event for ..." if it looks stuck
@@ -54,6 +55,14 @@ ask (no terminal, no --yes)."""
 
 EXPORT = """One row a measurement: run, experiment, seed, policy, finished, the settings that vary among the runs (as
 etf.k; empty where one means nothing), then epoch, split, layer, metric, value as in metrics.csv."""
+
+PACK = """Holds EXPERIMENT/RUN/ with config.yaml, metrics.csv, events.jsonl, summary.json and DONE of each run; no
+checkpoints. Names of machines, users, processes and accounts are left out, and of every absolute path all but its last
+part. The same runs give the same bytes. `tar -xf FILE.tar.xz -C outputs` unpacks it: drawing and judging read its runs
+as their own, and training skips them. Nothing is written if a run is unfinished or may still change, lacks a file or
+holds a symbolic link.
+
+Exit code: 0 written; 2 refused."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -115,6 +124,10 @@ def _parser() -> Parser:
     one = command("export", _export, "all measurements of all finished runs as one table", EXPORT, paths="+")
     one.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.parquet or FILE.csv")
     one.add_argument("--unfinished", action="store_true", help="unfinished runs too, as far as they are")
+
+    one = command("pack", _pack, "finished runs as one archive, without their checkpoints", PACK, paths="+")
+    one.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.tar.xz")
+    one.add_argument("--unfinished", action="store_true", help="failed and interrupted runs too, as far as they are")
 
     one = command("clean", _clean, "remove runs, or the checkpoints of finished ones", CLEAN)
     what = one.add_mutually_exclusive_group(required=True)
@@ -214,6 +227,21 @@ def _export(args: argparse.Namespace) -> int:
         print(f"nclab-runs export: {error}", file=sys.stderr)
         return BAD_INPUT
     print(f"{args.out}: {rows} rows of {table.plural(runs)}; {', '.join(names)}, and the columns of metrics.csv")
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from nclab.runs.pack import PackError, pack  # brings YAML and lzma, for this command alone
+
+    try:
+        packed = pack(args.paths, args.out, args.unfinished)
+    except PackError as error:
+        print(f"nclab-runs pack: {error}", file=sys.stderr)
+        return BAD_INPUT
+    rest = f", {packed.unfinished} of them unfinished" if packed.unfinished else ""
+    experiments = f"{packed.experiments} experiment{'' if packed.experiments == 1 else 's'}"
+    size = f"{_megabytes(packed.size)} of {_megabytes(packed.unpacked)}"
+    print(f"{args.out}: {table.plural(packed.runs)} of {experiments}{rest}, {size}")
     return 0
 
 
