@@ -1,4 +1,4 @@
-"""One run: the process set up, network and policy built, its folder opened, and what it leaves at its end."""
+"""One run: the process set up, network and policy built, its folder opened."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from nclab.config.schema import ConfigError, RunConfig, own_label, to_yaml
+from nclab.config.schema import ConfigError, RunConfig, to_yaml
 from nclab.data import Dataset, load_dataset
 from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.layer import FixedLinear
@@ -34,12 +34,13 @@ from nclab.system.atomic import make_folder, write_atomic
 from nclab.system.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.system.redact import redact
 from nclab.system.signals import StopSignals
-from nclab.training.evaluate import Evaluation, headline_of, suites_of
+from nclab.training.evaluate import headline_of, suites_of
 from nclab.training.feed import Feed
 from nclab.training.fit import Diverged, Fit, FitSettings
+from nclab.training.memory import begin_peak
 from nclab.training.objective import LOSSES, Objective
 from nclab.training.observer import Guarded, Observer, Observers, Start
-from nclab.training.optim import OPTIMIZERS, learning_rate, optimizer_bytes
+from nclab.training.optim import OPTIMIZERS, learning_rate
 from nclab.training.phases import PHASES, Phase, checked
 from nclab.training.progress import Progress, restore_model, restore_rest
 from nclab.training.sampler import SAMPLERS, Sampler
@@ -199,6 +200,7 @@ def opened(
             if world.first:
                 _make_folder(config)
             stack.enter_context(out)
+        begin_peak(config.device)
         if world.broadcast_call(lambda: out.done and not config.overwrite):
             print(f"already finished: {config.folder}")
             yield None
@@ -305,39 +307,6 @@ def _begun(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Parent |
         out.event("warning", epoch=state["progress"]["epoch"], text=text)
         checkpoint.to_stderr(f"{config.folder.name} {text}")
     return state
-
-
-def finish(config: RunConfig, fit: Fit, result: Evaluation, origin: dict[str, Any]) -> None:
-    """Close the run: done event, tracker, summary.json, DONE. `origin`: versions and hardware, as of its start."""
-    fit.observer.finished({**_summary(config, fit, result), **origin})
-
-
-def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
-    final = {
-        split: {
-            **{score: value for score, value in layers["network"].items() if score in ("accuracy", "loss")},
-            "ncc_accuracy": {layer: v["ncc_accuracy"] for layer, v in layers.items() if "ncc_accuracy" in v},
-        }
-        for split, layers in result.values.items()
-    }
-    depth = result.values["train"]["network"].get("effective_depth")
-    return {
-        "run": config.run_name,
-        "experiment_name": config.experiment_name,
-        "dataset": config.dataset.name,
-        "model": own_label(config.model),
-        "policy": own_label(config.etf),
-        "seed": config.seed,
-        "epochs": config.epochs,
-        **({"parent": {"run": config.parent, "epoch": fit.progress.split}} if config.parent else {}),
-        "final": {**final, "effective_depth": depth},
-        "headline": result.headline(fit.learner.objective, config.metrics.headline),
-        "parameters_learnable": learnable(fit.model.parameters()),
-        "parameters_total": fit.progress.total_parameters,
-        "optimizer_bytes": optimizer_bytes(fit.learner.optimizer),
-        "wall_seconds": round(fit.progress.seconds, 3),
-        "processes": fit.world.size,
-    }
 
 
 def as_config_error(call: Any, *args: Any) -> Any:

@@ -11,9 +11,10 @@ from nclab.config.keys import KEPT_ON_RESUME
 from nclab.config.schema import RunConfig
 from nclab.data import Dataset, data_root, load_dataset
 from nclab.parallel.group import joined, refuse_several, world_size
-from nclab.run.build import as_config_error, built, finish, fit_for_several, opened, prepared, require_tracker
+from nclab.run.build import as_config_error, built, fit_for_several, opened, prepared, require_tracker
 from nclab.run.longer import parent_of
 from nclab.run.started import as_started, on_this_machine
+from nclab.run.summary import finish
 from nclab.runfolder.display import Display, SeedsDisplay
 from nclab.runfolder.provenance import provenance
 from nclab.system.signals import StopSignals

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import re
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,12 @@ def memory_bytes() -> int:
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     share = MEMORY_SHARE.read_text().strip() if MEMORY_SHARE.exists() else "max"
     return whole if share == "max" else min(whole, int(share))
+
+
+def peak_resident_bytes() -> int:
+    """The most main memory that this process has had so far, as the operating system counts it."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def threads_asked() -> int | None:

@@ -168,6 +168,7 @@ class Fit:
             # Asked to stop in here, the run still is where the last batch left it.
             self._last = measured = self._measure(epoch, self._scalars(running_loss), train_seconds)
         p.steps += p.part.batches
+        p.step_seconds.append(train_seconds / max(1, p.part.batches))
         p.epoch, p.part = epoch, Part()
         self._settle(measured)
         switches = [] if self.finished else self._switch(measured if every else None)

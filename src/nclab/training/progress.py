@@ -47,6 +47,7 @@ class Progress:
     steps: int = 0  # optimizer steps of the epochs trained
     split: int | None = None  # epoch at which a longer run went on from a shorter one
     due: bool = False  # the shorter run ended there: the policy has yet to act on that epoch
+    step_seconds: list[float] = field(default_factory=list)  # of every epoch: train seconds by steps
     ranks: dict[str, list[float]] = field(default_factory=dict)  # layer -> rank when last measured, lowest fall told of
 
     @classmethod

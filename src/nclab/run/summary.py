@@ -1,0 +1,50 @@
+"""What a finished run leaves: summary.json, and the run folder closed."""
+
+import math
+import statistics
+from functools import partial
+from typing import Any
+
+from nclab.config.schema import RunConfig, own_label
+from nclab.etf.policy import learnable
+from nclab.training.evaluate import Evaluation
+from nclab.training.fit import Fit
+from nclab.training.memory import memory
+from nclab.training.optim import optimizer_bytes
+from nclab.training.step import training_run
+
+
+def finish(config: RunConfig, fit: Fit, result: Evaluation, origin: dict[str, Any]) -> None:
+    """Close the run: done event, tracker, summary.json, DONE. `origin`: versions and hardware, as of its start."""
+    fit.observer.finished({**_summary(config, fit, result), **origin})
+
+
+def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
+    final = {
+        split: {
+            **{score: value for score, value in layers["network"].items() if score in ("accuracy", "loss")},
+            "ncc_accuracy": {layer: v["ncc_accuracy"] for layer, v in layers.items() if "ncc_accuracy" in v},
+        }
+        for split, layers in result.values.items()
+    }
+    depth = result.values["train"]["network"].get("effective_depth")
+    learner, run_of = fit.learner, partial(training_run, precision=config.precision)
+    return {
+        "run": config.run_name,
+        "experiment_name": config.experiment_name,
+        "dataset": config.dataset.name,
+        "model": own_label(config.model),
+        "policy": own_label(config.etf),
+        "seed": config.seed,
+        "epochs": config.epochs,
+        **({"parent": {"run": config.parent, "epoch": fit.progress.split}} if config.parent else {}),
+        "final": {**final, "effective_depth": depth},
+        "headline": result.headline(learner.objective, config.metrics.headline),
+        "parameters_learnable": learnable(fit.model.parameters()),
+        "parameters_total": fit.progress.total_parameters,
+        "optimizer_bytes": optimizer_bytes(learner.optimizer),
+        "memory": memory(learner.model, learner.optimizer, learner.objective, fit.feed, run_of),
+        "step_seconds": statistics.median(fit.progress.step_seconds or [math.nan]),
+        "wall_seconds": round(fit.progress.seconds, 3),
+        "processes": fit.world.size,
+    }
