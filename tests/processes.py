@@ -37,7 +37,7 @@ CURVES = {  # metrics.batch_size=70: two, two and one batch of one, two and thre
     "adaptive": (*ADAPTIVE, "dataset.train_size=201", "metrics.batch_size=70", "epochs=4"),
     "crop_flip": ("dataset.augment=crop_flip", "dataset.train_size=201", "etf=last_k", "etf.k=2"),
     "vit": (*VIT, "dataset.train_size=202", "dataset.augment=crop_flip", "metrics.memory_gib=0"),
-    "bf16": ("precision=bf16", "epochs=1", "metrics.every=0"),
+    "bf16": ("precision=bf16", "epochs=1", "metrics.every=0", "dataset.label_noise=0.4"),
 }
 
 

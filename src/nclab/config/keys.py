@@ -50,6 +50,7 @@ LATER: dict[str, Any] = {
     "metrics.suite": ["collapse"],
     "metrics.headline": None,
     "dataset.valid_size": None,
+    "dataset.label_noise": 0.0,
     "parent": None,
     "parent_epochs": None,
 }

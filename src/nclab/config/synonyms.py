@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 NAMES_ELSEWHERE = {
     "batch_size": "batch bs batchsize minibatch train_batch_size",
     "dataset": "data",
+    "dataset.label_noise": "noise noise_rate noise_level label_noise_rate",
     "dataset.train_size": "subset size n_train num_train n_samples num_samples",
     "device": "gpu gpus cuda accelerator",
     "epochs": "num_epochs n_epochs max_epochs",

@@ -17,13 +17,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nclab.data.label_noise import noisy_labels, require_share
 from nclab.data.split import Split
 from nclab.interfaces.registry import Registry
 from nclab.interfaces.shapes import ImageShape, Shape
-from nclab.interfaces.targets import Targets
+from nclab.interfaces.targets import Classes, Targets
 from nclab.system.words import at_home
 
 DATASETS = Registry("dataset", "nclab.data")
+CLEAN = "train_clean"  # with label noise: the split of the train samples with their true labels
 
 
 class MissingDataError(FileNotFoundError):
@@ -47,6 +49,12 @@ class DatasetSettings:
     test_size: int | None = None  # likewise of the test split
     # samples taken out of train, likewise, as split valid, by which a sweep may be judged; null: none
     valid_size: int | None = None
+    # share of the train labels that become another class, the same for every seed; 1: all are drawn anew. Accuracy on
+    # the true labels is that of split train_clean
+    label_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_share(self.label_noise)
 
     @property
     def standardizes(self) -> bool:
@@ -148,7 +156,10 @@ class Dataset(ABC):
     def to(self, device: torch.device | str) -> "Dataset":
         held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         moved = {key: value.to(device) for key, value in held.items() if isinstance(value, Tensor)}
-        moved["splits"] = {name: split.to(device) for name, split in self.splits.items()}
+        samples = {id(split.samples): split.samples.to(device) for split in self.splits.values()}  # shared ones stay so
+        moved["splits"] = {
+            name: Split(samples[id(split.samples)], split.targets.to(device)) for name, split in self.splits.items()
+        }
         return dataclasses.replace(self, **moved)
 
 
@@ -178,7 +189,7 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
         raise
     except OSError as error:
         raise ValueError(f"{settings.name} cannot be read: expected files under {root}, got {error}") from None
-    dataset = _sized(dataset, settings)
+    dataset = _with_noise(_sized(dataset, settings), settings)
     return dataset.under(settings).to(device)
 
 
@@ -208,3 +219,25 @@ def _sized(dataset: Dataset, settings: DatasetSettings) -> Dataset:
     except ValueError as error:  # a class lost its last sample
         keys = ", ".join(f"dataset.{name}_size={size}" for name, size in sizes.items())
         raise ValueError(f"{keys} of {settings.name} leaves too few: {error}") from None
+
+
+def _with_noise(dataset: Dataset, settings: DatasetSettings) -> Dataset:
+    """The dataset with the label noise of the settings, in those train samples that its sizes keep.
+
+    All other splits keep their labels; CLEAN holds the train samples with their true labels.
+    """
+    if not settings.label_noise:
+        return dataset
+    where = f"dataset.label_noise of {settings.name}"
+    if not isinstance(dataset.targets, Classes):
+        raise ValueError(f"{where}: expected targets that are classes, got {type(dataset.targets).__name__.lower()}")
+    if CLEAN in dataset.splits:
+        raise ValueError(f"{where}: the data have a split {CLEAN} already, the name of train with its true labels")
+    train = dataset.train
+    noisy = Split(train.samples, noisy_labels(train.targets, settings.label_noise, dataset.targets.count))
+    try:
+        return dataclasses.replace(dataset, splits={**dataset.splits, "train": noisy, CLEAN: train})
+    except ValueError as error:  # a class lost its last label
+        raise ValueError(
+            f"dataset.label_noise={settings.label_noise} of {settings.name} leaves too few: {error}"
+        ) from None

@@ -23,6 +23,7 @@ class ImageSettings(DatasetSettings):
     augment: str = "none"  # none | crop_flip: shift by up to 4 pixels and mirror, training batches only
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key, choices in {"pixels": PIXELS, "augment": AUGMENTATIONS}.items():
             if getattr(self, key) not in choices:
                 raise ValueError(unknown(f"dataset.{key}", getattr(self, key), choices))

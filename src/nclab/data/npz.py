@@ -38,6 +38,7 @@ class NpzSettings(ArraySettings):
     augment: str = "none"  # of images: none | crop_flip: shift by up to 4 pixels and mirror, training batches only
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_path(self.path, "an .npz file")
         if self.augment not in AUGMENTATIONS:
             raise ValueError(unknown("dataset.augment", self.augment, AUGMENTATIONS))

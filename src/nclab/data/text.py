@@ -25,6 +25,7 @@ class TextSettings(DatasetSettings):
     vocabulary: int = 10_000  # the most frequent words of the train split, with filling (0) and unknown word (1)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key, least, most in (("length", 1, MOST_LENGTH), ("vocabulary", SPECIAL + 1, MOST_VOCABULARY)):
             if not least <= (value := getattr(self, key)) <= most:
                 bound = f"least {least}" if value < least else f"most {most}"
