@@ -43,14 +43,15 @@ def ledger(path, *changes):
 def test_an_entry_with_its_defaults(tmp_path):
     (one,) = load_ledger(ledger(tmp_path / "l.yaml", {}))
     assert (one.margin, one.per, one.deterministic, one.commands) == (
-        0.5,
+        None,
         {},
         False,
         ("nclab-paper run simplex_etf --part figure1",),
     )
-    assert "binomial standard error" in one.why
+    assert one.written.startswith("non-inferiority, margin 5 % of the baseline's errors")
+    assert (one.family, one.seeds) == ("", None)
     (other,) = load_ledger(ledger(tmp_path / "l.yaml", {"margin": "0.2 points", "why": "small"}))
-    assert (other.margin, other.why) == (0.2, "small")
+    assert (other.margin, other.why, other.written) == (0.2, "small", "non-inferiority, margin 0.2 points")
     alone = {"statistic": "saved_share", "kind": "equals", "threshold": "20.4 %", "margin": "0.1 %"}
     (alone,) = load_ledger(ledger(tmp_path / "l.yaml", ALONE | alone))
     assert (alone.threshold, alone.margin, alone.treatment, alone.baseline) == (20.4, 0.1, {"etf.name": "none"}, None)
@@ -82,11 +83,14 @@ def test_an_entry_with_its_defaults(tmp_path):
         ({"treatment": {"a": {"times": "b", "is": 1, "not": 2}}}, "treatment: a: expected a value"),
         ({"treatment": {"a": {"is": 1}}}, "treatment: a: expected a value"),
         ({"treatment": {"etf.k": {"min": "a"}}}, r"etf.k: expected .* got \{'min': 'a'\}"),
+        ({"seeds": 1}, "seeds: input should be greater than or equal to 2, got 1"),
+        ({"seeds": "10"}, "seeds: input should be a valid integer"),
+        ({"family": ""}, "family: value should have at least 1 item"),
         ({"margin": 0.5}, "margin must be a number of 'points', got '0.5'"),
         ({"margin": "0.5 %"}, "margin must be a number of 'points', got '0.5 %'"),
         ({"margin": "half points"}, "margin must be a number"),
         ({"margin": "-1 points"}, "margin must be above 0, got -1 points"),
-        ({"threshold": "1 points"}, "kind not_lower takes margin, got margin, threshold"),
+        ({"threshold": "1 points"}, "kind not_lower takes margin, got threshold"),
         (ALONE | {"kind": "at_least"}, "kind at_least takes threshold, got neither"),
         (ALONE | {"kind": "every_seed_at_most"}, "kind every_seed_at_most takes threshold, got neither"),
         (
@@ -138,7 +142,7 @@ def test_a_file_that_is_no_ledger(tmp_path):
     file = tmp_path / "l.yaml"
     for text, message in (
         ("", "expected a list"),
-        ("a: 1", "unknown key 'a'; valid: title, paper, plan, claims"),
+        ("a: 1", "unknown key 'a'; valid: title, paper, plan, seeds, claims"),
         ("[a", "while parsing"),
         ("[a]", "claim 1: .*dictionary.*, got 'a'"),
     ):
@@ -149,11 +153,11 @@ def test_a_file_that_is_no_ledger(tmp_path):
     with pytest.raises(AnalysisError, match="No such file"):
         load_ledger(tmp_path / "absent.yaml")
     for text, message in (
-        ("3", "expected a list of claims, alone or under the key claims beside title, paper, plan; got int"),
+        ("3", "expected a list of claims, alone or under the key claims beside title, paper, plan, seeds; got int"),
         ("title: a", "lacks claims; required: claims"),
         ("claims: []", "claims: list should have at least 1 item"),
         ("claims: 3", "claims: input should be a valid list, got 3"),
-        ("{claims: [], name: a}", "unknown key 'name'; valid: title, paper, plan, claims"),
+        ("{claims: [], name: a}", "unknown key 'name'; valid: title, paper, plan, seeds, claims"),
         ("{claims: [], title: 3}", "title: input should be a valid string, got 3"),
         ("{claims: [], plan: ''}", "plan: value should have at least 1 item"),
     ):

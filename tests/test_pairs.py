@@ -79,7 +79,10 @@ def test_diverged_seeds_keep_a_claim_from_holding(tmp_path):
         file.write('{"event": "epo')
     (j,) = judged(tmp_path, claim())
     assert (j.verdict, j.seeds) == (NOT_ENOUGH, (0, 1, 2))
-    assert j.reason == "interval above -0.50, but training diverged with seed 3: leaving it out would flatter"
+    assert j.reason == (
+        "the interval lies above -0.50: a loss of the margin is excluded, "
+        "but training diverged with seed 3: leaving it out would flatter"
+    )
     pair(tmp_path / "bad", {0: (80.0, 88.1), 1: (81.0, 89.0), 2: (82.0, 90.1)})
     diverge(tmp_path / "bad", last(1), 3)
     assert judged(tmp_path / "bad", claim())[0].verdict == FAILS

@@ -11,14 +11,16 @@ import pytest
 from fake_runs import BASELINE, edit, last, write_run
 from PIL import Image
 
-from nclab.analysis.claims import Judgement, judge
+from nclab.analysis.claims import judge
 from nclab.analysis.effects import MARKERS, decisive, draw_effects
 from nclab.analysis.gallery import MOST_ROWS, find_pictures, find_tables
+from nclab.analysis.interval import estimate
+from nclab.analysis.judgement import Judgement
 from nclab.analysis.ledger import Claim
 from nclab.analysis.report import SIGNS, make_report, write_report
 from nclab.analysis.runs import AnalysisError, load_runs
 from nclab.analysis.statistics import STATISTICS
-from nclab.analysis.verdict import FAILS, HOLDS, KINDS, NOT_ENOUGH, estimate
+from nclab.analysis.verdict import FAILS, HOLDS, KINDS, NOT_ENOUGH, VERDICTS
 
 EVIL = '<script>alert("x")</script> | a & b'
 CAPTIONS = {"figure1": "Figure 1: an MLP."}
@@ -132,7 +134,7 @@ def test_the_page_says_all_that_was_found(folder):
     for part in (
         *("newest run 2026-11-21", "6 finished, 1 diverged, 1 unfinished", "digits (6)"),
         *("AMD <EPYC>, 2 cores (4); NVIDIA H100 (2)", "torch 2.15, numpy 2.4 (6)", "0123456789-dirty (6)"),
-        *("1 ✔ holds", "1 ✘ fails", "1 ? not enough runs"),
+        *("1 ✔ holds", "0 ✘ fails", "1 ? not enough runs"),
         *(
             "non-inferiority, margin 0.5 points",
             "at least 90 %",
@@ -140,7 +142,7 @@ def test_the_page_says_all_that_was_found(folder):
             "treatment etf.name=last_k",
         ),
         *("90.10 ± 0.10", "90.00 ± 0.00", "+0.10 [-0.15, +0.35] points", "1.00", "3 (0, 1, 2)"),
-        *("20.00 %", "interval above -0.50", "no finished run with etf.name=adaptive"),
+        *("20.00 %", "the interval lies above -0.50", "no finished run with etf.name=adaptive"),
         *(
             "figure1_digits.png , its numbers in figure1_digits.csv",
             "a | b <1>",
@@ -162,7 +164,7 @@ def test_markdown_says_the_same_and_its_links_lead_to_files(folder):
     for link in links:
         Image.open(folder / "report" / link).verify()
     assert "| first | digits, 20 epochs | ✔ holds | +0.10 [-0.15, +0.35] points | 3 (0, 1, 2) |" in text
-    assert "**1 holds, 1 fails, 1 not enough runs**" in text
+    assert "**1 holds, 0 fails, 0 smaller than the margin, 0 ceiling, 1 not enough runs**" in text
     assert r"| a \| b | &lt;1&gt; |" in text
     assert "an interval over training" in text
     assert text.count("Whatever") == 2
@@ -238,9 +240,9 @@ def judgement(verdict, values, kind="not_lower"):
 
 
 def test_verdicts_differ_in_shape_and_sign():
-    assert set(MARKERS) == set(SIGNS) == {HOLDS, FAILS, NOT_ENOUGH}
+    assert set(MARKERS) == set(SIGNS) == set(VERDICTS)
     shapes = {(look["marker"], look.get("markerfacecolor")) for look in MARKERS.values()}
-    assert len(shapes) == len(set(SIGNS.values())) == 3
+    assert len(shapes) == len(set(SIGNS.values())) == len(VERDICTS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -250,7 +252,7 @@ def test_a_picture_of_every_kind(kind):
     data = draw_effects(many[0].claim, many)
     assert data == draw_effects(many[0].claim, many)
     assert Image.open(io.BytesIO(data)).size[1] > 400
-    assert decisive(many[0].claim) == sorted(decisive(many[0].claim))
+    assert decisive(many[0].claim, 0.5) == sorted(decisive(many[0].claim, 0.5))
 
 
 def test_no_numbers_no_picture():

@@ -1,97 +1,56 @@
-"""From numbers to verdicts: intervals against scipy, every branch of every rule."""
+"""From numbers to verdicts: every branch of every rule, and the p-values behind them."""
 
 import math
 
-import numpy as np
 import pytest
 from scipy import stats
 
-from nclab.analysis.verdict import (
-    FAILS,
-    HOLDS,
-    NOT_ENOUGH,
-    decide,
-    estimate,
-    number,
-    rounding_sd,
-    seeds_to_decide,
-)
-
-
-@pytest.mark.fast
-@pytest.mark.parametrize("n", [2, 3, 8])
-def test_intervals_are_scipys(n):
-    one = [88.1, 87.2, 89.9, 88.8, 88.0, 87.7, 90.2, 88.5][:n]
-    two = [88.4, 87.9, 89.1, 88.6, 88.9, 87.0, 90.0, 88.1][:n]
-    e = estimate([a - b for a, b in zip(one, two, strict=True)])
-    interval = stats.ttest_rel(one, two).confidence_interval(0.95)
-    assert (e.low, e.high) == pytest.approx((interval.low, interval.high), abs=1e-9)
-    single = estimate(one)
-    interval = stats.ttest_1samp(one, 0).confidence_interval(0.95)
-    assert (single.low, single.high) == pytest.approx((interval.low, interval.high), abs=1e-9)
-
-
-def test_an_effect_is_in_units_of_its_spread():
-    e = estimate([1.0, 2.0, 3.0])
-    assert (e.mean, e.sd, e.d_z, e.n) == (2.0, 1.0, 2.0, 3)
-    assert math.isnan(estimate([1.0]).d_z)
-    assert math.isnan(estimate([1.0, 1.0]).d_z)
-
-
-def test_equal_numbers_of_unknown_resolution_exclude_nothing_until_five():
-    assert estimate([3.0] * 4).low == -math.inf
-    assert (estimate([3.0] * 5).low, estimate([3.0] * 5).high) == (3.0, 3.0)
-    assert estimate([0.1 + 0.2, *[0.3] * 4]).low == pytest.approx(0.3)  # rounding is no spread
-    assert estimate([3.0]).high == math.inf
-    assert estimate([3.0], deterministic=True).high == 3.0
-    assert estimate([3.0, 4.0], deterministic=True).high > 4.0  # what the ledger says does not override the numbers
-
-
-@pytest.mark.parametrize(("n", "images"), [(2, 3.7), (3, 1.01), (5, 0.51)])
-def test_equal_accuracies_are_known_to_a_few_images_at_best(n, images):
-    e = estimate([0.5] * n, rounding_sd(360, paired=True))
-    assert (e.high - e.mean) * 360 / 100 == pytest.approx(images, rel=0.02)
-    assert e.sd == 0
-    assert estimate([0.5, 0.9], rounding_sd(360, paired=True)).high == estimate([0.5, 0.9]).high  # the spread is wider
-
-
-def test_the_floor_is_the_spread_of_rounding():
-    images, rng = 50, np.random.default_rng(0)
-    exact = rng.uniform(0.2, 0.8, (2, 100_000))
-    error = 100 * (np.round(exact * images) / images - exact)
-    assert rounding_sd(images, paired=False) == pytest.approx(error[0].std(), rel=0.01)
-    assert rounding_sd(images, paired=True) == pytest.approx((error[0] - error[1]).std(), rel=0.01)
-
-
-def test_the_number_of_seeds_is_the_first_whose_interval_is_narrow_enough():
-    sd, distance = 0.4, 0.25
-    n = seeds_to_decide(sd, distance)
-    assert stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) < distance
-    assert stats.t.ppf(0.975, n - 2) * sd / math.sqrt(n - 1) >= distance
-    assert seeds_to_decide(1.0, 0.0) is None
+from nclab.analysis.interval import estimate
+from nclab.analysis.verdict import CEILING, FAILS, HOLDS, NOT_ENOUGH, SMALLER, decide, number
 
 
 @pytest.mark.parametrize(
     ("kind", "values", "verdict", "reason"),
     [
-        ("not_lower", [-0.3, -0.2, -0.25], HOLDS, "interval above -0.50"),
-        ("not_lower", [-0.9, -1.0, -1.1], FAILS, "interval below -0.50"),
+        ("not_lower", [-0.3, -0.2, -0.25], HOLDS, "the interval lies above -0.50: a loss of the margin is excluded"),
+        ("not_lower", [-0.9, -1.0, -1.1], FAILS, "the interval lies below -0.50: the loss is larger"),
         ("not_lower", [-0.9, 0.3, 0.0], NOT_ENOUGH, "interval contains -0.50; about 20 seeds would decide"),
         ("not_lower", [-0.5 - 1e-7, 1.0, -1.0, -1.5], NOT_ENOUGH, "more than 1000 seeds would be needed"),
         ("not_lower", [0.1], NOT_ENOUGH, "one seed has no interval"),
         ("not_lower", [0.1] * 4, NOT_ENOUGH, "4 equal numbers may be chance"),
-        ("not_lower", [0.1] * 5, HOLDS, "the same number with every seed, above -0.50"),
-        ("higher", [0.9, 1.0, 1.1], HOLDS, "interval above 0, mean +1.00"),
-        ("higher", [0.3, 0.5, 0.4], NOT_ENOUGH, "does not reach 0.50; interval contains 0.50; about 7 seeds"),
-        ("higher", [0.4, 0.5, 0.6], HOLDS, "interval above 0, mean +0.50"),
-        ("higher", [0.1, -0.1, 0.05], FAILS, "without an advantage of 0.50 or more"),
-        ("higher", [0.2, 0.21, 0.19], FAILS, "there is one, but it is smaller"),
+        ("not_lower", [0.1] * 5, HOLDS, "the same number with every seed lies above -0.50"),
+        ("higher", [0.9, 1.0, 1.1], HOLDS, "lies above 0 and its mean, +1.00, reaches 0.50"),
+        (
+            "higher",
+            [0.3, 0.5, 0.4],
+            NOT_ENOUGH,
+            "its mean does not reach 0.50; the interval contains 0.50; about 7 seeds",
+        ),
+        ("higher", [0.4, 0.5, 0.6], HOLDS, "its mean, +0.50, reaches 0.50"),
+        ("higher", [0.1, -0.1, 0.05], FAILS, "lies below 0.50: an advantage of the margin is excluded"),
+        (
+            "higher",
+            [0.2, 0.21, 0.19],
+            SMALLER,
+            "lies between 0 and 0.50: there is an advantage, smaller than the margin",
+        ),
+        ("higher", [-0.2, -0.21, -0.19], FAILS, "lies below 0: the treatment is lower"),
         ("higher", [0.9, 0.1, 0.6], NOT_ENOUGH, "interval contains 0; about"),
         ("higher", [0.9, -0.4, 0.6], NOT_ENOUGH, "interval contains 0.50; about"),
-        ("lower", [-0.9, -1.0, -1.1], HOLDS, "interval below 0, mean -1.00"),
-        ("lower", [-0.3, -0.5, -0.4], NOT_ENOUGH, "does not reach -0.50; interval contains -0.50"),
-        ("lower", [0.1, -0.1, 0.05], FAILS, "without a drop of 0.50 or more"),
-        ("lower", [-0.2, -0.21, -0.19], FAILS, "there is one, but it is smaller"),
+        ("lower", [-0.9, -1.0, -1.1], HOLDS, "lies below 0 and its mean, -1.00, reaches -0.50"),
+        (
+            "lower",
+            [-0.3, -0.5, -0.4],
+            NOT_ENOUGH,
+            "there is a drop, but its mean does not reach -0.50; the interval contains -0.50",
+        ),
+        ("lower", [0.1, -0.1, 0.05], FAILS, "lies above -0.50: a drop of the margin is excluded"),
+        ("lower", [-0.2, -0.21, -0.19], SMALLER, "lies between -0.50 and 0: there is a drop, smaller than the margin"),
+        ("lower", [0.2, 0.21, 0.19], FAILS, "lies above 0: the treatment is higher"),
+        ("equivalent", [0.1, 0.2, 0.15], HOLDS, "lies within [-0.50, 0.50]"),
+        ("equivalent", [0.8, 0.9, 0.85], FAILS, "lies outside [-0.50, 0.50]"),
+        ("equivalent", [-0.8, -0.9, -0.85], FAILS, "lies outside"),
+        ("equivalent", [0.45, 0.55], NOT_ENOUGH, "contains -0.50 or 0.50"),
         ("lower", [-0.9, 0.4, -0.6], NOT_ENOUGH, "contains -0.50"),
         ("at_least", [2.0, 2.1, 1.9], HOLDS, "at or above 1.00"),
         ("at_least", [1.0] * 5, HOLDS, "at or above 1.00"),
@@ -119,9 +78,78 @@ def test_the_number_of_seeds_is_the_first_whose_interval_is_narrow_enough():
     ],
 )
 def test_every_branch_of_every_rule(kind, values, verdict, reason):
-    found, why = decide(kind, estimate(values), margin=0.5, threshold=1.0)
-    assert found == verdict
-    assert reason in why
+    found = decide(kind, estimate(values), margin=0.5, threshold=1.0)
+    assert found.verdict == verdict
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("values", "room", "verdict", "reason"),
+    [
+        ([0.05, 0.06, 0.04], 0.1, CEILING, "leaves 0.10 below 100, less than the margin of 0.50: no run can show"),
+        ([0.05, -0.06, 0.04], 0.1, CEILING, "leaves 0.10"),
+        ([0.05], 0.0, CEILING, "leaves 0 below 100"),  # one seed says as much
+        ([-0.2, -0.21, -0.19], 0.1, FAILS, "the treatment is lower"),
+        ([0.2, 0.21, 0.19], 0.5, SMALLER, "smaller than the margin"),
+        ([0.5, 0.5, 0.5 - 1e-12, 0.5, 0.5], 0.5, HOLDS, "reaches"),
+    ],
+)
+def test_a_baseline_without_room_is_a_ceiling(values, room, verdict, reason):
+    found = decide("higher", estimate(values), margin=0.5, room=room)
+    assert (found.verdict, reason in found.reason) == (verdict, True), found
+    for kind in ("not_lower", "lower", "equivalent"):
+        assert decide(kind, estimate(values), margin=0.5, room=room).verdict != CEILING
+
+
+@pytest.mark.parametrize(
+    ("kind", "threshold", "values", "verdict"),
+    [
+        ("at_most", -0.1, [-0.05, -0.06, -0.04], SMALLER),
+        ("at_most", -0.1, [-0.01, 0.02, 0.0], FAILS),
+        ("at_most", -0.1, [0.05, 0.06, 0.04], FAILS),
+        ("at_least", 0.1, [0.05, 0.06, 0.04], SMALLER),
+        ("at_least", 0.1, [-0.05, -0.06, -0.04], FAILS),
+        ("at_least", -0.1, [-0.15, -0.16, -0.14], FAILS),  # it claims no effect
+    ],
+)
+def test_a_slope_in_the_direction_of_a_claim_that_is_too_flat(kind, threshold, values, verdict):
+    found = decide(kind, estimate(values), threshold=threshold, nothing=0.0)
+    assert (found.verdict, "smaller than claimed" in found.reason) == (verdict, verdict == SMALLER), found
+    assert decide(kind, estimate(values), threshold=threshold).verdict in (FAILS, NOT_ENOUGH)
+
+
+@pytest.mark.parametrize("values", [[-0.3, -0.2, -0.25], [0.9, 0.1, 0.6], [-0.6, -0.4, -0.7, -0.9], [0.1, -0.2]])
+def test_p_values_are_scipys(values):
+    def p(bound, alternative):
+        return stats.ttest_1samp(values, bound, alternative=alternative).pvalue
+
+    e = estimate(values)
+    less, more = p(-0.5, "less"), p(0.5, "greater")
+    expected = {
+        "not_lower": (p(-0.5, "greater"), less),
+        "higher": (p(0, "greater"), p(0.5, "less")),
+        "lower": (p(0, "less"), p(-0.5, "greater")),
+        "at_least": (p(1, "greater"), p(1, "less")),
+        "at_most": (p(1, "less"), p(1, "greater")),
+        "equivalent": (max(p(-0.5, "greater"), p(0.5, "less")), min(1, 2 * min(less, more))),
+    }
+    for kind, pair in expected.items():
+        found = decide(kind, e, margin=0.5, threshold=1.0)
+        assert (found.p_holds, found.p_fails) == pytest.approx(pair, abs=1e-12), kind
+        if kind != "equivalent":  # an interval excludes a bound where its one-sided test is below 2.5 %
+            assert (found.verdict in (FAILS, SMALLER)) == (found.p_fails < 0.025), kind
+        if kind in ("not_lower", "at_least", "at_most", "equivalent"):
+            assert (found.verdict == HOLDS) == (found.p_holds < 0.025), kind
+
+
+def test_where_nothing_is_tested_there_is_no_p_value():
+    for found in (
+        decide("not_lower", estimate([0.1]), margin=0.5),
+        decide("not_lower", estimate([0.1] * 4), margin=0.5),
+        decide("every_seed_at_least", estimate([1.0, 2.0, 3.0]), threshold=1.0),
+    ):
+        assert math.isnan(found.p_holds)
+        assert math.isnan(found.p_fails)
 
 
 def test_an_estimate_of_seeds_is_one_that_decides():

@@ -13,57 +13,32 @@ No run is left out in silence: what does not count is named in the note, and wha
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from nclab.analysis.families import adjust
+from nclab.analysis.interval import estimate, spread
+from nclab.analysis.judgement import ALWAYS, POLICY, Judgement
 from nclab.analysis.ledger import Claim, condition_text, meets
-from nclab.analysis.pairs import Numbers, Side, is_free, may_pair, seed_list, sides
+from nclab.analysis.margins import Margin, accuracy_margin
+from nclab.analysis.moderation import Prior, fit_prior
+from nclab.analysis.pairs import Numbers, Side, first_seeds, is_free, may_pair, seed_list, sides
 from nclab.analysis.runs import AnalysisError, Run, differences
 from nclab.analysis.series import Series, depth_of
 from nclab.analysis.trend import LEAST_DEPTHS
-from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH, Estimate, decide, estimate
-
-ALWAYS = ("dataset.name", "epochs")  # named in every setting
-POLICY = "policy"  # the treatment's label, named where it differs within a claim
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The verdict on a claim in one setting, and the numbers behind it, one a seed in the order of `seeds`.
-
-    `run` is one of its treatment, for what the setting is; `broken` are the errors of runs that could not be read.
-    """
-
-    claim: Claim
-    setting: dict[str, Any]  # the keys worth naming
-    verdict: str
-    reason: str
-    estimate: Estimate | None = None
-    seeds: tuple[int, ...] = ()
-    treatment: tuple[float, ...] = ()
-    baseline: tuple[float, ...] = ()
-    note: str = ""
-    run: Run | None = None
-    broken: tuple[str, ...] = ()
-
-    @property
-    def where(self) -> str:
-        """The setting for people: 'mnist, 30 epochs, etf.k=1'."""
-        parts = [f"{key}={_shown(value)}" for key, value in self.setting.items() if key not in (*ALWAYS, POLICY)]
-        if POLICY in self.setting:
-            parts.insert(0, self.setting[POLICY])
-        if "dataset.name" in self.setting:
-            parts = [str(self.setting["dataset.name"]), f"{self.setting['epochs']} epochs", *parts]
-        return ", ".join(parts) or "no runs"
+from nclab.analysis.verdict import CEILING, FAILS, HOLDS, NOT_ENOUGH, SMALLER, decide
 
 
 def judge(claims: Iterable[Claim], runs: list[Run]) -> list[Judgement]:
-    """Every claim in every setting in which its treatment was run; one without any run is 'not enough runs'.
+    """Every claim in every setting in which its treatment was run; one without any run is 'not enough runs'. Beside
+    each verdict stands the one that Holm's procedure leaves within its family.
 
     `runs` may hold unfinished ones: those that diverged keep a claim from holding by their absence, others are ignored.
     """
     usable = [run for run in runs if run.finished or has_diverged(run)]
-    return [judgement for claim in claims for judgement in _judge(claim, usable)]
+    return adjust([judgement for claim in claims for judgement in _judge(claim, usable)])
 
 
 def has_diverged(run: Run) -> bool:
@@ -84,7 +59,7 @@ def _judge(claim: Claim, runs: list[Run]) -> list[Judgement]:
     baselines = sides(claim, [run for run in runs if meets(run, claim.baseline)]) if claim.baseline else []
     if claim.along:  # a run that has no such key stands nowhere in the series
         runs = [run for run in runs if claim.along in run.settings and depth_of(claim, run)]
-    judged = []
+    judged: list[tuple[Judgement | Numbers, Side | None, Side | None]] = []
     for case in _cases(claim.per):
         treatments = sides(claim, [run for run in runs if meets(run, claim.treatment | case)])
         if not treatments:
@@ -96,7 +71,11 @@ def _judge(claim: Claim, runs: list[Run]) -> list[Judgement]:
                 reason = f"no finished run with {condition_text(claim.baseline)} in this setting"
                 judged.append((Judgement(claim, {}, NOT_ENOUGH, reason), treatment, None))
             for baseline in partners if claim.baseline else [None]:
-                judged.append((_compare(claim, treatment, baseline), treatment, baseline))
+                judged.append((_numbers(claim, treatment, baseline), treatment, baseline))
+    priors = _priors([one for one, *_ in judged if isinstance(one, Numbers)])
+    judged = [
+        (_compare(one, priors.get(_pool(one))) if isinstance(one, Numbers) else one, *both) for one, *both in judged
+    ]
     return _with_settings(claim, judged)
 
 
@@ -108,8 +87,32 @@ def _cases(per: dict[str, list]) -> list[dict[str, Any]]:
     return cases
 
 
-def _compare(claim: Claim, treatment: Side, baseline: Side | None) -> Judgement:
+def _numbers(claim: Claim, treatment: Side, baseline: Side | None) -> Numbers:
+    """Those of the seeds that the claim states; more of them change nothing."""
+    treatment, baseline, beyond = first_seeds(claim.seeds, treatment, baseline)
     numbers = Series(claim, treatment) if claim.along else Numbers(claim, treatment, baseline)
+    numbers.beyond = beyond
+    return numbers
+
+
+def _pool(numbers: Numbers) -> tuple:
+    """Settings of a claim share what they have of the spread if their data set and number of epochs are the same."""
+    return tuple(numbers.treatment.settings[key] for key in ALWAYS)
+
+
+def _priors(settings: list[Numbers]) -> dict[tuple, Prior]:
+    """What the settings of a claim say of the spread together, pool by pool."""
+    pools: dict[tuple, list[tuple[float, int]]] = {}
+    for numbers in settings:
+        sd = max(spread(numbers.values), numbers.floor or 0.0) if len(numbers.values) > 1 else 0.0
+        if sd > 0 and numbers.claim.rule.interval and not numbers.claim.deterministic:
+            pools.setdefault(_pool(numbers), []).append((sd, len(numbers.values) - 1))
+    priors = {pool: fit_prior(*zip(*spreads, strict=True)) for pool, spreads in pools.items()}
+    return {pool: prior for pool, prior in priors.items() if prior}
+
+
+def _compare(numbers: Numbers, prior: Prior | None) -> Judgement:
+    claim, baseline = numbers.claim, numbers.baseline
     judgement = Judgement(
         claim,
         {},
@@ -120,20 +123,52 @@ def _compare(claim: Claim, treatment: Side, baseline: Side | None) -> Judgement:
         baseline=tuple(numbers.right.values()) if baseline else (),
         note="; ".join(numbers.note()),
         broken=tuple(numbers.broken),
+        provisional=_provisional(claim, len(numbers.left)),
     )
     if not numbers.left:
         return judgement
-    e = estimate(numbers.values, numbers.floor, claim.deterministic)
-    verdict, reason = decide(claim.kind, e, claim.margin, claim.threshold)
+    e = estimate(numbers.values, numbers.floor, claim.deterministic, prior)
+    margin = _margin(numbers)
+    room = 100.0 - np.mean(judgement.baseline) if baseline and claim.statistic.split else np.inf
+    amount = margin.amount if margin else 0.0
+    found = decide(claim.kind, e, amount, claim.threshold, float(room), nothing=0.0 if claim.along else None)
+    verdict, reason = found.verdict, found.reason
     if verdict == HOLDS and numbers.flatters:
         verdict = NOT_ENOUGH
         reason += f", but {numbers.flatters}: leaving it out would flatter"
-    if verdict == FAILS and baseline and baseline.diverged:
+    spares_baseline = verdict in (FAILS, SMALLER, CEILING) or (verdict == HOLDS and claim.kind == "equivalent")
+    if spares_baseline and baseline and baseline.diverged:
         verdict = NOT_ENOUGH
         reason += f", but the baseline diverged with seed {seed_list(baseline.diverged)}: leaving it out flatters it"
     if numbers.twins:
         verdict, reason = NOT_ENOUGH, judgement.reason
-    return replace(judgement, verdict=verdict, reason=reason, estimate=e)
+    return replace(
+        judgement,
+        verdict=verdict,
+        reason=reason,
+        estimate=e,
+        margin=margin.amount if margin else None,
+        margin_reason=margin.reason if margin else "",
+        p_holds=found.p_holds,
+        p_fails=found.p_fails,
+    )
+
+
+def _margin(numbers: Numbers) -> Margin | None:
+    """What the claim states, or what follows from the errors of its baseline; None of a kind without a margin."""
+    claim = numbers.claim
+    if "margin" not in claim.rule.needs:
+        return None
+    if claim.margin is not None:
+        return Margin(claim.margin, claim.why)
+    return accuracy_margin(float(np.mean([*numbers.right.values()])), numbers.images)
+
+
+def _provisional(claim: Claim, seeds: int) -> str:
+    """'' of a verdict with all the seeds that its claim states, and of arithmetic."""
+    if claim.deterministic or seeds == claim.seeds:
+        return ""
+    return f"{seeds} of {claim.seeds} seeds" if claim.seeds else f"{seeds} seeds, no number stated"
 
 
 def _too_few(numbers: Numbers) -> str:
@@ -179,11 +214,6 @@ def _with_settings(claim: Claim, judged: list[tuple[Judgement, Side | None, Side
 def _differing(claim: Claim, runs: list[Run]) -> list[str]:
     """Keys in which runs differ, without those that have no say in all of them."""
     return [key for key in differences(runs) if not all(is_free(claim, run, key) for run in runs)]
-
-
-def _shown(value: Any) -> str:
-    """0.000384615 and not all sixteen digits of it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _order(judgement: Judgement) -> tuple[bool, str, int, int]:

@@ -6,22 +6,24 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nclab.analysis.claims import Judgement
 from nclab.analysis.drawing import style
+from nclab.analysis.judgement import Judgement
 from nclab.analysis.labels import statistic_label
 from nclab.analysis.ledger import Claim
-from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH
+from nclab.analysis.verdict import CEILING, FAILS, HOLDS, NOT_ENOUGH, SMALLER
 
 WIDTH = 4.6  # inches: narrow enough to be read on a phone
-# Verdicts differ in shape as well as in colour (Okabe and Ito's blue and vermilion).
+# Verdicts differ in shape as well as in colour (Okabe and Ito's blue, vermilion, green and purple).
 MARKERS = {
     HOLDS: {"marker": "o", "color": "#0072B2"},
     FAILS: {"marker": "X", "color": "#D55E00"},
+    SMALLER: {"marker": "v", "color": "#009E73"},
+    CEILING: {"marker": "s", "color": "#CC79A7"},
     NOT_ENOUGH: {"marker": "o", "color": "0.35", "markerfacecolor": "white"},
 }
 LEGEND = (
-    "● holds, ✖ fails, ○ not enough runs; ticks: seeds; line: 95 % interval, or least to greatest of a claim about "
-    "every seed; arrows: it goes on; dashed: what decides"
+    "● holds, ✖ fails, ▼ smaller than the margin, ■ ceiling, ○ not enough runs; ticks: seeds; line: 95 % interval, or "
+    "least to greatest of a claim about every seed; arrows: it goes on; dashed: what decides"
 )
 
 
@@ -33,12 +35,14 @@ def draw_effects(claim: Claim, judgements: list[Judgement]) -> bytes | None:
     with style():
         figure = Figure(figsize=(WIDTH, 0.62 + 0.42 * len(shown)), layout="constrained")
         axes = figure.subplots()
-        lines = decisive(claim)
-        low, high = _limits(shown, lines)
-        for line in lines:
-            axes.axvline(
-                line, color="0.45", lw=0.8, ls="-" if claim.rule.paired and line == 0 else (0, (4, 2)), zorder=1
-            )
+        lines = [decisive(claim, judgement.margin) for judgement in shown]
+        low, high = _limits(shown, [line for of_row in lines for line in of_row])
+        for row, of_row in enumerate(lines):
+            for line in of_row:
+                through = all(line in other for other in lines)  # a margin may differ from setting to setting
+                ends = (-len(shown) + 0.55, 0.75) if through else (-row - 0.3, -row + 0.3)
+                solid = claim.rule.paired and line == 0
+                axes.plot([line] * 2, ends, color="0.45", lw=0.8, ls="-" if solid else (0, (4, 2)), zorder=1)
         for row, judgement in enumerate(shown):
             _line(axes, judgement, -row, low, high)
         axes.set(xlim=(low, high), ylim=(-len(shown) + 0.55, 0.75), yticks=[])
@@ -49,17 +53,19 @@ def draw_effects(claim: Claim, judgements: list[Judgement]) -> bytes | None:
     return file.getvalue()
 
 
-def decisive(claim: Claim) -> list[float]:
-    """The values at which the verdict turns, and 0 of a difference."""
+def decisive(claim: Claim, margin: float | None) -> list[float]:
+    """The values at which the verdict turns with this margin, and 0 of a difference."""
+    margin = margin or 0.0
     return {
-        "not_lower": [-claim.margin, 0.0],
-        "higher": [0.0, claim.margin],
-        "lower": [-claim.margin, 0.0],
+        "not_lower": [-margin, 0.0],
+        "higher": [0.0, margin],
+        "lower": [-margin, 0.0],
+        "equivalent": [-margin, 0.0, margin],
         "at_least": [claim.threshold],
         "at_most": [claim.threshold],
         "every_seed_at_least": [claim.threshold],
         "every_seed_at_most": [claim.threshold],
-        "equals": [claim.threshold - claim.margin, claim.threshold + claim.margin],
+        "equals": [claim.threshold - margin, claim.threshold + margin],
     }[claim.kind]
 
 

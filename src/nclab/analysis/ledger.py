@@ -3,13 +3,14 @@ conf/paper/simplex_etf/claims.yaml."""
 
 import math
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from nclab.analysis.margins import RULE
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.analysis.statistics import STATISTICS, Statistic
 from nclab.analysis.trend import LEAST_DEPTHS
@@ -22,7 +23,11 @@ STRICT = ConfigDict(extra="forbid", strict=True)  # true is no number, 3 is no t
 
 @dataclass(frozen=True)
 class Claim:
-    """One entry. `treatment` is `runs` where nothing is compared; `why` says where margin or threshold come from.
+    """One entry. `treatment` is `runs` where nothing is compared; `why` says where margin or threshold come from. A
+    margin of None is that of `margins`, which depends on the baseline.
+
+    `family` is the group of claims that Holm's procedure corrects together. `seeds` is the number of seeds that a
+    verdict has; None: none was stated.
 
     `along` is the key of a series: its runs of one seed make one number, the slope of log10(statistic) on log10(key).
     """
@@ -34,13 +39,15 @@ class Claim:
     kind: str
     treatment: dict[str, Any]
     baseline: dict[str, Any] | None = None
-    margin: float = 0.0
+    margin: float | None = 0.0
     threshold: float = 0.0
     commands: tuple[str, ...] = ()
     per: dict[str, list] = field(default_factory=dict)
     why: str = ""
     deterministic: bool = False
     along: str = ""
+    family: str = ""
+    seeds: int | None = None
 
     @property
     def rule(self) -> Kind:
@@ -50,6 +57,13 @@ class Claim:
     def unit(self) -> str:
         """That of the numbers judged, of margin and threshold."""
         return SLOPE_UNIT if self.along else self.statistic.unit
+
+    @property
+    def written(self) -> str:
+        """The test in words: 'non-inferiority, margin 0.5 points'."""
+        margin = RULE if self.margin is None else f"{self.margin:g} {self.unit}"
+        slope = f"slope along {self.along}, " if self.along else ""
+        return slope + self.rule.written.format(margin=margin, threshold=f"{self.threshold:g} {self.unit}")
 
     @property
     def about(self) -> str:
@@ -176,6 +190,8 @@ class _Entry(BaseModel):
     threshold: Quantity | None = None
     why: str = ""
     deterministic: bool = False
+    family: Text | None = None
+    seeds: Annotated[int, Field(ge=2)] | None = None
 
     def built(self) -> Claim:
         """The claim, if its keys agree with one another."""
@@ -191,13 +207,10 @@ class _Entry(BaseModel):
             if key == self.along:
                 raise ValueError(f"{key} is both along and in per: a slope takes all its values at once")
         unit = SLOPE_UNIT if self.along else statistic.unit
-        why = self.why
-        if self.margin is None and "margin" in kind.needs and statistic.margin is not None:
-            self.margin = f"{statistic.margin} {unit}"
-            why = why or statistic.margin_reason
-        self._require(kind.needs, ("margin", "threshold"))
-        numbers = {key: self._amount(key, unit) for key in kind.needs}
-        if numbers.get("margin", 1.0) <= 0:
+        by_errors = statistic.by_errors and kind.paired and self.margin is None
+        self._require(kind.needs, ("margin", "threshold"), ("margin",) if by_errors else ())
+        numbers = {key: None if by_errors and key == "margin" else self._amount(key, unit) for key in kind.needs}
+        if (margin := numbers.get("margin")) is not None and margin <= 0:
             raise ValueError(f"margin must be above 0, got {self.margin}")
         return Claim(
             **self.model_dump(include={"id", "claim", "source", "kind", "baseline", "per", "deterministic"}),
@@ -205,14 +218,17 @@ class _Entry(BaseModel):
             statistic=statistic,
             treatment=conditions[0],
             commands=tuple(self.commands),
-            why=" ".join(why.split()),
+            why=" ".join(self.why.split()),
             along=self.along or "",
+            family=self.family or "",
+            seeds=self.seeds,
         )
 
-    def _require(self, needed: tuple[str, ...], among: tuple[str, ...]) -> None:
-        given = [key for key in among if getattr(self, key) is not None]
-        if sorted(given) != sorted(needed):
-            raise ValueError(f"kind {self.kind} takes {' and '.join(needed)}, got {', '.join(given) or 'neither'}")
+    def _require(self, needed: tuple[str, ...], among: tuple[str, ...], spared: tuple[str, ...] = ()) -> None:
+        given = {key for key in among if getattr(self, key) is not None}
+        if not {*needed} - {*spared} <= given <= {*needed}:
+            got = ", ".join(key for key in among if key in given) or "neither"
+            raise ValueError(f"kind {self.kind} takes {' and '.join(needed)}, got {got}")
 
     def _amount(self, key: str, unit: str) -> float:
         """'0.5 points' -> 0.5, with the unit expected and no other."""
@@ -258,13 +274,16 @@ class _File(BaseModel):
     title: Text = TITLE
     paper: Text = ""
     plan: Text = ""
+    seeds: Annotated[int, Field(ge=2)] | None = None
     claims: Annotated[
         list[Annotated[_Entry, AfterValidator(_Entry.built)]], Field(min_length=1), AfterValidator(_distinct)
     ]
 
 
 def load_ledger(file: Path | str) -> Ledger:
-    """The claims of a YAML file: a list of them, or {title, paper, plan, claims}, all but the claims optional.
+    """The claims of a YAML file: a list of them, or {title, paper, plan, seeds, claims}, all but the claims optional.
+
+    A claim without `seeds` has those of the file; one without `family` belongs to that of the claim before it.
 
     Raises AnalysisError, one line that names file, claim and key, for the first mistake in it.
     """
@@ -281,7 +300,11 @@ def load_ledger(file: Path | str) -> Ledger:
         about = dict(_File.model_validate(tree))
     except ValidationError as error:
         raise AnalysisError(_sentence(file, tree, error)) from None
-    return Ledger(tuple(about.pop("claims")), **about)
+    seeds, family, claims = about.pop("seeds"), "", []
+    for claim in about.pop("claims"):
+        family = claim.family or family
+        claims.append(replace(claim, family=family, seeds=claim.seeds or seeds))
+    return Ledger(tuple(claims), **about)
 
 
 def _sentence(file: Path | str, tree: dict, error: ValidationError) -> str:

@@ -5,14 +5,15 @@ A key of the configuration is *free* in a run where it has no say in the number 
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+from nclab.analysis.interval import rounding_sd
 from nclab.analysis.labels import meaningless
 from nclab.analysis.ledger import Claim
 from nclab.analysis.runs import MAY_DIFFER, AnalysisError, Run
 from nclab.analysis.statistics import images
-from nclab.analysis.verdict import rounding_sd
 from nclab.config.keys import IGNORE_MEASURES
 
 
@@ -33,6 +34,16 @@ class Side:
     @property
     def settings(self) -> dict[str, Any]:
         return self.any_run.settings
+
+    def only(self, seeds: Iterable[int]) -> "Side":
+        """This side without all other seeds."""
+        kept = set(seeds)
+        return replace(
+            self,
+            runs={seed: runs for seed, runs in self.runs.items() if seed in kept},
+            diverged=tuple(seed for seed in self.diverged if seed in kept),
+            lost={seed: depths for seed, depths in self.lost.items() if seed in kept},
+        )
 
 
 def sides(claim: Claim, runs: list[Run]) -> list[Side]:
@@ -55,6 +66,19 @@ def sides(claim: Claim, runs: list[Run]) -> list[Side]:
         gone = {seed: tuple(values) for seed, values in lost.items()} if claim.along else {}
         found.append(Side(by_seed, tuple(lost), group[0], tuple(depths), gone))
     return found
+
+
+def first_seeds(stated: int | None, treatment: Side, baseline: Side | None) -> tuple[Side, Side | None, list[int]]:
+    """Both sides with the first `stated` seeds that either has, diverged ones included, and the seeds beyond.
+
+    A verdict is given by the number of seeds that was stated before: adding seeds until there is one errs more often
+    than it says. Which seeds count is decided by their numbers alone, so that one that diverged is not replaced.
+    """
+    there = [side for side in (treatment, baseline) if side]
+    seeds = sorted({seed for side in there for seed in (*side.runs, *side.diverged)})
+    if stated is None or len(seeds) <= stated:
+        return treatment, baseline, []
+    return treatment.only(seeds[:stated]), baseline and baseline.only(seeds[:stated]), seeds[stated:]
 
 
 def _place(claim: Claim, run: Run) -> tuple[int, float]:
@@ -109,6 +133,7 @@ class Numbers:
         self.right: dict[int, float] = {}
         self.read: list[Run] = []  # the runs behind the numbers
         self.broken: list[str] = []
+        self.beyond: list[int] = []  # seeds beyond the number that the claim states
         self.twins: list[str] = []  # seeds with two different numbers
         self.missing: dict[str, list[int]] = {"nothing was fixed": [], f"{claim.statistic.name} is undefined": []}
         self.differ: list[int] = []  # seeds whose two sides did not fix the same layers at the same epochs
@@ -158,12 +183,16 @@ class Numbers:
         """One a seed: the differences of pairs, the numbers themselves where nothing is compared."""
         return [self.left[seed] - self.right[seed] for seed in self.left]
 
+    @cached_property
+    def images(self) -> int | None:
+        """How many images an accuracy is a count of; None where that is not known, or the number is no accuracy."""
+        split = self.claim.statistic.split
+        return images(self.read, split) if split else None
+
     @property
     def floor(self) -> float | None:
         """What rounding to whole images makes of the spread; None where that is not known."""
-        split = self.claim.statistic.split
-        count = images(self.read, split) if split else None
-        return rounding_sd(count, self.baseline is not None) if count else None
+        return rounding_sd(self.images, self.baseline is not None) if self.images else None
 
     @property
     def flatters(self) -> str:
@@ -184,6 +213,8 @@ class Numbers:
         parts += [f"{what} with seed {seed_list(seeds)}" for what, seeds in self.missing.items() if seeds]
         if self.differ:
             parts.append(f"the baseline fixed other layers, or at other epochs, with seed {seed_list(self.differ)}")
+        if self.beyond:
+            parts.append(f"seed {seed_list(self.beyond)} is beyond the {self.claim.seeds} that the claim states")
         return parts + [f"left out: {error}" for error in self.broken]
 
 

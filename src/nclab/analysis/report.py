@@ -11,16 +11,18 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from nclab.analysis.claims import Judgement, has_diverged
+from nclab.analysis.claims import has_diverged
 from nclab.analysis.commands import commands
 from nclab.analysis.effects import LEGEND, axis_label, draw_effects, extent
 from nclab.analysis.gallery import Picture, Table, find_pictures, find_tables
+from nclab.analysis.interval import estimate
+from nclab.analysis.judgement import Judgement, count
 from nclab.analysis.ledger import TITLE, Claim, condition_text
 from nclab.analysis.runs import AnalysisError, Run
-from nclab.analysis.verdict import FAILS, HOLDS, KINDS, NOT_ENOUGH, estimate, number
+from nclab.analysis.verdict import CEILING, FAILS, HOLDS, KINDS, NOT_ENOUGH, SMALLER, number
 
 VERDICTS = ("claim", "setting", "verdict", "effect", "low", "high", "seeds")  # columns of verdicts.csv
-SIGNS = {HOLDS: "✔", FAILS: "✘", NOT_ENOUGH: "?"}  # not by colour alone
+SIGNS = {HOLDS: "✔", FAILS: "✘", SMALLER: "▾", CEILING: "▔", NOT_ENOUGH: "?"}  # not by colour alone
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Report:
 
     title: str
     facts: list[tuple[str, str]]
-    counts: dict[str, int]
+    counts: dict[str, int]  # of empirical claims
+    arithmetic: dict[str, int]  # of claims that the configuration alone decides
     rules: list[tuple[str, str]]
     sections: list[Section]
     pictures: list[Picture]
@@ -84,13 +87,13 @@ def make_report(
     by_claim: dict[str, list[Judgement]] = {}
     for judgement in judgements:
         by_claim.setdefault(judgement.claim.id, []).append(judgement)
-    counts = Counter(judgement.verdict for judgement in judgements)
     kinds = dict.fromkeys(judgement.claim.kind for judgement in judgements)
     return Report(
         title=title,
         paper=paper,
         facts=_facts(runs),
-        counts={verdict: counts[verdict] for verdict in SIGNS},
+        counts=count(judgements),
+        arithmetic=count(judgements, arithmetic=True),
         rules=[(KINDS[kind].name, KINDS[kind].rule) for kind in kinds],
         sections=[_section(group) for group in by_claim.values()],
         pictures=find_pictures(figures, captions) if figures else [],
@@ -146,8 +149,7 @@ def _section(judgements: list[Judgement]) -> Section:
     sides = sides or [("runs", claim.treatment)]
     return Section(
         claim=claim,
-        test=(f"slope along {claim.along}, " if claim.along else "")
-        + claim.rule.written.format(margin=claim.margin, threshold=claim.threshold, unit=claim.unit),
+        test=claim.written,
         sides=[(name, condition_text(conditions)) for name, conditions in sides],
         rows=[_row(judgement) for judgement in judgements],
         picture=draw_effects(claim, judgements),

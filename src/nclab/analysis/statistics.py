@@ -21,19 +21,19 @@ Value = Callable[[Run, Run], float]
 
 @dataclass(frozen=True)
 class Statistic:
-    """A named number of a run. `unit` is that of differences, margins and thresholds; `margin` is the default one.
+    """A named number of a run. `unit` is that of differences, margins and thresholds.
 
-    `split` is given where the number is an accuracy on that split, hence a count of its images. `measured` says that it
-    comes from the measurements while training, so that `metrics.*` belongs to its setting; `positive`, that it is a
+    `split` is given where the number is an accuracy on that split in percent, hence a count of its images. `by_errors`
+    says that a claim without a margin takes that of `margins`, a share of the baseline's errors. `measured` says that
+    it comes from the measurements while training, so that `metrics.*` belongs to its setting; `positive`, that it is a
     positive number, of which there is a logarithm to draw a slope through.
     """
 
     name: str
     unit: str
     value: Value
-    margin: float | None = None
-    margin_reason: str = ""
     split: str | None = None
+    by_errors: bool = False
     measured: bool = False
     positive: bool = False
 
@@ -44,20 +44,15 @@ class Statistic:
 
 
 STATISTICS: dict[str, Statistic] = {}
-HALF_A_POINT = (
-    "0.5 points is 1.5 times the binomial standard error of one accuracy on 10,000 test images at 88 % (0.32 points): "
-    "less than that, two networks cannot be told apart by one test split. For a test split of another size the ledger "
-    "may set another margin; of the 360 images of digits 0.5 points are 1.8 images."
-)
 ROOM = 1.0  # points below 100 from which on there is room to rise
 MOST_IMAGES = 10**6
 
 
-def statistic(unit: str, margin: float | None = None, margin_reason: str = "", **more) -> Callable[[Value], Value]:
+def statistic(unit: str, **more) -> Callable[[Value], Value]:
     """Register a function as a statistic under its own name; `more` are further fields of Statistic."""
 
     def add(value: Value) -> Value:
-        STATISTICS[value.__name__] = Statistic(value.__name__, unit, value, margin, margin_reason, **more)
+        STATISTICS[value.__name__] = Statistic(value.__name__, unit, value, **more)
         return value
 
     return add
@@ -85,13 +80,13 @@ def images(runs: Iterable[Run], split: str) -> int | None:
     return common if 1 < common <= MOST_IMAGES else None
 
 
-@statistic("points", 0.5, HALF_A_POINT, split="test")
+@statistic("points", split="test", by_errors=True)
 def test_accuracy(run: Run, treated: Run) -> float:
     """Accuracy on the test split after the last epoch, in percent."""
     return _percent(run.result("final.test.accuracy"))
 
 
-@statistic("points", 0.5, "0.5 points, as for the test accuracy: the claim names both in one breath.", split="train")
+@statistic("points", split="train", by_errors=True)
 def train_accuracy(run: Run, treated: Run) -> float:
     """Accuracy on the train split after the last epoch, in percent, in evaluation mode."""
     return _percent(run.result("final.train.accuracy"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nclab.analysis.verdict import Estimate, estimate
+from nclab.analysis.interval import Estimate, estimate
 
 LEAST_DEPTHS = 3  # through two points there is always a line
 UNIT = "decades per decade"

@@ -1,26 +1,31 @@
-"""From the numbers of n seeds to holds, fails or not enough runs.
+"""From the numbers of n seeds to a verdict, with its reason in one sentence.
 
-The interval is Student's: mean ± t(n - 1, 0.975) sd / sqrt(n), with the sample standard deviation (n - 1). Of paired
-runs the numbers are the differences treatment - baseline of one seed each, so that what the seed decides for both
-(order of the batches, initial weights of shared layers) cancels.
+holds                    the interval excludes what speaks against the claim
+fails                    the interval excludes what the claim says
+smaller than the margin  there is an effect in the direction of the claim, and it is certainly smaller than what matters
+ceiling                  the baseline leaves no room for an advantage of the margin, so that none can be seen
+not enough runs          anything else
 
 How often a verdict by an interval errs: at most 2.5 % for each bound, if the numbers of seeds are normally distributed
-and the number of seeds was not chosen by looking at the verdict. A few seeds cannot show the first; nothing is
-corrected for the number of claims. The seeds are those of training: every run is tested on the same split, so that
-nothing is said about other test images. Claims about every seed (counts of layers, bounds that a run meets or misses)
-have no interval and no such rate: n of n seeds is what was seen.
+and the number of seeds was not chosen by looking at the verdict (docs/statistics.md shows by simulation what else
+costs). A few seeds cannot show the first. The seeds are those of training: every run is tested on the same split, so
+that nothing is said about other test images. Claims about every seed (counts of layers, bounds that a run meets or
+misses) have no interval and no such rate: n of n seeds is what was seen.
 """
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.special import stdtrit
+from nclab.analysis.interval import LEAST_EQUAL, MOST_SEEDS, Estimate, seeds_to_decide
 
-HOLDS, FAILS, NOT_ENOUGH = "holds", "fails", "not enough runs"
-MOST_SEEDS = 1000
+HOLDS, FAILS, SMALLER, CEILING, NOT_ENOUGH = VERDICTS = (
+    "holds",
+    "fails",
+    "smaller than the margin",
+    "ceiling",
+    "not enough runs",
+)
 LEAST_EVERY = 3  # seeds of a claim about every seed
-LEAST_EQUAL = 5  # equal numbers that are no chance where nothing is known of their resolution
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Kind:
 KINDS = {
     "not_lower": Kind(
         "non-inferiority",
-        "non-inferiority, margin {margin:g} {unit}",
+        "non-inferiority, margin {margin}",
         True,
         ("margin",),
         "treatment is not lower than baseline by the margin: holds if the interval lies above minus the margin, fails "
@@ -47,44 +52,55 @@ KINDS = {
     ),
     "higher": Kind(
         "superiority",
-        "superiority, margin {margin:g} {unit}",
+        "superiority, margin {margin}",
         True,
         ("margin",),
         "treatment is higher than baseline by an amount that matters: holds if the interval lies above 0 and the mean "
-        "reaches the margin, fails if the interval lies below the margin (also where a smaller advantage is certain)",
+        "reaches the margin, fails if the interval lies below the margin; if it lies between 0 and the margin, the "
+        "advantage is smaller than the margin; if the baseline is nearer to 100 % than the margin, it is a ceiling",
     ),
     "lower": Kind(
         "superiority downwards",
-        "superiority downwards, margin {margin:g} {unit}",
+        "superiority downwards, margin {margin}",
         True,
         ("margin",),
         "treatment is lower than baseline by an amount that matters: holds if the interval lies below 0 and the mean "
-        "reaches minus the margin, fails if the interval lies above that",
+        "reaches minus the margin, fails if the interval lies above that; if it lies between that and 0, the drop is "
+        "smaller than the margin",
+    ),
+    "equivalent": Kind(
+        "equivalence",
+        "equivalence, margin {margin}",
+        True,
+        ("margin",),
+        "treatment differs from baseline by less than the margin either way: holds if the interval lies between minus "
+        "the margin and the margin, fails if it lies outside. These are two one-sided tests (TOST), each at 2.5 % like "
+        "every other bound here, hence the 95 % interval; at the usual 5 % it would be the 90 % interval",
     ),
     "at_least": Kind(
         "threshold",
-        "at least {threshold:g} {unit}",
+        "at least {threshold}",
         False,
         ("threshold",),
         "holds if the interval lies at or above the threshold, fails if below",
     ),
     "at_most": Kind(
         "upper threshold",
-        "at most {threshold:g} {unit}",
+        "at most {threshold}",
         False,
         ("threshold",),
         "holds if the interval lies at or below the threshold, fails if above",
     ),
     "equals": Kind(
         "stated value",
-        "stated value {threshold:g} ± {margin:g} {unit}",
+        "stated value {threshold} ± {margin}",
         False,
         ("threshold", "margin"),
         "holds if the interval lies within the tolerance around the stated value, fails if outside",
     ),
     "every_seed_at_least": Kind(
         "every seed, at least",
-        "every seed at least {threshold:g} {unit}",
+        "every seed at least {threshold}",
         False,
         ("threshold",),
         f"holds if every one of at least {LEAST_EVERY} seeds reaches the threshold, fails if none of at least "
@@ -93,7 +109,7 @@ KINDS = {
     ),
     "every_seed_at_most": Kind(
         "every seed, at most",
-        "every seed at most {threshold:g} {unit}",
+        "every seed at most {threshold}",
         False,
         ("threshold",),
         f"holds if every one of at least {LEAST_EVERY} seeds stays within the threshold, fails if none of at least "
@@ -104,114 +120,114 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Mean, sample standard deviation (nan of one) and 95 % interval; infinite where nothing is excluded.
+class Decision:
+    """A verdict, its reason in one sentence, and the p-values of the two one-sided tests behind it: that the claim
+    holds, and that it fails. nan where nothing is tested: one seed, or a claim about every seed."""
 
-    `floor` is the standard deviation that rounding alone makes; the interval is no narrower than it allows.
+    verdict: str
+    reason: str
+    p_holds: float = math.nan
+    p_fails: float = math.nan
+
+
+def decide(
+    kind: str,
+    e: Estimate,
+    margin: float = 0.0,
+    threshold: float = 0.0,
+    room: float = math.inf,
+    nothing: float | None = None,
+) -> Decision:
+    """The verdict by the rule of KINDS[kind].
+
+    Args:
+        kind: A name of KINDS.
+        e: The numbers and their interval.
+        margin, threshold: Of the claim, as far as its kind needs them.
+        room: How far the baseline's mean lies below the greatest number that there can be.
+        nothing: Of a threshold, the number that means no effect: 0 of a slope. Between it and the threshold lies an
+            effect that is smaller than what was claimed.
     """
-
-    values: tuple[float, ...]
-    mean: float
-    sd: float
-    low: float
-    high: float
-    floor: float = 0.0
-
-    @property
-    def n(self) -> int:
-        return len(self.values)
-
-    @property
-    def least(self) -> float:
-        return min(self.values)
-
-    @property
-    def greatest(self) -> float:
-        return max(self.values)
-
-    @property
-    def d_z(self) -> float:
-        """Standardised effect, mean / sd; nan with one seed or no spread."""
-        return self.mean / self.sd if self.sd > 0 else math.nan
-
-
-def estimate(values: list[float], floor: float | None = None, deterministic: bool = False) -> Estimate:
-    """The interval of at least one number.
-
-    Accuracies on a few hundred images are coarse: pairs agree by chance often enough for Student's interval, which
-    knows no rounding, to shrink to a point. The standard deviation is therefore taken to be at least `floor`, what
-    rounding alone makes (`rounding_sd`). That makes the interval of equal differences, in steps of one image, ±3.7 with
-    two seeds, ±1.0 with three and ±0.5 with five; numbers that are not all equal are rarely touched by it (the least
-    standard deviation of n differences in whole steps is 1 / sqrt(n), above the floor of 0.41 up to n = 5).
-
-    Where the resolution is not known (None), equal numbers are believed from LEAST_EQUAL on and exclude nothing before.
-    `deterministic` says that the configuration alone decides the number: one seed is enough.
-    """
-    mean, n = float(np.mean(values)), len(values)
-    sd = float(np.std(values, ddof=1)) if n > 1 else math.nan
-    if sd <= 1e-9 * max(1.0, abs(mean)):  # rounding of percentages, not spread
-        sd = 0.0
-    if deterministic and not sd > 0:
-        half = 0.0
-    elif n < 2 or (sd == 0 and floor is None and n < LEAST_EQUAL):
-        half = math.inf
-    else:
-        half = half_width(max(sd, floor or 0.0), n)
-    return Estimate(tuple(values), mean, sd, mean - half, mean + half, floor or 0.0)
-
-
-def rounding_sd(images: int, paired: bool) -> float:
-    """Standard deviation in points that rounding to whole images gives an accuracy, or the difference of two."""
-    return 100.0 / (images * math.sqrt(6 if paired else 12))
-
-
-def half_width(sd: float, n: int | np.ndarray) -> float | np.ndarray:
-    """t(n - 1, 0.975) sd / sqrt(n)."""
-    return stdtrit(n - 1, 0.975) * sd / np.sqrt(n)
-
-
-def seeds_to_decide(sd: float, distance: float) -> int | None:
-    """Least n whose interval is narrower than `distance` on each side, mean and sd staying as they are; None above
-    MOST_SEEDS. From two or three seeds this is an order of magnitude, no more."""
-    n = np.arange(2, MOST_SEEDS + 1)
-    enough = n[half_width(sd, n) < distance]
-    return int(enough[0]) if len(enough) else None
-
-
-def decide(kind: str, e: Estimate, margin: float = 0.0, threshold: float = 0.0) -> tuple[str, str]:
-    """(verdict, its reason in words) by the rule of KINDS[kind]."""
     if not KINDS[kind].interval:
         return _every(kind, e, threshold)
-    sign = -1.0 if kind == "lower" else 1.0
-    mean, low, high = sign * e.mean, *sorted((sign * e.low, sign * e.high))
-    short = ""
+    if kind in ("higher", "lower"):
+        return _superior(kind, e, margin, room)
     if kind == "not_lower":
-        holds, fails, distance = low > -margin, high < -margin, abs(mean + margin)
-        good, bad, edge = f"above {number(-margin)}", f"below {number(-margin)}", number(-margin)
-    elif kind in ("higher", "lower"):
-        reached = mean >= margin - 1e-9
-        holds, fails, distance = low > 0 and reached, high < margin, mean if reached else margin - mean
-        edge = "0" if reached else number(sign * margin)
-        good = f"{'above' if sign > 0 else 'below'} 0, mean {number(e.mean, True)}"
-        short = "" if reached or low <= 0 else f"an effect, but its mean does not reach {number(sign * margin)}; "
-        small = "; there is one, but it is smaller" if low > 0 else ""
-        bad = f"without {'an advantage' if sign > 0 else 'a drop'} of {number(margin)} or more{small}"
-    elif kind == "at_least":
-        holds, fails, distance = low >= threshold, high < threshold, abs(mean - threshold)
-        good, bad, edge = f"at or above {number(threshold)}", f"below {number(threshold)}", number(threshold)
-    elif kind == "at_most":
-        holds, fails, distance = high <= threshold, low > threshold, abs(mean - threshold)
-        good, bad, edge = f"at or below {number(threshold)}", f"above {number(threshold)}", number(threshold)
+        edge = _bound(-margin)
+        holds, fails = e.low > -margin, e.high < -margin
+        good, bad = f"lies above {edge}: a loss of the margin is excluded", f"lies below {edge}: the loss is larger"
+        return _decided(e, holds, fails, good, bad, [-margin], e.p_above(-margin), e.p_below(-margin))
+    if kind in ("at_least", "at_most"):
+        return _threshold(kind, e, threshold, nothing)
+    center = 0.0 if kind == "equivalent" else threshold
+    first, last = center - margin, center + margin
+    holds, fails = first <= e.low and e.high <= last, e.high < first or e.low > last
+    good, bad = (f"lies {where} [{_bound(first)}, {_bound(last)}]" for where in ("within", "outside"))
+    p_holds = max(e.p_above(first), e.p_below(last))
+    p_fails = min(1.0, 2 * min(e.p_below(first), e.p_above(last)))  # either side would do
+    return _decided(e, holds, fails, good, bad, [first, last], p_holds, p_fails)
+
+
+def _superior(kind: str, e: Estimate, margin: float, room: float) -> Decision:
+    up = kind == "higher"
+    sign = 1.0 if up else -1.0
+    mean, low, high = sign * e.mean, *sorted((sign * e.low, sign * e.high))
+    least = sign * margin
+    p_holds, p_fails = (e.p_above(0.0), e.p_below(least)) if up else (e.p_below(0.0), e.p_above(least))
+    what = "advantage" if up else "drop"
+    if high < 0:
+        side, other = ("below", "lower") if up else ("above", "higher")
+        return Decision(FAILS, f"{_interval(e)} lies {side} 0: the treatment is {other}", p_holds, p_fails)
+    if up and room < margin:
+        left = f"the baseline's mean leaves {_bound(room)} below 100, less than the margin of {_bound(margin)}"
+        return Decision(CEILING, f"{left}: no run can show such an advantage", p_holds, p_fails)
+    reached = mean >= margin - 1e-9
+    if low > 0 and high < margin and not reached:
+        between = f"lies between 0 and {_bound(least)}" if up else f"lies between {_bound(least)} and 0"
+        small = f"{_interval(e)} {between}: there is {'an' if up else 'a'} {what}, smaller than the margin"
+        return Decision(SMALLER, small, p_holds, p_fails)
+    side = "above" if up else "below"
+    good = f"lies {side} 0 and its mean, {number(e.mean, True)}, reaches {_bound(least)}"
+    bad = f"lies {'below' if up else 'above'} {_bound(least)}: {'an' if up else 'a'} {what} of the margin is excluded"
+    short = low > 0 and not reached
+    decided = _decided(e, low > 0 and reached, high < margin, good, bad, [0.0 if reached else least], p_holds, p_fails)
+    if decided.verdict == NOT_ENOUGH and short:
+        effect = f"there is {'an' if up else 'a'} {what}, but its mean does not reach {_bound(least)}"
+        return Decision(NOT_ENOUGH, f"{effect}; {decided.reason}", p_holds, p_fails)
+    return decided
+
+
+def _threshold(kind: str, e: Estimate, threshold: float, nothing: float | None) -> Decision:
+    edge = _bound(threshold)
+    if kind == "at_least":
+        holds, fails = e.low >= threshold, e.high < threshold
+        good, bad = f"lies at or above {edge}", f"lies below {edge}"
+        p_holds, p_fails = e.p_above(threshold), e.p_below(threshold)
+        small = fails and nothing is not None and threshold > nothing and e.low > nothing
     else:
-        first, last = threshold - margin, threshold + margin
-        holds, fails = first <= low and high <= last, high < first or low > last
-        distance = min(abs(mean - first), abs(mean - last))
-        edge = f"{number(first)} or {number(last)}"
-        good, bad = (f"{where} [{number(first)}, {number(last)}]" for where in ("within", "outside"))
-    interval = "the same number with every seed," if e.low == e.high else "interval"
+        holds, fails = e.high <= threshold, e.low > threshold
+        good, bad = f"lies at or below {edge}", f"lies above {edge}"
+        p_holds, p_fails = e.p_below(threshold), e.p_above(threshold)
+        small = fails and nothing is not None and threshold < nothing and e.high < nothing
+    if small:
+        between = " and ".join(map(_bound, sorted((threshold, nothing))))
+        reason = f"{_interval(e)} lies between {between}: there is such an effect, smaller than claimed"
+        return Decision(SMALLER, reason, p_holds, p_fails)
+    return _decided(e, holds, fails, good, bad, [threshold], p_holds, p_fails)
+
+
+def _decided(
+    e: Estimate, holds: bool, fails: bool, good: str, bad: str, edges: list[float], p_holds: float, p_fails: float
+) -> Decision:
     if holds or fails:
-        return (HOLDS, f"{interval} {good}") if holds else (FAILS, f"{interval} {bad}")
-    return NOT_ENOUGH, short + _undecided(e, edge, distance)
+        return Decision(HOLDS if holds else FAILS, f"{_interval(e)} {good if holds else bad}", p_holds, p_fails)
+    if not math.isfinite(e.se):
+        return Decision(NOT_ENOUGH, _undecided(e, edges))
+    return Decision(NOT_ENOUGH, _undecided(e, edges), p_holds, p_fails)
+
+
+def _interval(e: Estimate) -> str:
+    return "the same number with every seed" if e.low == e.high else "the interval"
 
 
 def number(value: float, sign: bool = False) -> str:
@@ -221,23 +237,28 @@ def number(value: float, sign: bool = False) -> str:
     return f"{round(value, 2) + 0.0:{'+' if sign else ''}.2f}"
 
 
-def _every(kind: str, e: Estimate, threshold: float) -> tuple[str, str]:
+def _bound(value: float) -> str:
+    """A margin or threshold: as a number, but 0 as 0 and small ones with two digits that count."""
+    return f"{value:.2g}" if abs(value) < 0.1 else number(value)
+
+
+def _every(kind: str, e: Estimate, threshold: float) -> Decision:
     """Numbers that miss the threshold by rounding alone meet it."""
     at_most = kind == "every_seed_at_most"
     met = sum(value <= threshold + 1e-9 if at_most else value >= threshold - 1e-9 for value in e.values)
-    bound = f"{'at most' if at_most else 'at least'} {number(threshold)}"
+    bound = f"{'at most' if at_most else 'at least'} {_bound(threshold)}"
     if e.n < LEAST_EVERY:
-        return NOT_ENOUGH, f"{met} of {e.n} seeds {bound}; {LEAST_EVERY} seeds are the least that decide"
+        return Decision(NOT_ENOUGH, f"{met} of {e.n} seeds {bound}; {LEAST_EVERY} seeds are the least that decide")
     if met in (0, e.n):
-        return (HOLDS, f"all {e.n} seeds {bound}") if met else (FAILS, f"none of {e.n} seeds {bound}")
-    return NOT_ENOUGH, f"{met} of {e.n} seeds {bound}: neither all nor none"
+        return Decision(HOLDS, f"all {e.n} seeds {bound}") if met else Decision(FAILS, f"none of {e.n} seeds {bound}")
+    return Decision(NOT_ENOUGH, f"{met} of {e.n} seeds {bound}: neither all nor none")
 
 
-def _undecided(e: Estimate, edge: str, distance: float) -> str:
+def _undecided(e: Estimate, edges: list[float]) -> str:
     if e.n < 2:
         return "one seed has no interval; at least two are needed"
-    if not math.isfinite(e.low):
+    if not math.isfinite(e.se):
         return f"{e.n} equal numbers may be chance, their resolution is not known; {LEAST_EQUAL} would decide"
-    needed = seeds_to_decide(max(e.sd, e.floor), distance)
+    needed = seeds_to_decide(e, min(abs(e.mean - edge) for edge in edges))
     about = f"about {needed} seeds would decide" if needed else f"more than {MOST_SEEDS} seeds would be needed"
-    return f"interval contains {edge}; {about}, mean and spread as they are"
+    return f"the interval contains {' or '.join(map(_bound, edges))}; {about}, mean and spread as they are"

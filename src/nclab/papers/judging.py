@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from nclab.analysis.claims import judge
+from nclab.analysis.judgement import Judgement
 from nclab.analysis.ledger import load_ledger
 from nclab.analysis.report import effect_text, make_report, write_report
 from nclab.analysis.runs import AnalysisError, load_runs
@@ -49,6 +50,19 @@ def judge_wing(
         print(f"skipped {len(unfinished)} unfinished: {', '.join(unfinished[:5])}", file=sys.stderr)
     for error in dict.fromkeys(error for judgement in judgements for error in judgement.broken):
         print(f"left out: {error}", file=sys.stderr)
-    rows = [(j.claim.id, j.where, j.verdict, effect_text(j), str(len(j.seeds))) for j in judgements]
-    print(text_table(pd.DataFrame(rows, columns=["claim", "setting", "verdict", "effect [95 % interval]", "seeds"])))
-    print("", ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items()), *paths, sep="\n")
+    rows = [(j.claim.id, j.where, j.verdict, j.adjusted, effect_text(j), _seeds(j)) for j in judgements]
+    columns = ["claim", "setting", "verdict", "with Holm", "effect [95 % interval]", "seeds"]
+    print(text_table(pd.DataFrame(rows, columns=columns)))
+    print("", f"empirical: {_totals(report.counts)}", sep="\n")
+    if any(report.arithmetic.values()):
+        print(f"arithmetic of the configuration, no evidence: {_totals(report.arithmetic)}")
+    print(*paths, sep="\n")
+
+
+def _totals(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "none"
+
+
+def _seeds(judgement: Judgement) -> str:
+    """'10', or '5 of 10' of a provisional verdict."""
+    return judgement.provisional.removesuffix(" seeds") or str(len(judgement.seeds))
