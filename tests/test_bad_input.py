@@ -155,6 +155,7 @@ WRONG = {
     "etf=last_k model.width=8": "(8 -> 10): 10 vectors form a simplex ETF in dimension 9 or more, got dimension 8",
     "etf=last_k etf.k=2 etf.rank=classes model.width=8": "form a simplex ETF in dimension 9 or more, got dimension 8",
     "etf=last_k etf.classifier_frame=canonical model.width=9": "frame 'canonical' needs dimension >= 10, got 9",
+    "etf=clock etf.k=5": "etf.k must be between 1 and 4, the stages .* (fc2, fc3, fc4, fc5); got 5",
     "etf=adaptive etf.threshold=nan": "etf.threshold must be in (0, 1], got nan",
     "etf=adaptive etf.patience=0": "etf.patience must be at least 1, got 0",
     "etf=adaptive etf.start=60": "could never switch: .*etf.start=60",

@@ -13,27 +13,41 @@ from nclab.interfaces.valid import unknown
 ORDERS = ("deepest_first", "at_once")
 
 
-class RuleSettings(Protocol):
-    """The numbers of a `DepthRule`."""
+class TimeSettings(Protocol):
+    """When switches may be, whatever is measured."""
 
-    threshold: float  # on train NCC accuracy
-    relative: bool  # times the network's own train accuracy; false: absolute
-    patience: int  # epochs that a stage must stay above the threshold
     start: int | None  # first epoch that may switch
     pause: int  # least number of epochs between switches
     order: str  # deepest_first: one stage at a time, from the output | at_once: all beyond the effective depth
 
 
-def check_rule(settings: RuleSettings, prefix: str = "") -> None:
+class RuleSettings(TimeSettings, Protocol):
+    """The numbers of a `DepthRule`."""
+
+    threshold: float  # on train NCC accuracy
+    relative: bool  # times the network's own train accuracy; false: absolute
+    patience: int  # epochs that a stage must stay above the threshold
+
+
+def check_times(settings: TimeSettings, prefix: str = "") -> None:
     """Raise ValueError for numbers out of range; `prefix` stands before the names of the keys."""
     if settings.order not in ORDERS:
         raise ValueError(unknown(f"{prefix}order", settings.order, ORDERS))
+    for key in ("pause", "start"):
+        _at_least_1(settings, key, prefix)
+
+
+def check_rule(settings: RuleSettings, prefix: str = "") -> None:
+    """Raise ValueError for numbers out of range; `prefix` stands before the names of the keys."""
+    check_times(settings, prefix)
     if not 0 < settings.threshold <= 1:
         raise ValueError(f"{prefix}threshold must be in (0, 1], got {settings.threshold}")
-    for key in ("patience", "pause", "start"):
-        value = getattr(settings, key)
-        if value is not None and value < 1:
-            raise ValueError(f"{prefix}{key} must be at least 1, got {value}")
+    _at_least_1(settings, "patience", prefix)
+
+
+def _at_least_1(settings: object, key: str, prefix: str) -> None:
+    if (value := getattr(settings, key)) is not None and value < 1:
+        raise ValueError(f"{prefix}{key} must be at least 1, got {value}")
 
 
 class DepthRule:
