@@ -49,4 +49,10 @@ def reference(h, y, num_classes, weight=None, bias=None, class_means=None):
             "nc3_gram": gram_distance(w @ m.T),
             "nc4_mismatch": (logits.argmax(1) != nearest).mean(),
         }
+        rows = np.linalg.norm(w, axis=1)
+        values["nc2_weight_equinorm"] = rows.std() / rows.mean()
+        angles = [w[a] @ w[b] / rows[a] / rows[b] + 1 / (num_classes - 1) for a, b in pairs]
+        values["nc2_weight_equiangular"] = np.mean(np.abs(angles))
+        if bias is not None:
+            values["classifier_bias_collapse"] = np.linalg.norm(w @ mu.mean(0) + bias.double().numpy())
     return values

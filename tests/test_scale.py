@@ -45,9 +45,12 @@ def test_the_bias_is_scaled_with_the_logits(of_bias):
     """As the logits are: h W^T of 2^-168 beside a bias of 2^-100 is nothing, beside none it decides."""
     h, y, w = case()
     bias = torch.randn(C, generator=torch.Generator().manual_seed(3))
-    together = measure(h * 2.0**70, y, C, w * 2.0**30, bias * 2.0**100)
-    assert together == measure(h, y, C, w, bias)
-    assert measure(h * 2.0**-84, y, C, w * 2.0**-84, 0 * bias) == measure(h, y, C, w)
+    together, apart = measure(h * 2.0**70, y, C, w * 2.0**30, bias * 2.0**100), measure(h, y, C, w, bias)
+    assert together.pop("classifier_bias_collapse") == 2.0**100 * apart.pop("classifier_bias_collapse") > 0
+    assert together == apart
+    small = measure(h * 2.0**-84, y, C, w * 2.0**-84, 0 * bias)
+    assert small.pop("classifier_bias_collapse") > 0
+    assert small == measure(h, y, C, w)
     for k in (-84, 70):
         found = measure(h * 2.0**k, y, C, w * 2.0**k, bias.double() * 2.0**of_bias)
         exact = reference(h * 2.0**k, y, C, w.double() * 2.0**k, bias.double() * 2.0**of_bias)
@@ -71,6 +74,8 @@ def test_measure_model_at_any_scale(of_features, of_weight, dtype):
     for layer, columns in expected.items():
         for name, value in columns.items():
             found = scaled[layer][name]
+            if name == "classifier_bias_collapse":  # in units of the logits
+                found = found / 2.0 ** (of_features + of_weight)
             lost = name == "nc4_mismatch" and abs(of_features + of_weight) > 126 and dtype != torch.float64  # of logits
             assert found == value or (lost and math.isnan(found)), (layer, name)
 

@@ -3,10 +3,11 @@
 `measure`: features that are at hand. `CollapseMeter`: a stream of batches. `measure_model`: any module and a loader.
 """
 
-from nclab.metrics.collapse import subspace_alignment
+from nclab.metrics.at_hand import measure
+from nclab.metrics.collapse import dnc3_gram, image_of_means, subspace_alignment
 from nclab.metrics.depth import effective_depth, effective_depth_first
 from nclab.metrics.geometry import ClassMeans, geometry
-from nclab.metrics.meter import CollapseMeter, measure
+from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.model import ModelMeasures, measure_model
 from nclab.metrics.passes import WithinSums, class_sums, within_sums
 from nclab.metrics.precision import full_precision
@@ -17,10 +18,12 @@ __all__ = [
     "ModelMeasures",
     "WithinSums",
     "class_sums",
+    "dnc3_gram",
     "effective_depth",
     "effective_depth_first",
     "full_precision",
     "geometry",
+    "image_of_means",
     "measure",
     "measure_model",
     "subspace_alignment",

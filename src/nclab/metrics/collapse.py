@@ -4,19 +4,24 @@ Notation: features H (N, d) of one layer and one split, labels y, C classes. n_c
 means **of the train split**, mu_G their unweighted mean, M (C, d) rows m_c = mu_c - mu_G, W (C, d) and b (C) the
 classifier, Sigma_W = 1/N sum_i (h_i - mu_y)(h_i - mu_y)^T, Sigma_B = 1/C sum_c m_c m_c^T.
 
-An undefined value is nan, never 0: e.g. all of them where every class mean is the same vector (rank 0). No column
-depends on the scale of the features or of W. Means that differ by no more than `ClassMeans.cut` coincide.
+An undefined value is nan, never 0: e.g. all of them where every class mean is the same vector (rank 0). No column but
+`classifier_bias_collapse` depends on the scale of the features or of W. Means that differ by no more than
+`ClassMeans.cut` coincide.
 
 A test split may lack a class, where the class means of the train split are given. Then `cdnv` is the mean over the
 pairs of classes that are there. `nc1`, `nc1_trace_ratio`, `ncc_accuracy`, `nc4_mismatch` and `nc3_cosine` are means
 over samples, whatever their classes. All others depend on the class means and on W alone.
 """
 
+from itertools import chain
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from nclab.metrics.geometry import NAN, ClassMeans, power_of_two
-from nclab.metrics.passes import WithinSums
+from nclab.metrics.passes import WithinSums, unit_rows
+from nclab.metrics.precision import full_precision
 
 # m: class means of the train split; s: sums of the split that is measured.
 
@@ -93,6 +98,32 @@ def orthogonal_distance(gram: Tensor) -> float:
     return float((gram / norm - torch.eye(len(gram), dtype=gram.dtype) / len(gram) ** 0.5).norm())
 
 
+def nc2_weight_equinorm(weight: Tensor) -> float:
+    """std(||w_c||) / mean(||w_c||) over the rows of W (C, d), not centred, population std. 0 at collapse. Papyan 2020.
+    nan where W is 0."""
+    norms = torch.linalg.vector_norm(weight, dim=1)
+    return float(norms.std(correction=0) / norms.mean())
+
+
+def nc2_weight_equiangular(weight: Tensor) -> float:
+    """Mean over pairs of |cos(w_c, w_c') + 1/(C-1)| over the rows of W (C, d), not centred. 0 at collapse. Papyan 2020.
+    nan where a row is 0."""
+    rows = unit_rows(weight)
+    cosines = rows @ rows.T
+    return float((cosines + 1 / (len(rows) - 1))[_pairs(cosines)].abs().mean())
+
+
+def classifier_bias_collapse(m: ClassMeans, weight: Tensor, bias: Tensor) -> float:
+    """|| W mu_G + b ||, what the classifier says of the mean of the class means, in units of the logits. 0 at collapse.
+    The fourth number of Zhu 2021; it grows with features, W and b, so that runs compare at one scale only.
+
+    weight (C, d), bias (C,) of zeros where the classifier has none."""
+    factor = power_of_two(weight)
+    logits = (factor * weight) @ (m.scale * m.means).mean(0) / m.scale / factor + bias  # (C,)
+    unit = power_of_two(logits)
+    return float((unit * logits).norm()) / unit
+
+
 def nc4_mismatch(s: WithinSums) -> float:
     """Share of samples whose largest logit, bias included, and nearest class mean are of different classes. 0 at
     collapse. Papyan 2020. nan where a sample has no largest logit: all are equal, or it is not finite."""
@@ -134,6 +165,39 @@ def subspace_alignment(m: ClassMeans, weight: Tensor) -> float:
     if w.shape[1] != weight.shape[1]:
         vectors = torch.linalg.qr(w @ vectors).Q  # left singular vectors of W -> right ones
     return float((m.basis.T @ vectors).square().sum() / min(directions, m.rank))
+
+
+def classifier_of(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """W (C, d) and b (C,) of a linear layer; zeros where it has no bias. An implicit layer makes its weight anew."""
+    weight, bias = layer.weight, getattr(layer, "bias", None)
+    return weight, weight.new_zeros(len(weight)) if bias is None else bias
+
+
+def image_of_means(m: ClassMeans, layer: nn.Module) -> Tensor:
+    """The rows W m_c (C, d_out), float64, of a linear layer that reads what m are the class means of; up to a factor.
+
+    The layer is called, without its bias: one that applies its weight without storing it need not make a matrix."""
+    like = next(t for t in chain(layer.parameters(), layer.buffers()) if t.is_floating_point())
+    bias = getattr(layer, "bias", None)
+    without_bias = {} if bias is None else {"bias": torch.zeros_like(bias)}
+    with full_precision(like.device.type, products_only=True):
+        return functional_call(layer, without_bias, (m.centred.to(like),)).double().cpu()
+
+
+def dnc3_gram(m: ClassMeans, image: Tensor) -> float:
+    """|| K/||K||_F - L/||L||_F ||_F with K = M M^T at a layer's *input* and L = (W M)(W M)^T behind its weight, whose
+    rows W m_c are `image` (C, d_out): how far the layer is from keeping the angles and relative lengths of the class
+    means. At most sqrt(2).
+
+    0 at deep collapse, where the input's Gram matrix is a simplex ETF's and the weight's leading right singular
+    vectors span M with one singular value (after Sukenik 2023, whose DNC3 is `subspace_alignment`). nan where the means
+    coincide or the layer sends all of them to 0."""
+    image = image * power_of_two(image)
+    behind = image @ image.T
+    norm = behind.norm()
+    if m.rank == 0 or not torch.isfinite(norm) or norm == 0:
+        return NAN
+    return float((m.gram / m.gram.norm() - behind / norm).norm())
 
 
 def _pairs(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""CollapseMeter: the two streaming passes, and `measure`, the same on features that are at hand."""
+"""CollapseMeter: the two streaming passes over the features of a layer."""
 
 import math
 from collections.abc import Callable
@@ -173,12 +173,14 @@ class CollapseMeter:
         self._came_with = came_with
         self._within = batch if self._within is None else self._within + batch
 
-    def compute(self, weight: Array | None = None) -> dict[str, float]:
+    def compute(self, weight: Array | None = None, bias: Array | None = None) -> dict[str, float]:
         """All columns of the layer, from all batches so far.
 
         Args:
-            weight: (C, d), of the classifier, as it was given to `add_spread`; adds nc2_weight_gram,
-                nc2_weight_orthogonal, nc2_means_orthogonal, nc3, nc3_gram and nc3_cosine.
+            weight: (C, d), of the classifier, as it was given to `add_spread`; adds nc2_weight_equinorm,
+                nc2_weight_equiangular, nc2_weight_gram, nc2_weight_orthogonal, nc2_means_orthogonal, nc3, nc3_gram and
+                nc3_cosine.
+            bias: (C,), of the classifier; only with a weight. Adds classifier_bias_collapse.
 
         Returns:
             column -> value; nan where the column is undefined, e.g. with one vector for all classes.
@@ -190,6 +192,8 @@ class CollapseMeter:
         """
         if self._within is None:
             raise RuntimeError("no batch seen: call add_spread for every batch first")
+        if bias is not None and weight is None:
+            raise ValueError("a bias without a weight is no classifier's; give both")
         if (weight is not None) != self._came_with[1]:
             given, not_given = ("compute", "add_spread") if weight is not None else ("add_spread", "compute")
             raise ValueError(f"{given} was given a weight and {not_given} was not: give the classifier's to both")
@@ -212,7 +216,12 @@ class CollapseMeter:
         }
         if weight is not None:
             w = matrix_of(weight, "weight", tuple(m.means.shape)).detach().double().cpu()
+            if bias is not None:
+                b = matrix_of(bias, "bias", (len(w),)).detach().double().cpu()
+                values["classifier_bias_collapse"] = collapse.classifier_bias_collapse(m, w, b)
             w, mu = w * power_of_two(w), m.scale * m.means
+            values["nc2_weight_equinorm"] = collapse.nc2_weight_equinorm(w)
+            values["nc2_weight_equiangular"] = collapse.nc2_weight_equiangular(w)
             values["nc2_weight_gram"] = collapse.gram_distance(w @ w.T)
             values["nc2_weight_orthogonal"] = collapse.orthogonal_distance(w @ w.T)
             values["nc2_means_orthogonal"] = collapse.orthogonal_distance(mu @ mu.T)
@@ -277,74 +286,3 @@ class CollapseMeter:
             f"pass 2 saw other samples than pass 1: class {c} had {int(before[c])} in pass 1 and {int(counts[c])} in "
             "pass 2; give both passes every sample once"
         )
-
-
-def measure(
-    features: Array,
-    labels: Array,
-    num_classes: int,
-    weight: Array | None = None,
-    bias: Array | None = None,
-    class_means: Array | None = None,
-) -> dict[str, float]:
-    """Collapse metrics of the features of one layer, all at hand as tensors or numpy arrays.
-
-    The formula of every column stands in `nclab.metrics.collapse`. At collapse nc1, nc1_trace_ratio, cdnv, the nc2,
-    nc3 and nc4 columns are 0 (nc2_weight_orthogonal and nc2_means_orthogonal at the collapse to an orthogonal frame),
-    ncc_accuracy is 1 and rank is C - 1. After Papyan et al. 2020 (arXiv 2008.08186); the source of each column stands
-    beside its formula.
-
-    Args:
-        features: (N, d), float32 or float64.
-        labels: (N,), integers in 0..C-1.
-        num_classes: C >= 2.
-        weight: (C, d), of the classifier that reads these features. Adds nc2_weight_gram, nc2_weight_orthogonal,
-            nc2_means_orthogonal, nc3, nc3_gram, nc3_cosine and nc4_mismatch.
-        bias: (C,), of that classifier; only with a weight. Without it the logits of nc4_mismatch are h W^T.
-        class_means: (C, d), of the train split, where the features are those of a test split, which may then lack
-            classes: cdnv is the mean over the pairs of classes with samples. By default the means of the features.
-
-    Returns:
-        column -> value; nan where the column is undefined, e.g. with one vector for all classes.
-
-    Raises:
-        ValueError: for shapes, types, devices or labels that do not fit, and for an empty class without `class_means`.
-
-    >>> import torch
-    >>> from nclab.metrics import measure
-    >>> features = torch.tensor([[1.0, 0], [3, 0], [-1, 1], [-1, 3], [-1, -1], [-1, -3]])
-    >>> labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    >>> values = measure(features, labels, num_classes=3)
-    >>> print(f"{values['nc1_trace_ratio']:.4f} {values['ncc_accuracy']:.0f} {values['rank']:.0f}")
-    0.2143 1 2
-    >>> weight = torch.tensor([[1.0, 0], [-1, 1], [-1, -1]])
-    >>> sorted(set(measure(features, labels, 3, weight)) - set(values))  # doctest: +NORMALIZE_WHITESPACE
-    ['nc2_means_orthogonal', 'nc2_weight_gram', 'nc2_weight_orthogonal', 'nc3', 'nc3_cosine', 'nc3_gram',
-     'nc4_mismatch']
-    """
-    features, labels = batch_of(features, labels)
-    shape = (class_count(num_classes), features.shape[1])
-    meter = CollapseMeter(num_classes, None if class_means is None else matrix_of(class_means, "class_means", shape))
-    if bias is not None and weight is None:
-        raise ValueError("a bias without a weight makes no logits; give both")
-    logits = None
-    if weight is not None:
-        weight = matrix_of(weight, "weight", shape)
-        bias = None if bias is None else matrix_of(bias, "bias", shape[:1])
-    if class_means is None:
-        meter.add_means(features, labels)
-    if weight is not None:
-        with full_precision(features.device.type, products_only=True):
-            logits = _logits(features, weight, bias, meter.class_means.scale)
-    meter.add_spread(features, labels, logits, weight)
-    return meter.compute(weight)
-
-
-def _logits(features: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """h W^T + b (N, C) times a power of two that keeps them in range; `scale` * features are of order 1."""
-    w = weight.detach().double()
-    factor = scale * power_of_two(w)
-    if bias is None or not bias.any():
-        return features @ (factor * w).T.to(features)
-    factor = min(factor, power_of_two(bias))
-    return features @ (factor * w).T.to(features) + (factor * bias.detach().double()).to(features)

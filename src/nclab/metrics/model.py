@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nclab.metrics.capture import REDUCTIONS, Capture, Reduction
 from nclab.metrics.checks import class_count, tensor_of
+from nclab.metrics.collapse import classifier_of
 from nclab.metrics.geometry import ClassMeans
 from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.precision import full_precision
@@ -112,7 +113,7 @@ def measure_model(
         )
     if device is None:
         device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    weight = None if head is None else model.get_submodule(head).weight
+    weight, bias = (None, None) if head is None else classifier_of(model.get_submodule(head))
 
     def meters() -> dict[str, CollapseMeter]:
         return {layer: CollapseMeter(num_classes, train and train.class_means[layer]) for layer in names}
@@ -129,7 +130,7 @@ def measure_model(
                 meter.add_spread(features[layer], y, *((logits, weight) if layer == head else ()))
                 if again is not None:
                     again[layer].add_means(features[layer], y)
-    values = {layer: meter.compute(weight if layer == head else None) for layer, meter in own.items()}
+    values = {layer: meter.compute(weight, bias) if layer == head else meter.compute() for layer, meter in own.items()}
     class_means = {layer: meter.class_means for layer, meter in own.items()}
     if again is not None:
         _check_same_features(class_means, {layer: meter.class_means for layer, meter in again.items()})

@@ -132,7 +132,7 @@ def within_sums(
 
     Memory: a few chunks (`CPU_CHUNK`, `GPU_CHUNK` bytes), whatever N.
     """
-    unit_weight = None if weight is None else _unit_rows(weight.detach()).to(features)
+    unit_weight = None if weight is None else unit_rows(weight.detach()).to(features)
     total = None
     for rows in _chunks(features, class_means.coordinates.shape[0]):
         own_logits = None if logits is None else logits[rows]
@@ -198,7 +198,7 @@ def _mismatches(logits: Tensor, nearest: Tensor) -> Tensor:
     return (predicted != nearest).sum() + no_largest.sum(dtype=torch.float64)
 
 
-def _unit_rows(weight: Tensor) -> Tensor:
+def unit_rows(weight: Tensor) -> Tensor:
     """The rows of a weight (C, d) at unit length, in float32 at least; nan of a row of zeros."""
     weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
     weight = weight / weight.abs().amax(1, keepdim=True)  # so that no square leaves the range

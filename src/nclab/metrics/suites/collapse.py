@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from nclab.interfaces.batch import Batch, Output
-from nclab.metrics.collapse import subspace_alignment
+from nclab.metrics.collapse import classifier_of, dnc3_gram, image_of_means, subspace_alignment
 from nclab.metrics.depth import effective_depth, effective_depth_first
+from nclab.metrics.geometry import NAN
 from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, SuiteSettings
 
@@ -16,8 +17,9 @@ from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, SuiteSettings
 class CollapseSuite(Metric):
     """Two passes over the train split: class means, then spreads about them; one over any other, with the train means.
 
-    NC2 of W, NC3 and NC4 live at the classifier's input; subspace alignment at hidden layers with a learnable weight
-    whose input is handed out; both effective depths, of the train split, in the layer `network`.
+    NC2 of W, NC3 and NC4 live at the classifier's input; `dnc3_gram` at hidden layers whose input is handed out, and
+    subspace alignment at those of them whose weight is learnable; both effective depths, of the train split, in the
+    layer `network`.
     """
 
     def __init__(self, settings: SuiteSettings | None = None):
@@ -29,13 +31,13 @@ class CollapseSuite(Metric):
         self.context, model = context, context.model
         self.sources = {probe.feature: probe.layer for probe in context.probes}
         self.last = model.inputs()[model.classifier]  # where NC2, NC3 and NC4 with W live
-        self.aligned = {p.layer: model.inputs()[p.site] for p in context.probes if _aligned(model, p)}
+        self.read = {p.layer: model.inputs()[p.site] for p in context.probes if _reads_known(model, p)}
         count, self._pass = context.targets.dim, 1
-        self._head: Tensor | None = None  # an implicit layer makes its weight anew at every look
+        self._head: tuple[Tensor, Tensor] | None = None
         if context.train is None:
             self.passes = 2
             self.meters = {f: CollapseMeter(count) for f in self.sources}
-            self.inputs = {f: CollapseMeter(count) for f in self.aligned.values() if f not in self.sources}
+            self.inputs = {f: CollapseMeter(count) for f in self.read.values() if f not in self.sources}
         else:
             self.passes = 1
             known = context.train.meters
@@ -51,7 +53,7 @@ class CollapseSuite(Metric):
             for f, meter in self._measured().items():
                 meter.add_means(features[f], labels)
             return
-        weight = self._weight()
+        weight, _ = self._classifier()
         for f, meter in self.meters.items():
             meter.add_spread(features[f], labels, *((features["logits"], weight) if f == self.last else ()))
 
@@ -67,16 +69,12 @@ class CollapseSuite(Metric):
 
     def compute(self, reduced: Tensor) -> dict[str, float]:
         self._accept(reduced)
-        model, weight, first = self.context.model, self._weight(), self.context.train is None
+        model, first = self.context.model, self.context.train is None
         values, ncc = {}, []
         for probe in self.context.probes:
-            found = self.meters[probe.feature].compute(weight if probe.feature == self.last else None)
-            if first and probe.site not in (None, model.classifier):  # undefined on a fixed layer
-                at = self.aligned.get(probe.layer)
-                means = None if at is None else (self.meters | self.inputs)[at].class_means
-                found["subspace_alignment"] = (
-                    float("nan") if means is None else subspace_alignment(means, model.etf_sites()[probe.site].weight)
-                )
+            found = self.meters[probe.feature].compute(*(self._classifier() if probe.feature == self.last else ()))
+            if first and probe.site not in (None, model.classifier):
+                found |= self._of_weight(probe)
             values |= {f"{probe.layer}/{metric}": value for metric, value in found.items()}
             if probe.stage is not None:
                 ncc.append(found["ncc_accuracy"])
@@ -84,6 +82,19 @@ class CollapseSuite(Metric):
             values[f"{NETWORK}/effective_depth"] = effective_depth(ncc, self.context.eps)
             values[f"{NETWORK}/effective_depth_first"] = effective_depth_first(ncc, self.context.eps)
         return values
+
+    def _of_weight(self, probe: Any) -> dict[str, float]:
+        """The columns of a hidden layer's weight. nan where its input is not handed out; subspace alignment of a fixed
+        layer, too."""
+        at, layer = self.read.get(probe.layer), self.context.model.etf_sites()[probe.site]
+        if at is None:
+            return {"subspace_alignment": NAN, "dnc3_gram": NAN}
+        means = (self.meters | self.inputs)[at].class_means
+        learnable = "weight" in dict(layer.named_parameters(recurse=False))
+        return {
+            "subspace_alignment": subspace_alignment(means, layer.weight) if learnable else NAN,
+            "dnc3_gram": dnc3_gram(means, image_of_means(means, layer)),
+        }
 
     def _measured(self) -> dict[str, CollapseMeter]:
         """The meters of the pass under way: those of inputs have but the first of two."""
@@ -96,15 +107,13 @@ class CollapseSuite(Metric):
         for meter, own in zip(meters, reduced.split([len(meter.sums()) for meter in meters]), strict=True):
             meter.accept(own)
 
-    def _weight(self) -> Tensor:
+    def _classifier(self) -> tuple[Tensor, Tensor]:
         if self._head is None:
             model = self.context.model
-            self._head = model.etf_sites()[model.classifier].weight
+            self._head = classifier_of(model.etf_sites()[model.classifier])
         return self._head
 
 
-def _aligned(model: nn.Module, probe: Any) -> bool:
-    """Subspace alignment is defined for hidden layers with a learnable weight whose input is handed out."""
-    if probe.site in (None, model.classifier) or probe.site not in model.inputs():
-        return False
-    return "weight" in dict(model.etf_sites()[probe.site].named_parameters(recurse=False))
+def _reads_known(model: nn.Module, probe: Any) -> bool:
+    """Whether it is a hidden layer whose input is handed out."""
+    return probe.site not in (None, model.classifier) and probe.site in model.inputs()
