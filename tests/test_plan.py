@@ -84,6 +84,27 @@ def test_a_profile_may_sweep_name_a_dataset_and_leave_parts_out():
         plan.resolve(["depth_text"], "cpu")
 
 
+def test_a_profile_may_give_every_size_its_own_seeds(tmp_path):
+    (tmp_path / "paper" / "sized").mkdir(parents=True)
+    (tmp_path / "paper" / "sized" / "plan.yaml").write_text(
+        "parts:\n"
+        "  long: {size: big, draw: figure1, runs: [etf=none]}\n"
+        "  again: {size: same, draw: figure1, runs: [etf=none]}\n"
+        "  wide: {size: small, draw: figure1, runs: [model.width=16]}\n"
+        "profiles:\n"
+        "  cpu:\n    datasets: [digits]\n    seeds: {big: [0, 1, 2], other: [0, 5]}\n"
+        "    big: epochs=3\n    same: epochs=3\n    small: epochs=4\n"
+    )
+    for conf in CONF.iterdir():
+        if conf.name != "paper":
+            (tmp_path / conf.name).symlink_to(conf)
+    plan = Plan(tmp_path, "sized")
+    long, again, wide = plan.resolve([], "cpu")
+    assert [[config.seed for config in part.configs] for part in (long, again, wide)] == [[0, 1, 2], [0, 5], [0, 5]]
+    assert long.configs[0] is again.configs[0]  # one run, trained once
+    assert [[config.seed for config in part.configs] for part in plan.resolve([], "cpu", seeds=[7])] == [[7], [7], [7]]
+
+
 def test_a_size_with_two_datasets_is_refused(tmp_path):
     (tmp_path / "paper" / "two").mkdir(parents=True)
     (tmp_path / "paper" / "two" / "plan.yaml").write_text(

@@ -46,6 +46,7 @@ class Cluster:
             other.bind(("127.0.0.1", port + 1))
         self.env = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "SLURM_TEST_PORT": str(port)}
         self.env |= {"OMP_NUM_THREADS": "1", "PATH": PATH}
+        self.launchers: list[subprocess.Popen] = []
 
     def start(self, **knobs: str) -> None:
         subprocess.run([SCRIPTS / "start.sh", self.folder], env=self.env | knobs, check=True)
@@ -72,11 +73,21 @@ class Cluster:
     def train(self, *overrides: str, cwd: Path) -> subprocess.Popen:
         command = [sys.executable, "-m", "nclab.train", *overrides]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=cwd, env=self.env, stdout=pipe, stderr=pipe, text=True)
+        launcher = subprocess.Popen(command, cwd=cwd, env=self.env, stdout=pipe, stderr=pipe, text=True)
+        self.launchers.append(launcher)
+        return launcher
+
+    def clear(self) -> None:
+        """End every launcher and every job, those of a test that failed too: the next test counts what is there."""
+        while self.launchers:
+            with self.launchers.pop() as launcher:  # closes its pipes
+                launcher.kill()
+        self.ask("scancel", "--user", "root")
+        eventually(lambda: not self.queue(), 120)
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def started_cluster():
     # Not in pytest's folder: munge refuses to work below one that others cannot enter.
     folder = Path(tempfile.mkdtemp(prefix="nclab-slurm-"))
     folder.chmod(0o755)
@@ -87,6 +98,12 @@ def cluster():
     finally:
         one.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def cluster(started_cluster):
+    yield started_cluster
+    started_cluster.clear()
 
 
 def eventually(condition, seconds=60.0):
@@ -260,7 +277,6 @@ def test_a_job_that_is_ended_at_its_limit_without_a_warning_goes_on(cluster, tmp
     assert [event["signal"] for event in events(folder, "stopped")] == ["SIGTERM"]
     assert [event["by"] for event in events(folder, "requeue")] == ["itself"]
     assert events(folder, "failed") == []
-    cluster.ask("scancel", json.loads((folder / "slurm.json").read_text())["job"])
 
 
 KILLED = """
@@ -285,8 +301,6 @@ def test_the_jobs_of_a_launcher_that_was_killed_behind_sbatch_are_found(cluster,
     assert sorted(cluster.queue()) == submitted
     notes = [json.loads((folder / "slurm.json").read_text())["job"] for folder in runs(tmp_path / "outputs")]
     assert sorted(notes) == submitted
-    cluster.ask("scancel", submitted[0].partition("_")[0])
-    eventually(lambda: not cluster.queue())
 
 
 def test_a_job_of_several_runs_on_one_gpu_is_preempted_as_one(cluster, tmp_path, epoch_seconds):

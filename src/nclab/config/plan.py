@@ -105,8 +105,7 @@ class Plan:
         for name in parts:
             if (wanted := self.parts[name]["size"]) not in size:
                 raise ConfigError(f"part {name} has no size in profile {profile}: expected an entry {wanted} there")
-        seeds = seeds or size["seeds"]
-        if not all(0 <= seed < 2**63 for seed in seeds):
+        if seeds and not all(0 <= seed < 2**63 for seed in seeds):
             raise ConfigError(f"seeds must be between 0 and 2^63 - 1, got {', '.join(map(str, seeds))}")
         sizes = {name: list(_expand(size[part["size"]])) for name, part in self.parts.items() if part["size"] in size}
         own_datasets = {name: own for name in sizes if (own := _dataset(name, sizes[name]))}
@@ -135,17 +134,19 @@ class Plan:
                     needed_by.setdefault(keys, []).append(name)
         words = (*overrides, *(word for override in policy_overrides for word in ("--policy", override)))
         typed_keys = frozenset(map(key_of, (*overrides, *policy_overrides)))
-        known: dict[Keys, list[RunConfig]] = {}  # keys of a run -> its configuration with every seed
+        known: dict[Keys, dict[int, RunConfig]] = {}  # keys of a run -> seed -> its configuration
         found = []
         with composing(self.conf):
             for dataset, name in pairs:
                 own: list[RunConfig] = []
+                its_seeds = seeds or _seeds(size["seeds"], self.parts[name]["size"])
                 for keys in lines(name, dataset):
-                    if keys not in known:
+                    if not known.get(keys, {}).keys() >= set(its_seeds):
                         record = Record(self.wing, profile, tuple(dict.fromkeys(needed_by[keys])), words)
                         config = replace(_composed(list(keys)), explicit=typed_keys)
-                        known[keys] = _with_seeds(config, seeds, output_root, str(record))
-                    own += known[keys]
+                        with_seeds = _with_seeds(config, its_seeds, output_root, str(record))
+                        known[keys] = with_seeds | known.get(keys, {})
+                    own += [known[keys][seed] for seed in its_seeds]
                 found.append(Part(name, dataset, self.parts[name]["draw"], own))
         return found
 
@@ -168,9 +169,14 @@ def _dataset(part: str, sizes: list[Keys]) -> str | None:
     return next(iter(named), None)
 
 
-def _with_seeds(config: RunConfig, seeds: list[int], output_root: str, paper: str) -> list[RunConfig]:
+def _seeds(of_profile: list[int] | dict[str, list[int]], size: str) -> list[int]:
+    """The seeds of a size: those of the profile, or where they are told apart its own or `other`."""
+    return of_profile if isinstance(of_profile, list) else of_profile.get(size, of_profile["other"])
+
+
+def _with_seeds(config: RunConfig, seeds: list[int], output_root: str, paper: str) -> dict[int, RunConfig]:
     """Copies that differ in the seed alone: composing takes a tenth of a second, and a paper has a thousand runs."""
-    return [replace(config.of_seed(seed), output_root=output_root, paper=paper) for seed in seeds]
+    return {seed: replace(config.of_seed(seed), output_root=output_root, paper=paper) for seed in seeds}
 
 
 def _composed(keys: list[str]) -> RunConfig:
