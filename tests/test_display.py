@@ -9,7 +9,8 @@ from rich.console import Console
 
 from nclab.etf.recipe import Recipe
 from nclab.run.execute import train, train_seeds
-from nclab.runfolder.display import Display, SeedsDisplay, fixed_layers
+from nclab.runfolder.display import Display, SeedsDisplay
+from nclab.runfolder.fixed import fixed_layers
 from nclab.training.evaluate import Evaluation
 from nclab.training.observer import EpochEnd, Start
 
@@ -65,6 +66,7 @@ def test_what_was_not_measured_is_not_shown():
     display = Display("a-run", 1, Console(file=out, width=120))
     display.open()
     display.epoch(ended(1, None, 0.25, 10))
+    assert out.getvalue().splitlines()[0] == "a-run: 1 epoch"
     assert out.getvalue().splitlines()[-1] == "  1/1  loss 0.2500  learn 10  1.00 s"
 
 

@@ -86,6 +86,7 @@ def test_a_sweep_is_followed_until_the_last_job_has_ended(tiny, cluster, capsys)
     with (failed.folder / "events.jsonl").open("a") as log:
         log.write('{"event": "failed", "reason": "no space left", "time": 9e9}\n{"event": {"a": 1}')
     cluster.say(job="JobId=42 JobState=CANCELLED Restarts=0\n", queue="")
+    capsys.readouterr()
     failures = launch._follow({c.folder: f"42_{i}" for i, c in enumerate((done, silent, failed))}, 0.1)
     assert failures == [
         f"{silent.folder}: its job 42_1 is cancelled and left no word; its log is in .slurm/",
@@ -94,6 +95,7 @@ def test_a_sweep_is_followed_until_the_last_job_has_ended(tiny, cluster, capsys)
     out = capsys.readouterr().out
     assert "[1/3] main/digits" in out
     assert "[3/3] FAILED" in out
+    assert out.count("  digits-mlp4x24-none-e6: fixed layers: none\n") == out.count("fixed layers") == 1
 
 
 @pytest.mark.parametrize(
@@ -310,6 +312,19 @@ def test_side_by_side_on_this_machine(tiny, capfd):
         on_this_machine(configs, 2, 1)
     assert "training diverged" in capfd.readouterr().err
     assert (configs[0].folder / "DONE").exists()
+
+
+def test_a_sweep_says_once_for_each_kind_of_run_which_layers_it_fixes(tiny, capfd):
+    """Two seeds of each kind; the run that was begun before says what it did then."""
+    kinds = (("etf=none",), ("etf=last_k", "etf.k=2"), ("etf=last_k", "etf.kind=frozen"))
+    configs = [tiny(*kind, f"seed={seed}", "epochs=1") for seed in (0, 1) for kind in kinds]
+    on_this_machine(configs, 1, 1)
+    said = [line for line in capfd.readouterr().out.splitlines() if "fixed layers" in line]
+    assert said == [
+        "  digits-mlp4x24-none-e1: fixed layers: none",
+        "  digits-mlp4x24-last2-e1: fixed layers: fc3, fc4 (random ETF)",
+        "  digits-mlp4x24-frozen_last1-e1: fixed layers: fc4 (frozen)",
+    ]
 
 
 @pytest.mark.fast

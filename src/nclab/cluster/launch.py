@@ -19,6 +19,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from nclab.cluster.fixed import FixedLayers
 from nclab.cluster.intent import take_up
 from nclab.cluster.job import submit
 from nclab.cluster.slurm import SlurmError, SlurmSettings, end_of, job_of, jobs_in_queue
@@ -176,11 +177,14 @@ def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
     """Wait for all runs; prints one line a run; returns what failed. Ctrl-C leaves the jobs alone and exits."""
     absent: Counter[Path] = Counter()
     waiting, failures, shown = dict(jobs), [], None
+    fixed = FixedLayers()
     with StopSignals() as stop:
         while waiting:
             queue = jobs_in_queue()
             for folder in list(waiting):
                 job = waiting[folder] = job_of(folder) or waiting[folder]  # someone may have submitted it again
+                if (queue or {}).get(job) != "PENDING":
+                    fixed.look(folder)
                 if _done(folder):
                     ended = describe(Outcome(folder))
                 elif queue is None or job in queue or is_held(folder):

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import torch
 
+from nclab.cluster.fixed import FixedLayers
 from nclab.config.schema import ConfigError, RunConfig
 from nclab.interfaces.plugins import PluginError
 from nclab.parallel.group import refuse_several
@@ -88,12 +89,14 @@ def run_all(configs: list[RunConfig], jobs: int, stack: int = 1) -> list[Outcome
     print(f"{len(configs)} runs, {len(configs) - len(waiting)} finished before, {len(waiting)} to do", flush=True)
     check(waiting)
     with StopSignals():
-        outcomes = _run_in_workers(waiting, jobs, stack)
+        fixed = FixedLayers()
+        outcomes = _run_in_workers(waiting, jobs, stack, fixed)
         held = {outcome.folder for outcome in outcomes if outcome.locked}
         if held:
             print(f"{len(held)} of them are being trained by another process; waiting for it", flush=True)
             outcomes = [outcome for outcome in outcomes if not outcome.locked]
-            outcomes += _run_in_workers([config for config in waiting if config.folder in held], jobs, 1, wait=True)
+            again = [config for config in waiting if config.folder in held]
+            outcomes += _run_in_workers(again, jobs, 1, fixed, wait=True)
     return outcomes
 
 
@@ -107,26 +110,33 @@ def _batches(configs: list[RunConfig], stack: int) -> list[list[RunConfig]]:
     return sorted(batches, key=lambda batch: place[batch[0].folder])
 
 
-def _run_in_workers(configs: list[RunConfig], jobs: int, stack: int, wait: bool = False) -> list[Outcome]:
+def _run_in_workers(
+    configs: list[RunConfig], jobs: int, stack: int, fixed: FixedLayers, wait: bool = False
+) -> list[Outcome]:
     """One outcome a run, in their order. A worker that dies takes its pool with it; the runs under way then are tried
     again one by one at the end, so that the next death has one cause."""
     outcomes: dict[Path, Outcome] = {}
     left, suspects = _batches(configs, stack), []
     while left:
-        broken = _run_in_pool(left, jobs, wait, outcomes, len(configs))
+        broken = _run_in_pool(left, jobs, wait, outcomes, len(configs), fixed)
         left = [batch for batch in left if batch[0].folder not in outcomes]
         if broken:  # a pool hands out batches in their order: the first of those left were under way
             suspects += [config for batch in left[:jobs] for config in batch]
             left = left[jobs:]
             print("a worker was killed; what it was at is tried again at the end", flush=True)
     for config in suspects:
-        if _run_in_pool([[config]], 1, wait, outcomes, len(configs)):
+        if _run_in_pool([[config]], 1, wait, outcomes, len(configs), fixed):
             outcomes[config.folder] = Outcome(config.folder, "its worker was killed, again (out of memory?)")
     return [outcomes[config.folder] for config in configs]
 
 
 def _run_in_pool(
-    batches: list[list[RunConfig]], jobs: int, wait: bool, outcomes: dict[Path, Outcome], total: int
+    batches: list[list[RunConfig]],
+    jobs: int,
+    wait: bool,
+    outcomes: dict[Path, Outcome],
+    total: int,
+    fixed: FixedLayers,
 ) -> bool:
     """Add the outcome of every run; true where a worker died, which leaves some without one."""
     # Fresh interpreters: a forked one would share the thread pools and the GPU of this one.
@@ -143,6 +153,8 @@ def _run_in_pool(
             while running:
                 done, running = futures.wait(running, SECONDS_BETWEEN_LOOKS, futures.FIRST_COMPLETED)
                 stop.check()
+                for future in (*done, *filter(futures.Future.running, running)):
+                    fixed.look(of[future][0].folder)  # of seeds at once the first: they are alike
                 for outcome in (outcome for future in done for outcome in _results(future, of[future])):
                     outcomes[outcome.folder] = outcome
                     print(f"[{len(outcomes)}/{total}] {describe(outcome)}", flush=True)

@@ -10,15 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nclab.etf.recipe import Recipe
 from nclab.metrics.suite import NETWORK
+from nclab.runfolder.fixed import fixed_layers, how
 from nclab.runfolder.recorder import other_number_of_processes
 from nclab.system.terminal import divert
 from nclab.training.evaluate import Evaluation
 from nclab.training.observer import EpochEnd, Measured, Observer, Start, Switched
 
 LINES = 10  # plain lines a run, about
-MOST_LAYERS = 6  # named on one line
 
 
 class LostTerminal(Console):
@@ -46,7 +45,7 @@ class Display(Observer):
 
     def open(self) -> None:
         """Show the title and, on a terminal, the bar."""
-        self.say(f"{self.title}: {self.epochs} epochs")
+        self.say(f"{self.title}: {self.epochs} epoch{'s' if self.epochs > 1 else ''}")
         if self.layers:
             self.say(f"  {self.layers}")
         if self.console.is_terminal:
@@ -92,7 +91,7 @@ class Display(Observer):
         )
         for _, s in switched.switches:
             self.say(
-                f"  epoch {switched.epoch}: {s.site} is fixed ({_how(s.recipe)}), {s.parameters_freed:,} parameters "
+                f"  epoch {switched.epoch}: {s.site} is fixed ({how(s.recipe)}), {s.parameters_freed:,} parameters "
                 f"fewer, train {score} {plain}, with refreshed norms {fresh}"
             )
 
@@ -112,31 +111,6 @@ class Display(Observer):
     def finished(self, summary: dict[str, Any]) -> None:
         self.close()
         self.say(f"finished: {self.folder}")
-
-
-def fixed_layers(start: Start) -> str:
-    """Which layers are fixed when a training starts, how, and which ones may become so."""
-    by_how: dict[str, list[str]] = {}
-    for layer, recipe in start.fixed:
-        by_how.setdefault(_how(recipe), []).append(layer)
-    fixed = ", ".join(f"{_names(layers)} ({how})" for how, layers in by_how.items())
-    if not start.may_switch:
-        return f"fixed layers: {fixed or 'none'}"
-    by_epoch: dict[int, list[str]] = {}
-    for layer, epoch in start.candidates.items():
-        by_epoch.setdefault(epoch, []).append(layer)
-    later = [f"candidates from epoch {epoch}: {_names(layers)}" for epoch, layers in by_epoch.items()]
-    return "; ".join([f"fixed layers: {fixed or 'none yet'}", *(later or ["the policy may fix some while training"])])
-
-
-def _names(layers: list[str]) -> str:
-    if len(layers) <= MOST_LAYERS:
-        return ", ".join(layers)
-    return f"{', '.join(layers[: MOST_LAYERS - 2])}, ..., {layers[-1]} ({len(layers)} layers)"
-
-
-def _how(recipe: Recipe) -> str:
-    return f"{recipe.frame} ETF" if recipe.kind == "etf" else recipe.kind
 
 
 def _measured(evaluation: Evaluation | None) -> list[str]:

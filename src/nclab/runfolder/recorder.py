@@ -3,6 +3,7 @@
 from typing import Any
 
 from nclab.runfolder import checkpoint
+from nclab.runfolder.fixed import fixed_layers
 from nclab.runfolder.folder import RunFolder
 from nclab.runfolder.provenance import process
 from nclab.system.signals import Stopped
@@ -18,7 +19,7 @@ class Recorder(Observer):
         self.folder = folder
 
     def begin(self, start: Start) -> None:
-        own = {"processes": start.processes, **process()}
+        own = {"processes": start.processes, **process(), "fixed": fixed_layers(start)}
         if start.saved_by is None:
             self.folder.event("start", epoch=start.epoch, layers=start.layers, **own)
             for layer, switch in start.switches:

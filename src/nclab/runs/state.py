@@ -221,6 +221,16 @@ def tail(file: Path) -> list[dict]:
         return []
 
 
+def fixed_at_start(folder: Path) -> str | None:
+    """Which layers the run fixes, as it said when it began; None before, and of a run of older code."""
+    try:
+        with (folder / "events.jsonl").open("rb") as lines:
+            begun = next((event for event in map(_event, lines) if event and event["event"] in BEGINS), {})
+    except OSError:
+        return None
+    return begun["fixed"] if _is(begun, "fixed", str) else None
+
+
 def _event(line: bytes) -> dict | None:
     value = _object(line)
     return value if value is not None and isinstance(value.get("event"), str) else None
