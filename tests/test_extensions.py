@@ -21,6 +21,7 @@ from nclab.runfolder import checkpoint
 from nclab.system.signals import Stopped, StopSignals
 from nclab.training import seeds
 from nclab.training.fit import Fit, RunError
+from nclab.training.objective import LOSSES, Objective
 from nclab.training.progress import Part
 from nclab.training.sampler import SAMPLERS, Shuffled
 
@@ -173,19 +174,50 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(extended, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("keys", "error", "message"),
+    ("keys", "message"),
     [
-        (("metrics.headline=tset/accuracy",), ConfigError, r"a split that is measured \(train, test\), got tset"),
-        (("metrics.headline=acuracy",), RunError, "'test/acuracy' is not measured; valid: train/loss, train/accuracy"),
-        (("metrics.headline=nc1", "metrics.every=0"), RunError, "'test/nc1' is not measured; valid: train/loss"),
-        (("metrics.suite=[]", "etf=adaptive"), ConfigError, "etf=adaptive decides by NCC accuracy: expected"),
+        (("metrics.headline=tset/accuracy",), r"a split that is measured \(train, test\), got tset"),
+        (("metrics.headline=acuracy",), "unknown metrics.headline 'test/acuracy'; did you mean test/accuracy?"),
+        (
+            ("metrics.headline=nc1", "metrics.every=0"),
+            "'test/nc1'; valid: train/accuracy, train/loss, test/accuracy, t",
+        ),
+        (("metrics.headline=learning_rate",), "'test/learning_rate'; did you mean train/learning_rate?"),
+        ((*REGRESSION[:-4], "metrics.headline=r3"), "unknown metrics.headline 'test/r3'; did you mean test/r2?"),
+        (("metrics.suite=[]", "etf=adaptive"), "etf=adaptive decides by NCC accuracy: expected"),
     ],
 )
-def test_a_headline_or_policy_without_its_measure_stops_before_the_first_epoch(tiny, keys, error, message):
-    config = tiny(*keys)
-    with pytest.raises(error, match=message):
+def test_a_headline_or_policy_without_its_measure_is_refused_before_anything_is_written(
+    extended, tmp_path, keys, message
+):
+    with pytest.raises(ConfigError, match=message):
+        train(extended(*keys))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_valid_headlines_are_what_is_measured(tiny, tmp_path):
+    """Also the penalty, which only some losses have, and the depths, which only the train split has."""
+    keys = ("epochs=1", "loss.l2=0.001", "optimizer.weight_decay=0")
+    with pytest.raises(ConfigError, match=r"unknown metrics\.headline") as refused:
+        train(tiny(*keys, "metrics.headline=xyz"))
+    valid = str(refused.value).partition("valid: ")[2].split(", ")
+    folder = train(tiny(*keys, "metrics.headline=train/effective_depth"))
+    assert sorted(valid) == sorted({f"{r[1]}/{r[3]}" for r in rows(folder) if r[2] == "network"})
+    assert headline(folder)["metric"] == "effective_depth"
+
+
+@pytest.mark.parametrize("whose", ["suite", "loss"])
+def test_a_headline_of_which_nobody_says_that_it_is_measured_is_tried(tiny, monkeypatch, whose):
+    """A suite without `names`, a loss with scores of its own: known when the untrained network is measured."""
+    if whose == "suite":
+        monkeypatch.setattr(METRICS["collapse"].build, "names", Metric.names)
+    else:
+        monkeypatch.setattr(LOSSES["cross_entropy"].build, "scores", lambda *given: Objective.scores(*given))
+    assert headline(train(tiny("epochs=1", "metrics.headline=test/loss")))["metric"] == "loss"
+    config = tiny("metrics.headline=acuracy")
+    with pytest.raises(RunError, match="'test/acuracy' is not measured; valid: train/loss, train/accuracy"):
         train(config)
-    assert not config.folder.exists() or not events(config.folder, "epoch")
+    assert not events(config.folder, "epoch")
 
 
 @METRICS.add("twice", SuiteSettings)

@@ -211,6 +211,12 @@ def test_a_sweep_without_a_possible_run_is_refused(command, line, message):
         ),
         ("-m precision=float32,fp8", "unknown precision 'fp8'; valid: float32, bf16 (in precision=fp8)"),
         ("-m device=cpu,tpu", "unknown device 'tpu'; did you mean cpu? .* (in device=tpu)"),
+        ("-m model.norm=none,layer", "unknown model.norm 'layer'; valid: batch, none (in model.norm=layer)"),
+        ("-m loss.l2_skip=none,bias", "unknown loss.l2_skip 'bias'; did you mean biases? .* (in loss.l2_skip=bias)"),
+        ("-m epochs=1,0", "epochs must be at least 1 and finite, got 0 (in epochs=0)"),
+        ("-m etf=last_k etf.k=1,9 etf.frame=random,rnd", "unknown etf.frame 'rnd'; did you mean random?"),
+        ("-m metrics.headline=loss,test/los", "unknown metrics.headline 'test/los'; did you mean test/loss? .* (in "),
+        ("-m metrics.suite=[collapse],[colapse]", "unknown metric 'colapse'; did you mean collapse?"),
     ],
 )
 def test_what_no_run_can_have_refuses_the_sweep_whatever_is_left_out(command, line, message):
@@ -219,6 +225,23 @@ def test_what_no_run_can_have_refuses_the_sweep_whatever_is_left_out(command, li
         assert (code, trained, err.count("\n")) == (2, [], 1), err
         assert re.search(".*".join(map(re.escape, message.split(".*"))), err), err
         assert "leaves out" not in err
+
+
+def test_a_value_that_another_option_takes_is_left_out(command):
+    """`pre` is a norm of a transformer alone, `layer` of no model here."""
+    line = "-m model=mlp,tf model.norm=none,pre model.heads=2 skip_invalid=true"
+    code, trained, out, err = command(line)
+    assert (code, [(c.model.name, c.model.norm) for c in trained]) == (0, [("mlp", "none"), ("tf", "pre")]), err
+    assert "left out: model=mlp model.norm=pre: unknown model.norm 'pre'; valid: batch, none\n" in out
+    code, trained, _, err = command(line.replace("pre", "pre,layer"))
+    assert (code, trained, err.count("\n")) == (2, [], 1)
+    assert "unknown model.norm 'layer'; valid: batch, none (in model=mlp model.norm=layer)" in err
+
+
+def test_skip_invalid_is_offered_where_the_value_is_right_beside_another_option(command):
+    code, trained, _, err = command("-m model=rn,tf ~model.depth model.norm=post")
+    assert (code, trained, err.count("\n")) == (2, [], 1)
+    assert "skip_invalid" not in err or "trains the others" in err
 
 
 def test_skip_invalid_is_offered_only_where_a_run_is_left(command):

@@ -41,6 +41,9 @@ class R2(Metric):
             raise ValueError("metrics.suite: r2 needs targets that are values, got classes")
         self.total = torch.zeros(3 + context.targets.dim, dtype=torch.float64)
 
+    def names(self, split: str) -> set[str]:
+        return {"r2"}
+
     def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
         y, own = batch.targets.double(), self.total.to(batch.targets.device)
         error = (out.prediction.double() - y).square().sum()

@@ -7,6 +7,8 @@ from typing import Any, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from nclab.interfaces.valid import OutOfRange
+
 
 class ConfigError(ValueError):
     """The configuration is wrong; the message says what was expected, what came and what is valid."""
@@ -14,6 +16,10 @@ class ConfigError(ValueError):
 
 class NeverValid(ConfigError):
     """Wrong whatever stands beside it: an option that no group has, a value of a type that its key never takes."""
+
+
+class NotTaken(ConfigError, OutOfRange):
+    """A value that its key does not take in the option that is chosen; another option may have a key of this name."""
 
 
 class UnknownKey(ConfigError):
@@ -58,7 +64,12 @@ def checked(group: str, schema: type, node: DictConfig) -> Any:
         reason = "" if came == "" else f"{plain_reason(error)}; "
         raise wrong(f"{name}: {f'{reason}{expected}' if kind else plain_reason(error)}") from None
     except ValueError as error:  # the settings' own checks
-        raise ConfigError(str(error)) from None
+        raise config_error(error) from None
+
+
+def config_error(error: ValueError) -> ConfigError:
+    """What settings, models and data say of values, as the error of a configuration."""
+    return NotTaken(str(error), error.key) if isinstance(error, OutOfRange) else ConfigError(str(error))
 
 
 def plain_reason(error: OmegaConfBaseException) -> str:

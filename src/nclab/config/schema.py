@@ -18,14 +18,14 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nclab.config.checks import ConfigError, NeverValid, checked
+from nclab.config.checks import ConfigError, NeverValid, checked, config_error
 from nclab.config.keys import MACHINE_KEYS, before_later_keys, with_later_keys, without
 from nclab.data import DATASETS, DatasetSettings, data_root
 from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
 from nclab.interfaces.plugins import PluginError, load_installed, load_plugins
 from nclab.interfaces.registry import Registry
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import OutOfRange, unknown
 from nclab.models import MODELS, PROBES
 from nclab.models.base import ModelSettings
 from nclab.parallel.group import local_size
@@ -183,7 +183,7 @@ def typed(composed: DictConfig) -> RunConfig:
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(str(error)) from None
+        raise config_error(error) from None
     return config
 
 
@@ -211,7 +211,7 @@ def load_named(plugins: list[str], where: str = "plugins") -> None:
 
 def _check_values(c: RunConfig) -> None:
     if not 0 <= c.seed < 2**63:
-        raise ValueError(f"seed must be between 0 and 2^63 - 1, got {c.seed}")
+        raise OutOfRange(f"seed must be between 0 and 2^63 - 1, got {c.seed}", "seed")
     if c.seeds is not None:
         if not c.seeds or len(set(c.seeds)) < len(c.seeds) or not all(0 <= seed < 2**63 for seed in c.seeds):
             raise ValueError(f"seeds must be distinct numbers between 0 and 2^63 - 1, such as [0,1,2]; got {c.seeds}")
@@ -226,7 +226,7 @@ def _check_values(c: RunConfig) -> None:
     for key, least in (("every", 0), ("eps", 0), ("batch_size", 1), ("memory_gib", 0)):
         at_least(f"metrics.{key}", getattr(c.metrics, key), least, most=LARGEST)
     if not c.metrics.eps < 1:
-        raise ValueError(f"metrics.eps is an NCC error and must be below 1, got {c.metrics.eps}")
+        raise OutOfRange(f"metrics.eps is an NCC error and must be below 1, got {c.metrics.eps}", "metrics.eps")
     if not DEVICE.fullmatch(c.device):
         raise NeverValid(unknown("device", c.device, ("auto", "cpu", "cuda", "cuda:N")))
     if c.threads is not None:

@@ -18,11 +18,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nclab.config.checks import ConfigError, NeverValid, UnknownKey, checked
+from nclab.config.checks import ConfigError, NeverValid, NotTaken, UnknownKey, checked
 from nclab.config.command import check_word
 from nclab.config.composing import ROOT, composed, composing, parsed, plainly, run_config
 from nclab.config.hints import all_keys, several_values
 from nclab.config.schema import GROUPS, RunConfig, stored_run
+from nclab.system.words import key_of
 
 Words = tuple[str, ...]
 
@@ -161,7 +162,8 @@ def _compose_all(
             if plan.skip_invalid and not _never(error):
                 found[words] = error
                 continue
-            some = combinations[:: max(1, len(combinations) // MOST_TRIED)]
+            alike = with_value_of(error, words, combinations)
+            some = alike[:: max(1, len(alike) // MOST_TRIED)]
             others = not _never(error) and any(_can_be(job, one) for one in some)
             raise refused(error, words, plan, others) from error
     plan.jobs = [one for one in found.values() if isinstance(one, Job)]
@@ -173,6 +175,24 @@ def _compose_all(
 def _never(error: ConfigError) -> bool:
     """Whether it is wrong beside all else too: no option, no key of any option, a value of a wrong type."""
     return isinstance(error, NeverValid) or (isinstance(error, UnknownKey) and not all_keys().get(error.key))
+
+
+def with_value_of(error: ConfigError, words: Words, combinations: Sequence[Words]) -> list[Words]:
+    """Of a sweep's combinations those in which the error could be absent: where a key does not take the value that is
+    typed for it, those with this value."""
+    typed = [word for word in words if isinstance(error, NotTaken) and key_of(word) == error.key]
+    return [one for one in combinations if {*typed} <= {*one}]
+
+
+def never_taken(wrong: dict[Words, ConfigError], possible: Sequence[Words]) -> Words | None:
+    """The first of the wrong combinations with a value that its key takes in no combination of the sweep: a mistake,
+    which nobody means to leave out. None where there is none."""
+    for words, error in wrong.items():
+        if isinstance(error, NotTaken) and any(key_of(word) == error.key for word in words):
+            others = [wrong.get(one) for one in with_value_of(error, words, [*wrong, *possible])]
+            if all(isinstance(other, NotTaken) and other.key == error.key for other in others):
+                return words
+    return None
 
 
 def _can_be(job: Callable[[Words], Job], words: Words) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from nclab.data.augment import AUGMENTATIONS
 from nclab.data.dataset import Dataset, DatasetSettings
 from nclab.interfaces.shapes import ImageShape
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import no_choice
 
 PIXELS = ("unit", "standardize")
 
@@ -26,7 +26,7 @@ class ImageSettings(DatasetSettings):
         super().__post_init__()
         for key, choices in {"pixels": PIXELS, "augment": AUGMENTATIONS}.items():
             if getattr(self, key) not in choices:
-                raise ValueError(unknown(f"dataset.{key}", getattr(self, key), choices))
+                raise no_choice(f"dataset.{key}", getattr(self, key), choices)
 
     @property
     def standardizes(self) -> bool:

@@ -24,7 +24,7 @@ from nclab.data.dataset import DATASETS, Dataset
 from nclab.data.own import divided, found_at, kind_of, require_path
 from nclab.data.split import Split
 from nclab.interfaces.shapes import ArrayShape, ImageShape
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import no_choice
 
 CHANNELS = (1, 3)  # what makes a last axis one of channels
 RGBA = 4  # channels last of pictures with transparency, which no model here reads
@@ -41,7 +41,7 @@ class NpzSettings(ArraySettings):
         super().__post_init__()
         require_path(self.path, "an .npz file")
         if self.augment not in AUGMENTATIONS:
-            raise ValueError(unknown("dataset.augment", self.augment, AUGMENTATIONS))
+            raise no_choice("dataset.augment", self.augment, AUGMENTATIONS)
 
     @property
     def augmentation(self) -> str:

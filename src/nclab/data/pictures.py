@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from nclab.data.images import ImageSettings
+from nclab.interfaces.valid import OutOfRange
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 GREY = ("1", "L", "LA")
@@ -27,9 +28,10 @@ class PictureSettings(ImageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.size is not None and not 1 <= self.size <= MOST_SIDE:
-            raise ValueError(f"dataset.size must be between 1 and {MOST_SIDE}, got {self.size}")
+            raise OutOfRange(f"dataset.size must be between 1 and {MOST_SIDE}, got {self.size}", "dataset.size")
         if self.channels not in (None, 1, 3):
-            raise ValueError(f"dataset.channels must be 1 (grey), 3 (colour) or null, got {self.channels}")
+            said = f"dataset.channels must be 1 (grey), 3 (colour) or null, got {self.channels}"
+            raise OutOfRange(said, "dataset.channels")
 
 
 def opened(path: Path) -> Image.Image:

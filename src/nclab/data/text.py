@@ -12,6 +12,7 @@ from nclab.data.split import Split
 from nclab.data.tokenizer import SPECIAL, encoded, word_numbers
 from nclab.interfaces.shapes import PAD, TokenShape
 from nclab.interfaces.targets import Classes
+from nclab.interfaces.valid import OutOfRange
 
 MOST_LENGTH = 2**12  # tokens; the longest review of IMDB has 2,473
 MOST_VOCABULARY = 2**20  # tokens; the train reviews of IMDB have 81,375 words
@@ -29,7 +30,7 @@ class TextSettings(DatasetSettings):
         for key, least, most in (("length", 1, MOST_LENGTH), ("vocabulary", SPECIAL + 1, MOST_VOCABULARY)):
             if not least <= (value := getattr(self, key)) <= most:
                 bound = f"least {least}" if value < least else f"most {most}"
-                raise ValueError(f"dataset.{key} must be at {bound}, got {value}")
+                raise OutOfRange(f"dataset.{key} must be at {bound}, got {value}", f"dataset.{key}")
 
     @property
     def shape(self) -> TokenShape:

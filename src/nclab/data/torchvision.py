@@ -25,7 +25,7 @@ from nclab.data.own import divided, kind_of, require_path
 from nclab.data.pictures import PictureSettings, channels_of, stacked
 from nclab.data.split import Split
 from nclab.interfaces.shapes import ImageShape
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import no_choice
 from nclab.system.words import at_home
 
 BY_SPLIT = {"train": "train", "test": "test", "val": "valid", "valid": "valid"}  # torchvision's name -> ours
@@ -62,7 +62,7 @@ def class_named(name: str) -> type:
         held for held, kind in kinds.items() if isinstance(kind, type) and {"train", "split"} & parameters_of(kind)
     ]
     if name not in valid:
-        raise ValueError(unknown("dataset.set", name, sorted(valid)))
+        raise no_choice("dataset.set", name, sorted(valid))
     return kinds[name]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nclab.etf.layer import FixedLinear
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import OutOfRange, no_choice
 
 ORDERS = ("deepest_first", "at_once")
 
@@ -32,7 +32,7 @@ class RuleSettings(TimeSettings, Protocol):
 def check_times(settings: TimeSettings, prefix: str = "") -> None:
     """Raise ValueError for numbers out of range; `prefix` stands before the names of the keys."""
     if settings.order not in ORDERS:
-        raise ValueError(unknown(f"{prefix}order", settings.order, ORDERS))
+        raise no_choice(f"{prefix}order", settings.order, ORDERS)
     for key in ("pause", "start"):
         _at_least_1(settings, key, prefix)
 
@@ -41,13 +41,13 @@ def check_rule(settings: RuleSettings, prefix: str = "") -> None:
     """Raise ValueError for numbers out of range; `prefix` stands before the names of the keys."""
     check_times(settings, prefix)
     if not 0 < settings.threshold <= 1:
-        raise ValueError(f"{prefix}threshold must be in (0, 1], got {settings.threshold}")
+        raise OutOfRange(f"{prefix}threshold must be in (0, 1], got {settings.threshold}", f"{prefix}threshold")
     _at_least_1(settings, "patience", prefix)
 
 
 def _at_least_1(settings: object, key: str, prefix: str) -> None:
     if (value := getattr(settings, key)) is not None and value < 1:
-        raise ValueError(f"{prefix}{key} must be at least 1, got {value}")
+        raise OutOfRange(f"{prefix}{key} must be at least 1, got {value}", f"{prefix}{key}")
 
 
 class DepthRule:

@@ -10,7 +10,7 @@ from torch import nn
 
 from nclab.etf.depth_rule import check_times, may_become_fixed
 from nclab.etf.policy import ETFPolicy, FixSettings, check_fits
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import no_choice
 
 MAPS = ("all", "hidden")
 
@@ -30,7 +30,7 @@ class LateSettings(FixSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.maps not in MAPS:
-            raise ValueError(unknown("etf.maps", self.maps, MAPS))
+            raise no_choice("etf.maps", self.maps, MAPS)
         check_times(self, "etf.")
 
     def complete(self, epochs: int, every: int) -> None:

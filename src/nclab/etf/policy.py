@@ -15,7 +15,7 @@ from nclab.etf.module_path import reads_weight, require_fit_at
 from nclab.etf.recipe import KINDS, RANKS, ROWS, Recipe, require_frame_of_kind
 from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import OutOfRange, no_choice
 
 POLICIES = Registry("etf", "nclab.etf.policies")
 LARGEST_SCALE = 1e30  # of a layer, and its inverse the smallest: weights are float32
@@ -106,14 +106,16 @@ class FixSettings(PolicySettings):
         of_frames = (("frame", FRAMES), ("classifier_frame", FRAMES), ("rank", RANKS))
         for key, valid in (("kind", KINDS), *of_frames):
             if getattr(self, key) not in valid:
-                raise ValueError(unknown(f"etf.{key}", getattr(self, key), valid))
+                raise no_choice(f"etf.{key}", getattr(self, key), valid)
         scales = [f.name for f in fields(self) if f.name.endswith("scale")]
         for key in scales:
             value = getattr(self, key)
             if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"etf.{key} must be above 0 and finite, or null for the default, got {value}")
+                said = f"etf.{key} must be above 0 and finite, or null for the default, got {value}"
+                raise OutOfRange(said, f"etf.{key}")
             if value is not None and not 1 / LARGEST_SCALE <= value <= LARGEST_SCALE:
-                raise ValueError(f"etf.{key} must be a factor that float32 holds, 1e-30 to 1e+30; got {value}")
+                said = f"etf.{key} must be a factor that float32 holds, 1e-30 to 1e+30; got {value}"
+                raise OutOfRange(said, f"etf.{key}")
         for key in ("frame", "classifier_frame"):
             require_frame_of_kind(self.kind, getattr(self, key), f"etf.{key}")
         if self.kind == "frozen":

@@ -1,4 +1,4 @@
-"""What to say of a value that is none of the valid ones."""
+"""Values that a key does not take, and what to say of one that is none of the valid ones."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -6,6 +6,17 @@ from difflib import get_close_matches
 # Names that other libraries give to values.
 SAME = {"gpu": "cuda", "fp32": "float32", "single": "float32", "float": "float32"}
 SAME |= dict.fromkeys(("bf", "bfloat16", "fp16", "float16", "half"), "bf16")
+
+
+class OutOfRange(ValueError):
+    """A value that its key does not take whatever stands beside it: none of its choices, or beyond its bounds.
+
+    key: the dotted key. A sweep tells by it a wrong value from values that do not fit one another.
+    """
+
+    def __init__(self, message: str, key: str = ""):
+        super().__init__(message)
+        self.key = key
 
 
 def closest(came: object, valid: Iterable[object]) -> str | None:
@@ -41,3 +52,8 @@ def unknown(kind: str, came: object, valid: Iterable[object]) -> str:
     near = closest(came, valid)
     hint = f"did you mean {near}? " if near else ""
     return f"unknown {kind} '{came}'; {hint}valid: {', '.join(valid)}"
+
+
+def no_choice(key: str, came: object, valid: Iterable[object]) -> OutOfRange:
+    """The error to raise for a value that is none of a key's choices."""
+    return OutOfRange(unknown(key, came, valid), key)

@@ -58,6 +58,11 @@ class Metric:
         pass wants is kept in memory where it fits."""
         return None
 
+    def names(self, split: str) -> set[str] | None:
+        """Names of the numbers of the whole network that `compute` gives of this split, such as {"r2"}. None where a
+        suite does not say: a wrong `metrics.headline` is then found when the untrained network is measured."""
+        return None
+
     def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
         """A batch of this process in pass n_pass (from 1).
 

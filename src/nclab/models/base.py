@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nclab.interfaces.batch import Output
 from nclab.interfaces.registry import Registry
+from nclab.interfaces.valid import OutOfRange
 
 MODELS = Registry("model", "nclab.models")
 PROBES = ("linear", "activation")  # what is measured behind a hidden layer: its own output, or what follows
@@ -18,9 +19,10 @@ MOST_UNITS = 2**20
 
 
 def between(key: str, value: int, least: int, most: int) -> None:
-    """Raise ValueError unless least <= value <= most."""
+    """Raise OutOfRange unless least <= value <= most."""
     if not least <= value <= most:
-        raise ValueError(f"model.{key} must be at {f'least {least}' if value < least else f'most {most}'}, got {value}")
+        bound = f"least {least}" if value < least else f"most {most}"
+        raise OutOfRange(f"model.{key} must be at {bound}, got {value}", f"model.{key}")
 
 
 @dataclass

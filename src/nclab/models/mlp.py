@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from nclab.interfaces.batch import Output
 from nclab.interfaces.shapes import Shape, flat_size
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import no_choice
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
 
 NORMS = {"batch": nn.BatchNorm1d, "none": nn.Identity}
@@ -46,7 +46,7 @@ class MLP(Classifier):
         between("width", width, 1, MOST_UNITS)
         for key, value, valid in (("norm", norm, NORMS), ("activation", activation, ACTIVATIONS)):
             if value not in valid:
-                raise ValueError(unknown(f"model.{key}", value, valid))
+                raise no_choice(f"model.{key}", value, valid)
         self.num_classes = num_classes
         self.depth = depth
         sizes = [d_in] + [width] * (depth - 1) + [num_classes]

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from nclab.interfaces.batch import Output
 from nclab.interfaces.shapes import Shape, images_only
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import no_choice
 from nclab.models.attention import Attention, check_heads, check_patch, patches_of
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
 
@@ -96,7 +96,7 @@ class ViT(Classifier):
             raise ValueError(f"model.ratio must be 0 (no feed-forward part) or give {end}, got {ratio}")
         for key, value, valid in (("ffn_norm", ffn_norm, FFN_NORMS), ("pool", pool, POOLS)):
             if value not in valid:
-                raise ValueError(unknown(f"model.{key}", value, valid))
+                raise no_choice(f"model.{key}", value, valid)
         self.num_classes = num_classes
         self.patch, self.pool, self.ratio = patch, pool, ratio
         self.blocks = blocks

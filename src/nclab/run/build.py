@@ -13,6 +13,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from nclab.config.checks import config_error
 from nclab.config.schema import ConfigError, RunConfig, to_yaml
 from nclab.data import Dataset, load_dataset
 from nclab.etf import POLICIES, ETFPolicy
@@ -34,7 +35,7 @@ from nclab.system.atomic import make_folder, write_atomic
 from nclab.system.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.system.redact import redact
 from nclab.system.signals import StopSignals
-from nclab.training.evaluate import headline_of, suites_of
+from nclab.training.evaluate import check_headline, headline_of, suites_of
 from nclab.training.feed import Feed
 from nclab.training.fit import Diverged, Fit, FitSettings
 from nclab.training.memory import begin_peak
@@ -108,8 +109,7 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         as_config_error(policy.check, model)
     objective = LOSSES[config.loss.name].build(config.loss)
     as_config_error(objective.check, model, dataset)
-    if config.metrics.every:
-        as_config_error(suites_of, model, dataset, config.metrics)
+    suites = as_config_error(suites_of, model, dataset, config.metrics) if config.metrics.every else []
     sampler = SAMPLERS[config.sampler.name].build(config.sampler)
     as_config_error(sampler.check, dataset)
     if policy.settings.needs_measures:
@@ -119,6 +119,7 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     split, _ = headline_of(objective, config.metrics.headline, dataset.splits)
     if split not in (splits := phases[-1].splits or tuple(dataset.splits)):
         raise ConfigError(f"metrics.headline: expected a split that is measured ({', '.join(splits)}), got {split}")
+    as_config_error(check_headline, config.metrics, objective, dataset, suites, splits)
     return Parts(
         model=model,
         policy=policy,
@@ -314,4 +315,4 @@ def as_config_error(call: Any, *args: Any) -> Any:
     try:
         return call(*args)
     except ValueError as error:
-        raise ConfigError(str(error)) from None
+        raise config_error(error) from None

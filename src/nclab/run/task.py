@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nclab.config.schema import ConfigError, RunConfig
-from nclab.config.sweep import MOST_TRIED, Job, Planned, Words, refused
+from nclab.config.sweep import MOST_TRIED, Job, Planned, Words, never_taken, refused, with_value_of
 from nclab.data import MissingDataError
 from nclab.run.execute import check, is_done, train, train_seeds
 from nclab.run.exit import BAD, BAD_INPUT, FAILED, complain
@@ -19,7 +19,8 @@ def possible(plan: Planned) -> list[Job]:
     """The jobs of a sweep that fit their dataset and network, each run in one of them; what skip_invalid=true leaves
     out is said.
 
-    Raises ConfigError for the first one that does not fit, or where none does, and MissingDataError.
+    Raises ConfigError for the first one that does not fit; with skip_invalid=true where none does, and for a value that
+    its key takes in none. Raises MissingDataError.
     """
     here = plan.launcher != "slurm"
     datasets: dict = {}
@@ -43,9 +44,12 @@ def possible(plan: Planned) -> list[Job]:
             fit.append((job, fitting(job)))
         except ConfigError as error:
             if not plan.skip_invalid:
-                others = [one for one in plan.jobs if one is not job][:MOST_TRIED]
+                alike = {*with_value_of(error, job.words, [one.words for one in plan.jobs])}
+                others = [one for one in plan.jobs if one is not job and one.words in alike][:MOST_TRIED]
                 raise refused(error, job.words, plan, any(map(can_be, others))) from error
             wrong[job.words] = error
+    if mistaken := never_taken(wrong, [job.words for job, _ in fit]):
+        raise refused(wrong[mistaken], mistaken, plan, others=False)
     if not fit:
         raise next(iter(wrong.values()))
     _say_left_out(plan, wrong, {word for job, _ in fit for word in job.words})

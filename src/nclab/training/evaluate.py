@@ -16,6 +16,7 @@ from torch.optim.swa_utils import update_bn
 from nclab.data import Dataset, Split
 from nclab.etf import Measures
 from nclab.interfaces.batch import Batch, Output
+from nclab.interfaces.valid import OutOfRange, no_choice
 from nclab.metrics import full_precision
 from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, by_layer
 from nclab.models import PROBES, Classifier
@@ -23,6 +24,8 @@ from nclab.parallel.group import SINGLE, ProcessGroup
 from nclab.training.objective import CROSS_ENTROPY, Objective
 
 GIB = 2**30
+# What a training logs of the network beside an evaluation of the train split, and l2_penalty where there is one.
+SCALARS = ("running_loss", "learning_rate", "learnable_parameters", "optimizer_bytes")
 
 
 @dataclass
@@ -78,6 +81,30 @@ def headline_of(objective: Objective, configured: str | None, splits: Iterable[s
     `valid`, without that of `train`."""
     split, _, metric = (configured or objective.headline).rpartition("/")
     return split or next(name for name in ("test", "valid", "train") if name in splits), metric
+
+
+def check_headline(
+    settings: MetricsSettings, objective: Objective, dataset: Dataset, suites: Sequence[Metric], splits: Sequence[str]
+) -> None:
+    """Raise OutOfRange where the configured headline is a number that will not be measured, as far as objective and
+    suites (those of the train split) say what they measure."""
+    if settings.headline is None:
+        return
+    split, metric = headline_of(objective, settings.headline, dataset.splits)
+    valid = []
+    for name in splits:
+        own = objective.score_names(dataset.splits[name].targets)
+        measured = [own, *(suite.names(name) for suite in suites)]
+        if None in measured:
+            if name == split:
+                return
+            continue
+        found = set().union(*measured)
+        if name == "train" and settings.every:
+            found |= {*SCALARS, *(("l2_penalty",) if objective.penalises else ())}
+        valid += [f"{name}/{number}" for number in sorted(found)]
+    if f"{split}/{metric}" not in valid:
+        raise no_choice("metrics.headline", f"{split}/{metric}", valid)
 
 
 def _go_on() -> None:
@@ -165,7 +192,7 @@ def suites_of(model: Classifier, dataset: Dataset, settings: MetricsSettings) ->
     try:
         suites = [METRICS[name].build() for name in settings.suite]
     except KeyError as error:
-        raise ValueError(f"metrics.suite: {error.args[0]}") from None
+        raise OutOfRange(f"metrics.suite: {error.args[0]}", "metrics.suite") from None
     context = Context(model, model.probes(settings.probe), dataset.targets, eps=settings.eps)
     for suite in suites:
         suite.start(context)

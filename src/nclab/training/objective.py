@@ -16,7 +16,7 @@ from nclab.data import Dataset
 from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
 from nclab.interfaces.targets import Classes
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import no_choice
 from nclab.models import Classifier
 from nclab.training.optim import at_least
 
@@ -36,7 +36,7 @@ class LossSettings:
     def __post_init__(self) -> None:
         at_least("loss.l2", self.l2, 0)
         if self.l2_skip not in SKIPS:
-            raise ValueError(unknown("loss.l2_skip", self.l2_skip, SKIPS))
+            raise no_choice("loss.l2_skip", self.l2_skip, SKIPS)
         if self.l2_skip != "none" and not self.l2:
             raise ValueError(f"loss.l2_skip={self.l2_skip} needs loss.l2 above 0: without it nothing is penalised")
 
@@ -86,6 +86,13 @@ class Objective:
         if batch.targets.ndim == 1:
             scores["accuracy"] = out.prediction.argmax(1) == batch.targets
         return scores
+
+    def score_names(self, targets: Tensor) -> set[str] | None:
+        """Names of `scores`, by the targets of a split. None where a subclass with scores of its own does not say: a
+        wrong `metrics.headline` is then found when the untrained network is measured."""
+        if type(self).scores is not Objective.scores:
+            return None
+        return {"loss", "accuracy"} if targets.ndim == 1 else {"loss"}
 
     @property
     def penalises(self) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from nclab.interfaces.registry import Registry
+from nclab.interfaces.valid import OutOfRange
 
 OPTIMIZERS = Registry("optimizer", "nclab.training.optim")
 SCHEDULES = Registry("schedule", "nclab.training.optim")
@@ -19,11 +20,11 @@ Schedule = Callable[[int], float]
 
 
 def at_least(key: str, value: float, least: float, strict: bool = False, most: float = math.inf) -> None:
-    """Raise ValueError unless value >= least (> least where strict), finite and at most `most`; nan never passes."""
+    """Raise OutOfRange unless value >= least (> least where strict), finite and at most `most`; nan never passes."""
     if not (value > least if strict else value >= least) or value == math.inf:
-        raise ValueError(f"{key} must be {'above' if strict else 'at least'} {least:g} and finite, got {value}")
+        raise OutOfRange(f"{key} must be {'above' if strict else 'at least'} {least:g} and finite, got {value}", key)
     if value > most:
-        raise ValueError(f"{key} must be at most {most}, got {value}")
+        raise OutOfRange(f"{key} must be at most {most}, got {value}", key)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from torch.optim import Optimizer
 
 from nclab.etf.late import LatePolicy, LateSettings
 from nclab.etf.policy import POLICIES, Measures, Switch, switch
+from nclab.interfaces.valid import OutOfRange
 
 
 @dataclass
@@ -17,7 +18,7 @@ class ClockSettings(LateSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.k < 1:
-            raise ValueError(f"etf.k must be at least 1, got {self.k}")
+            raise OutOfRange(f"etf.k must be at least 1, got {self.k}", "etf.k")
 
     @property
     def stem(self) -> str:

@@ -44,6 +44,9 @@ class CollapseSuite(Metric):
             self.meters = {f: CollapseMeter(count, known[f].class_means) for f in self.sources}
             self.inputs = {}
 
+    def names(self, split: str) -> set[str]:
+        return {"effective_depth", "effective_depth_first"} if split == "train" else set()
+
     def wanted(self, n_pass: int) -> set[str]:
         return {*self.sources, "logits", *(self.inputs if n_pass == 1 else ())}
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from nclab.interfaces.batch import Output
 from nclab.interfaces.shapes import PAD, Shape, TokenShape, images_only
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import no_choice
 from nclab.models.attention import Attention, check_heads, check_patch, patches_of
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
 
@@ -96,7 +96,7 @@ class Transformer(Classifier):
             between(key, value, 1, 2)
         for key, value, valid in (("norm", s.norm, NORMS), ("pool", s.pool, POOLS)):
             if value not in valid:
-                raise ValueError(unknown(f"model.{key}", value, valid))
+                raise no_choice(f"model.{key}", value, valid)
         check_heads(s.heads, s.width)
         self.num_classes = num_classes
         self.blocks, self.patch, self.pool = s.blocks, s.patch, s.pool
