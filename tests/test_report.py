@@ -1,15 +1,20 @@
 """The report: one page that needs nothing else, the same as Markdown, equal bytes, nothing unescaped."""
 
 import base64
+import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
 from fake_runs import BASELINE, edit, last, write_run
 from PIL import Image
+from scipy import stats
 
 from nclab.analysis.claims import judge
 from nclab.analysis.effects import MARKERS, decisive, draw_effects
@@ -17,8 +22,9 @@ from nclab.analysis.gallery import MOST_ROWS, find_pictures, find_tables
 from nclab.analysis.interval import estimate
 from nclab.analysis.judgement import Judgement
 from nclab.analysis.ledger import Claim
-from nclab.analysis.report import SIGNS, make_report, write_report
+from nclab.analysis.report import DETAILS, make_report, write_report
 from nclab.analysis.runs import AnalysisError, load_runs
+from nclab.analysis.sections import SIGNS, section
 from nclab.analysis.statistics import STATISTICS
 from nclab.analysis.verdict import FAILS, HOLDS, KINDS, NOT_ENOUGH, VERDICTS
 
@@ -115,7 +121,7 @@ def test_the_page_needs_nothing_but_itself(folder):
     names = {tag for tag, _ in page.tags}
     assert not names & {"script", "link", "iframe", "object", "base"}
     sources = [value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "srcset")]
-    assert len(sources) == 3  # two claims with numbers, one figure
+    assert len(sources) == 2  # a figure, and a claim with numbers that training decides
     for source in sources:
         head, _, data = source.partition(",")
         assert head == "data:image/png;base64"
@@ -134,7 +140,7 @@ def test_the_page_says_all_that_was_found(folder):
     for part in (
         *("newest run 2026-11-21", "6 finished, 1 diverged, 1 unfinished", "digits (6)"),
         *("AMD <EPYC>, 2 cores (4); NVIDIA H100 (2)", "torch 2.15, numpy 2.4 (6)", "0123456789-dirty (6)"),
-        *("1 ✔ holds", "0 ✘ fails", "1 ? not enough runs"),
+        *("1 ✔ holds ; beside them arithmetic of the configuration : 1 fails; 1 without runs", "0 ✘ fails"),
         *(
             "non-inferiority, margin 0.5 points",
             "at least 90 %",
@@ -150,7 +156,7 @@ def test_the_page_says_all_that_was_found(folder):
             "the first 60 of 100 rows",
         ),
         *("an interval over training seeds", "nothing is said about other test images"),
-        *(f"Whatever pictures lie in {folder / 'figures'} ;", f"Whatever tables lie in {folder / 'tables'} ,"),
+        *(f"Drawn from the runs of {folder / 'figures'} ,", f"Of {folder / 'tables'} , likewise"),
     ):
         assert part in text, part
     assert "Words" not in text
@@ -160,20 +166,21 @@ def test_the_page_says_all_that_was_found(folder):
 def test_markdown_says_the_same_and_its_links_lead_to_files(folder):
     _, text = write(folder)
     links = re.findall(r"!\[.*\]\((.*)\)", text)
-    assert links == ["effects/first.png", "effects/second.png", "figures/figure1_digits.png"]
+    assert links == ["figures/figure1_digits.png", "effects/first.png"]
     for link in links:
         Image.open(folder / "report" / link).verify()
-    assert "| first | digits, 20 epochs | ✔ holds | +0.10 [-0.15, +0.35] points | 3 (0, 1, 2) |" in text
-    assert "**1 holds, 0 fails, 0 smaller than the margin, 0 ceiling, 1 not enough runs**" in text
+    row = "| first | digits, 20 epochs | ✔ holds (3 seeds, no number stated) | also with Holm |"
+    assert f"{row} +0.10 [-0.15, +0.35] points | 3 (0, 1, 2) |" in text
+    assert "**1 holds**; beside them arithmetic of the configuration: 1 fails; 1 without runs" in text
     assert r"| a \| b | &lt;1&gt; |" in text
     assert "an interval over training" in text
-    assert text.count("Whatever") == 2
     lines = text.splitlines()
     for before, line, after in zip(lines, lines[1:], lines[2:], strict=False):
         if line.startswith("|---"):  # a table starts after an empty line, and all its rows are as long as its head
             columns = len(re.findall(r"(?<!\\)\|", before))
             assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", after)) == columns
             assert lines[lines.index(before) - 1] == ""
+    assert not re.search(r"\n\n\n\n", text)
 
 
 def test_a_claim_about_every_seed_shows_least_and_greatest(folder):
@@ -181,9 +188,9 @@ def test_a_claim_about_every_seed_shows_least_and_greatest(folder):
         edit(run, parameters_learnable=700)
     every = replace(claims()[1], kind="every_seed_at_least", threshold=25.0, deterministic=False)
     html, text = write(folder, [every])
-    row = "| digits, 20 epochs | ? not enough runs | 20.00 to 30.00 % | 3 (0, 1, 2) | 1 of 3 seeds at least 25.00"
-    assert row in text
-    assert "| setting | verdict | least to greatest | seeds | reason |" in text
+    row = "| digits, 20 epochs | ? not enough runs (3 seeds, no number stated) | – | 20.00 to 30.00 % | 3 (0, 1, 2) |"
+    assert f"{row} 1 of 3 seeds at least 25.00" in text
+    assert "| setting | verdict | with Holm | least to greatest | seeds | reason |" in text
     assert "every seed at least 25 %" in html
     assert "<th>least to greatest</th>" in html
 
@@ -229,6 +236,183 @@ def test_a_report_without_figures_or_provenance(tmp_path):
     assert 'id="figures"' not in html
     assert "## Tables" not in text.read_text()
     Page(html)
+
+
+# Layout
+
+
+def headings(html):
+    """(tag, text) of every heading of the second rank, and of every block that is folded up."""
+    return re.findall(r"<h2[^>]*>(.*?)</h2>", html)
+
+
+def test_figures_come_first_then_claims_then_arithmetic_then_what_has_no_runs(folder):
+    html, text = write(folder)
+    order = ["Figures", "Claims", "Arithmetic of the configuration", "Claims without runs", "Tables"]
+    order += ["How verdicts are reached", "Runs"]
+    assert headings(html) == order
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == order
+
+
+def test_arithmetic_has_a_table_of_its_own_and_is_not_counted(folder):
+    html, text = write(folder)
+    for start, end, form in (('id="claims"', 'id="arithmetic"', html), ("## Claims\n", "## Arithmetic", text)):
+        claims_part, rest = form.split(start)[1].split(end)
+        assert "Saves." not in claims_part
+        assert "Saves." in rest
+        assert "20.00 %" in rest.split("Claims without runs")[0]
+    strip = re.search(r'<ul class="strip">(.*?)</ul>', html, re.DOTALL)[1]
+    assert re.findall(r"<b>(\d)</b>", strip) == ["1", "0", "0", "0", "0"]
+
+
+def test_claims_without_runs_are_folded_up(folder):
+    every = replace(claims()[0], id="per", per={"etf.k": [1, 2]})
+    html, text = write(folder, [*claims(), every])
+    for form in (html, text):
+        assert "<details open" not in form
+        folded = re.findall(r"<details><summary>(.*?)</summary>(.*?)</details>", form, re.DOTALL)
+        shown = re.sub(r"<details>.*?</details>", "", form, flags=re.DOTALL)
+        *judged, (absent, inside) = folded
+        assert [title for title, _ in judged] == ["How it was judged", "How it was judged; 1 setting without runs"]
+        assert absent == "1 claim"
+        assert "Absent." in inside
+        assert "adaptive" in inside
+        assert "Absent." not in shown
+        assert "etf.k=1" in shown.replace("\\", "")
+        assert "etf.k=2" not in shown.replace("\\", "")
+
+
+def test_a_claim_whose_runs_diverged_is_not_without_runs(folder):
+    for run in (folder / "runs").glob("exp/last_k-*"):
+        (run / "DONE").unlink()
+        with (run / "events.jsonl").open("a") as file:
+            file.write('{"event": "diverged"}\n')
+    html, _ = write(folder, claims()[:1])
+    assert headings(html)[1:3] == ["Claims", "Tables"]
+    assert "training diverged with seed 0, 1, 2" in re.sub(r"<details>.*?</details>", "", html, flags=re.DOTALL)
+
+
+def test_a_ledger_without_any_run_says_so(folder):
+    html, text = write(folder, claims()[2:])
+    assert "No claim has runs." in html
+    assert "No claim has runs." in text
+    assert headings(html)[:3] == ["Figures", "Claims", "Claims without runs"]
+
+
+class Boxes(HTMLParser):
+    """Notes of every table and picture of a figure whether an ancestor scrolls by itself."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.found = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        wide = tag == "table" or (tag == "img" and "min-width" in attributes.get("style", ""))
+        if wide:
+            self.found.append(any(names == "box" for names in self.open))
+        if tag not in EMPTY_TAGS:
+            self.open.append(attributes.get("class"))
+
+    def handle_endtag(self, tag):
+        self.open.pop()
+
+
+def test_what_may_be_wider_than_a_phone_scrolls_by_itself(folder):
+    html, _ = write(folder)
+    found = Boxes(html).found
+    assert len(found) == 6  # a figure; claims at a glance and one by one, arithmetic, two tables of the folder
+    assert all(found)
+    assert re.search(r"\.box \{[^}]*overflow-x: auto", html)
+    assert not all(Boxes(html.replace('<div class="box">', "<div>")).found)
+
+
+def test_seeds_margins_holm_and_what_is_provisional_stand_beside_the_verdict(folder):
+    stated = replace(claims()[0], margin=None, seeds=3)
+    html, text = write(folder, [stated, replace(stated, id="other", seeds=5)])
+    row = (
+        r"| digits, 20 epochs | ✔ holds | also with Holm | 90.10 ± 0.10 | 90.00 ± 0.00 | +0.10 [-0.15, +0.35] points |"
+    )
+    assert row in text
+    assert "✔ holds (3 of 5 seeds)" in text
+    assert "provisional: 3 of 5 seeds" in html
+    assert "margin 0.95 points: the binomial standard error of 90 % on 1,000 images" in html
+
+
+def test_a_verdict_that_does_not_stand_with_holm_says_so():
+    one = replace(judgement(HOLDS, [0.1, 0.2, 0.3]), adjusted=NOT_ENOUGH, p_adjusted=0.04)
+    assert section([one]).rows[0].holm == "not with Holm"
+    assert section([replace(one, adjusted=HOLDS, p_adjusted=0.01)]).rows[0].holm == "also with Holm"
+    assert section([judgement(HOLDS, [0.1, 0.2, 0.3])]).rows[0].holm == ""
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"), [((0, 1, 2), "3 (0, 1, 2)"), (range(10), "10 (0–9)"), ((9, 1, 2, 3, 4, 7), "6 (1–4, 7, 9)")]
+)
+def test_seeds_in_a_row_are_named_by_their_ends(seeds, said):
+    one = replace(judgement(HOLDS, [0.1] * len(seeds)), seeds=tuple(seeds))
+    assert section([one]).rows[0].seeds == said
+
+
+def test_details_hold_the_statistics_behind_each_verdict(folder):
+    write(folder, [replace(claims()[0], family="accuracy", seeds=3), *claims()[1:]])
+    rows, verdicts = (
+        list(csv.DictReader((folder / "report" / name).read_text().splitlines()))
+        for name in ("details.csv", "verdicts.csv")
+    )
+    assert [*verdicts[0]] == ["claim", "setting", "verdict", "effect", "low", "high", "seeds"]
+    assert [*rows[0]] == list(DETAILS)
+    for name in ("claim", "setting", "verdict"):
+        assert [row[name] for row in rows] == [row[name] for row in verdicts]
+    first, second, third = rows
+    assert (first["family"], first["holm"], first["margin"], first["provisional"]) == ("accuracy", "holds", "0.5", "")
+    sd, se, df = (float(first[name]) for name in ("sd", "standard_error", "degrees_of_freedom"))
+    assert (sd, se, df) == pytest.approx((0.1, 0.1 / 3**0.5, 2))
+    half = stats.t.ppf(0.975, df) * se
+    assert float(verdicts[0]["high"]) == pytest.approx(float(verdicts[0]["effect"]) + half)
+    assert (second["arithmetic"], second["p_holm"]) == ("yes", "")
+    assert (third["arithmetic"], third["sd"], third["margin"]) == ("no", "", "")
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+
+
+def scroll_width(html, width, tmp_path):
+    """How wide a page wants to be in a window of `width` pixels, as a real browser lays it out."""
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<meta charset="utf-8"><iframe id="page" style="border: 0; width: {width}px; height: 800px" '
+        f'srcdoc="{escape(html)}"></iframe><p id="said"></p><script>page.onload = () => {{ said.textContent = '
+        '"scrolls " + page.contentDocument.scrollingElement.scrollWidth; }</script>',
+        encoding="utf-8",
+    )
+    words = [
+        "--headless",
+        "--no-sandbox",
+        "--hide-scrollbars",
+        "--disable-gpu",
+        "--virtual-time-budget=5000",
+        "--dump-dom",
+    ]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    done = subprocess.run([BROWSER, *words, profile, frame.as_uri()], capture_output=True, text=True, timeout=120)
+    return int(re.search(r"scrolls (\d+)", done.stdout)[1])
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+def test_a_real_browser_never_scrolls_the_page_sideways_on_a_phone(folder):
+    wide = io.BytesIO()
+    Image.new("RGB", (2400, 800)).save(wide, "png", dpi=(200, 200))
+    (folder / "figures" / "figure1_wide.png").write_bytes(wide.getvalue())
+    (folder / "tables" / "wide.csv").write_text(",".join(f"a_long_name_of_a_column_{i}" for i in range(20)) + "\n")
+    long = replace(claims("A claim. " * 30)[0], source="s" * 200, id="a" * 90)
+    html, _ = write(folder, [*claims(), long])
+    html = html.replace("<details>", "<details open>")
+    assert scroll_width(html, 390, folder) == 390
+    assert scroll_width(html, 1280, folder) == 1280
+    broken = html.replace("overflow-x: auto;", "")
+    assert scroll_width(broken, 390, folder) > 390
 
 
 # Pictures of effects
@@ -290,9 +474,28 @@ def add_picture(folder, *names):
         (folder / "figures" / f"{name}.png").write_bytes((folder / "figures" / "figure1_digits.png").read_bytes())
 
 
+@pytest.mark.parametrize(("dots", "width"), [(200, 600), (100, 1200), (None, 1000)])
+def test_a_picture_is_as_wide_as_in_print(tmp_path, dots, width):
+    Image.new("RGB", (1000, 10)).save(tmp_path / "a.png", **({"dpi": (dots, dots)} if dots else {}))
+    (picture,) = find_pictures(tmp_path)
+    assert picture.width == width
+    assert picture.least == 0.75 * width
+
+
+def test_an_animation_is_a_picture(folder):
+    frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "blue")]
+    frames[0].save(folder / "figures" / "figure1_moves.gif", save_all=True, append_images=frames[1:], duration=100)
+    html, text = write(folder)
+    data = re.search(r'src="data:image/gif;base64,([^"]+)"', html)[1]
+    assert Image.open(io.BytesIO(base64.b64decode(data))).n_frames == 2
+    assert "(figures/figure1_moves.gif)" in text
+    assert (folder / "report" / "figures" / "figure1_moves.gif").is_file()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("a.gif", b"\x89PNG", r"a\.gif: not a GIF picture \(4 bytes\)"),
         ("a.png", b"", r"a\.png: not a PNG picture \(0 bytes\)"),
         ("a.png", b"GIF89a", r"not a PNG picture \(6 bytes\)"),
         ("a.md", b"text", r"a\.md: no Markdown table in it"),

@@ -39,7 +39,7 @@ def adjust(judgements: list[Judgement]) -> list[Judgement]:
     """The judgements with `adjusted`, the verdict that Holm leaves of each, and `p_adjusted` behind it."""
     found = list(judgements)
     for family in dict.fromkeys(judgement.claim.family for judgement in judgements):
-        rows = [i for i, judgement in enumerate(judgements) if judgement.claim.family == family]
+        rows = [i for i, one in enumerate(judgements) if one.claim.family == family and not one.arithmetic]
         for name, verdicts in (("p_holds", (HOLDS,)), ("p_fails", (FAILS, SMALLER))):
             tested = [i for i in rows if not math.isnan(getattr(judgements[i], name))]
             adjusted = holm([getattr(judgements[i], name) for i in tested])

@@ -1,25 +1,38 @@
 """The figures and tables found in a folder, as a report shows them."""
 
 import csv
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image, UnidentifiedImageError
+
 from nclab.analysis.runs import AnalysisError
 
-PNG = b"\x89PNG\r\n\x1a\n"
+KINDS = {".png": ("PNG", "image/png"), ".gif": ("GIF", "image/gif")}  # what a folder's pictures may be
 MOST_ROWS = 60
+INCH = 120  # pixels of a page: a figure's 7 point letters are as large as small print of the page
+LEAST = 0.75  # of this size, below which a picture is not shrunk but scrolled
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file; `numbers` names the table behind it, which is too long to be shown."""
+    """A PNG or GIF file; `numbers` names the table behind it, which is too long to be shown. `width` is how wide a page
+    shows it, in pixels: by its size in print, where it says that, so that its letters can be read."""
 
     path: Path
     caption: str
     data: bytes
+    width: int
+    kind: str = "image/png"
     numbers: str = ""
+
+    @property
+    def least(self) -> int:
+        """The least width at which it can be read, in pixels of the page."""
+        return round(LEAST * self.width)
 
 
 @dataclass(frozen=True)
@@ -33,20 +46,25 @@ class Table:
 
 
 def find_pictures(folder: Path, captions: Mapping[str, str] | None = None) -> list[Picture]:
-    """Every *.png of the folder, by name.
+    """Every *.png and *.gif of the folder, by name.
 
     `captions` maps the start of a name, such as a part of a plan, to its caption. The longest that fits counts; without
     one the name is the caption.
     """
     pictures = []
-    for path in sorted(folder.glob("*.png")):
+    for path in sorted(path for path in folder.iterdir() if path.suffix in KINDS):
+        name, kind = KINDS[path.suffix]
         data = path.read_bytes()
-        if not data.startswith(PNG):
-            raise AnalysisError(f"{path}: not a PNG picture ({len(data)} bytes)")
+        try:
+            with Image.open(io.BytesIO(data), formats=[name]) as image:
+                pixels, dots = image.width, image.info.get("dpi", (INCH, INCH))[0]
+        except (UnidentifiedImageError, OSError):
+            raise AnalysisError(f"{path}: not a {name} picture ({len(data)} bytes)") from None
         starts = [start for start, caption in (captions or {}).items() if caption and path.stem.startswith(start)]
         caption = captions[max(starts, key=len)] if starts else path.stem.replace("_", " ")
         behind = path.with_suffix(".csv")
-        pictures.append(Picture(path, caption, data, behind.name if behind.is_file() else ""))
+        width = round(INCH * pixels / dots)
+        pictures.append(Picture(path, caption, data, width, kind, behind.name if behind.is_file() else ""))
     return pictures
 
 

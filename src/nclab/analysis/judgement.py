@@ -45,6 +45,7 @@ class Judgement:
     p_fails: float = math.nan
     adjusted: str = ""
     p_adjusted: float = math.nan
+    absent: bool = False  # one side has no run at all in this setting
 
     @property
     def arithmetic(self) -> bool:

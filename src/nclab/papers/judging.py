@@ -8,8 +8,9 @@ import pandas as pd
 from nclab.analysis.claims import judge
 from nclab.analysis.judgement import Judgement
 from nclab.analysis.ledger import load_ledger
-from nclab.analysis.report import effect_text, make_report, write_report
+from nclab.analysis.report import make_report, totals, write_report
 from nclab.analysis.runs import AnalysisError, load_runs
+from nclab.analysis.sections import effect_text
 from nclab.analysis.tables import text_table
 from nclab.papers.drawing import FIGURES, TABLES
 from nclab.papers.wings import Wing
@@ -23,7 +24,7 @@ def judge_wing(
     epochs: int | None = None,
     ledger: Path | None = None,
 ) -> None:
-    """Print the verdicts, write <output>/<wing>/report/index.html, report.md and verdicts.csv.
+    """Print the verdicts, write <output>/<wing>/report/index.html, report.md, verdicts.csv and details.csv.
 
     Args:
         wing: Whose claims.
@@ -53,14 +54,12 @@ def judge_wing(
     rows = [(j.claim.id, j.where, j.verdict, j.adjusted, effect_text(j), _seeds(j)) for j in judgements]
     columns = ["claim", "setting", "verdict", "with Holm", "effect [95 % interval]", "seeds"]
     print(text_table(pd.DataFrame(rows, columns=columns)))
-    print("", f"empirical: {_totals(report.counts)}", sep="\n")
-    if any(report.arithmetic.values()):
-        print(f"arithmetic of the configuration, no evidence: {_totals(report.arithmetic)}")
+    print("", f"empirical: {totals(report.counts)}", sep="\n")
+    if any(report.arithmetic_counts.values()):
+        print(f"arithmetic of the configuration, no evidence: {totals(report.arithmetic_counts)}")
+    if report.without_runs:
+        print(f"without runs: {report.without_runs}")
     print(*paths, sep="\n")
-
-
-def _totals(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "none"
 
 
 def _seeds(judgement: Judgement) -> str:
