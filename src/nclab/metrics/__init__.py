@@ -4,6 +4,7 @@
 """
 
 from nclab.metrics.at_hand import measure
+from nclab.metrics.calibration import calibration
 from nclab.metrics.collapse import dnc3_gram, image_of_means, subspace_alignment
 from nclab.metrics.depth import effective_depth, effective_depth_first
 from nclab.metrics.geometry import ClassMeans, geometry
@@ -11,21 +12,28 @@ from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.model import ModelMeasures, measure_model
 from nclab.metrics.passes import WithinSums, class_sums, within_sums
 from nclab.metrics.precision import full_precision
+from nclab.metrics.spectra import effective_rank, gnc2, hyperspherical_uniformity, spectrum, stable_rank
 
 __all__ = [
     "ClassMeans",
     "CollapseMeter",
     "ModelMeasures",
     "WithinSums",
+    "calibration",
     "class_sums",
     "dnc3_gram",
     "effective_depth",
     "effective_depth_first",
+    "effective_rank",
     "full_precision",
     "geometry",
+    "gnc2",
+    "hyperspherical_uniformity",
     "image_of_means",
     "measure",
     "measure_model",
+    "spectrum",
+    "stable_rank",
     "subspace_alignment",
     "within_sums",
 ]

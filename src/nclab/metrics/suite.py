@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nclab.interfaces.batch import Batch, Output
@@ -28,8 +29,9 @@ class Context:
     """What a suite is told before it measures a split.
 
     probes: the points of the network that are measured (`nclab.models.Probe`). targets: kind of the dataset's targets.
-    split: name of the split. train: the same suite after it measured the train split, None where this is the train
-    split: class means are its. eps: NCC error up to which a layer counts as separated.
+    split: name of the split. samples: how many it has, of all processes. train: the same suite after it measured the
+    train split, None where this is the train split: class means are its. eps: NCC error up to which a layer counts as
+    separated.
     """
 
     model: nn.Module
@@ -38,6 +40,7 @@ class Context:
     split: str = "train"
     train: "Metric | None" = None
     eps: float = 0.01
+    samples: int = 0
 
 
 class Metric:
@@ -82,6 +85,12 @@ class Metric:
         """'layer/metric' -> value, or 'metric' -> value of the whole network; nan where undefined. `reduced`: the sums
         over all processes after the last pass."""
         raise NotImplementedError(f"{type(self).__name__} must define compute(reduced)")
+
+
+def require_classes(suite: str, context: Context) -> None:
+    """Raise ValueError, for a suite of this name, where the targets are no classes."""
+    if context.targets.groups(torch.zeros(0, dtype=torch.int64)) is None:
+        raise ValueError(f"metrics.suite: {suite} needs classes, and this dataset's targets are values")
 
 
 def by_layer(values: dict[str, float]) -> dict[str, dict[str, float]]:

@@ -193,7 +193,8 @@ def suites_of(model: Classifier, dataset: Dataset, settings: MetricsSettings) ->
         suites = [METRICS[name].build() for name in settings.suite]
     except KeyError as error:
         raise OutOfRange(f"metrics.suite: {error.args[0]}", "metrics.suite") from None
-    context = Context(model, model.probes(settings.probe), dataset.targets, eps=settings.eps)
+    probes, samples = model.probes(settings.probe), len(dataset.train)
+    context = Context(model, probes, dataset.targets, eps=settings.eps, samples=samples)
     for suite in suites:
         suite.start(context)
     return suites
@@ -220,7 +221,8 @@ def evaluate(
         else:
             suites = [METRICS[suite].build() for suite in settings.suite] if measured else []
             for suite, own in zip(suites, of_train, strict=True):
-                suite.start(Context(model, probes, dataset.targets, name, own, settings.eps))
+                samples = len(dataset.splits[name])
+                suite.start(Context(model, probes, dataset.targets, name, own, settings.eps, samples))
         stream = Pass(model, dataset, dataset.splits[name], settings.batch_size, check, world)
         tally = _Tally(objective)
         sums = _passes(stream, suites, tally, settings, world)

@@ -10,7 +10,7 @@ from nclab.metrics.collapse import classifier_of, dnc3_gram, image_of_means, sub
 from nclab.metrics.depth import effective_depth, effective_depth_first
 from nclab.metrics.geometry import NAN
 from nclab.metrics.meter import CollapseMeter
-from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, SuiteSettings
+from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, SuiteSettings, require_classes
 
 
 @METRICS.add("collapse", SuiteSettings)
@@ -26,8 +26,7 @@ class CollapseSuite(Metric):
         self.context: Context | None = None
 
     def start(self, context: Context) -> None:
-        if context.targets.groups(torch.zeros(0, dtype=torch.int64)) is None:
-            raise ValueError("metrics.suite: collapse needs classes, and this dataset's targets are values")
+        require_classes("collapse", context)
         self.context, model = context, context.model
         self.sources = {probe.feature: probe.layer for probe in context.probes}
         self.last = model.inputs()[model.classifier]  # where NC2, NC3 and NC4 with W live

@@ -1,0 +1,55 @@
+"""Features of some samples of a split as matrices, wherever the samples are: for what no sum can give."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def chosen_rows(samples: int, most: int) -> Tensor:
+    """Indices (n,) in rising order of n = min(samples, most) samples of a split: all, or a random subset, always the
+    same one (torch's generator at seed 0)."""
+    if samples <= most:
+        return torch.arange(samples)
+    return torch.randperm(samples, generator=torch.Generator().manual_seed(0))[:most].sort().values
+
+
+class SampledRows:
+    """Rows of several features of the samples that `chosen_rows` takes of a split, float64, in the order of the split.
+
+    Every process fills in the rows of its own samples, and the others are 0, so that a sum over processes gives all:
+    the same bits as one process has.
+
+    Args:
+        samples: of the split.
+        most: rows that are kept at most.
+    """
+
+    def __init__(self, samples: int, most: int):
+        chosen = chosen_rows(samples, most)
+        self.count = len(chosen)
+        self._place = torch.full((samples,), -1)  # of a sample: its row, or -1
+        self._place[chosen] = torch.arange(len(chosen))
+        self._rows: dict[str, Tensor] = {}
+
+    def add(self, features: Mapping[str, Tensor], index: Tensor) -> None:
+        """A batch: name -> (B, d), and the samples' rows of the split (B,)."""
+        place = self._place.to(index.device)[index]
+        here = (place >= 0).nonzero().flatten()
+        for name, feature in features.items():
+            if name not in self._rows:
+                self._rows[name] = feature.new_zeros(self.count, feature.shape[1], dtype=torch.float64)
+            self._rows[name].index_copy_(0, place[here], feature[here].double())
+
+    def sums(self) -> Tensor:
+        """What processes add up, for `accept`."""
+        return torch.cat([rows.flatten() for rows in self._rows.values()])
+
+    def accept(self, reduced: Tensor) -> None:
+        """Go on with the rows of all processes."""
+        parts = reduced.split([rows.numel() for rows in self._rows.values()])
+        self._rows = {name: part.view_as(rows) for (name, rows), part in zip(self._rows.items(), parts, strict=True)}
+
+    def __getitem__(self, name: str) -> Tensor:
+        """(n, d), float64, in host memory."""
+        return self._rows[name].cpu()
