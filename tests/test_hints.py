@@ -144,6 +144,8 @@ WRITTEN = {
     "seeds=[0, epochs=3": "without spaces or in quotes for the shell: 'seeds=[0]'",
     "'output_root=${HOME}/x'": "for the environment variable write ${oc.env:HOME}, or let the shell expand it",
     "dataset=npz 'dataset.path=${HOME}/x'": "no key 'HOME'; for the environment variable write ${oc.env:HOME}",
+    "seeds=abc": "seeds: expected list[int] | None, got abc",
+    "+experiment.foo=1": "experiment is the name of a file in conf/experiment and has no keys; leave out +experiment.f",
     "seeds=3": "seeds: expected list[int] | None, got 3; write seeds=[3]",
     "metrics.suite=collapse": "metrics.suite: expected list, got collapse; write metrics.suite=[collapse]",
     "optimizer=adamw optimizer.betas=0.5": "optimizer.betas: expected list, got 0.5; write optimizer.betas=[0.5]",
@@ -213,6 +215,10 @@ def test_what_it_says_to_write_can_be_read(value):
 
 def test_right_words_have_no_answer():
     assert refusal("etf=last_k etf.k=2 dataset=phrases model=tf seeds=[0,1] 'output_root=a b'") == ""
+
+
+def test_a_list_of_what_it_cannot_hold_is_not_advised():
+    assert refusal("seeds=abc") == "seeds: expected list[int] | None, got abc"
 
 
 @pytest.mark.parametrize("word", ["output_root=~/there", "\"output_root='~/there'\"", "'output_root=\"~/there\"'"])

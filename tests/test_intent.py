@@ -1,6 +1,9 @@
 """What a launcher writes before sbatch, so that one that was killed behind it submits nothing twice."""
 
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,37 @@ def test_a_job_that_squeue_lists_late_is_not_submitted_again(tiny, cluster, monk
     intended(config, config.folder)
     cluster.say(queue="42|PENDING|nclab-x\n")
     cluster.script("squeue", f"[ $(grep -c squeue {cluster.folder}/calls) -lt 3 ] || cat queue")
+    monkeypatch.setattr(intent, "SECONDS_BETWEEN_LOOKS", 0.05)
+    on_slurm([config], QUICK)
+    assert (cluster.calls("sbatch"), job_of(config.folder)) == ([], "42")
+
+
+def test_the_sbatch_of_a_killed_launcher_submits_nothing_later(cluster, tmp_path):
+    """However slow Slurm is: it ends with its launcher."""
+    cluster.script("sbatch", "touch begun; while [ ! -e go ]; do sleep 0.05; done; touch accepted")
+    code = (
+        "from pathlib import Path; from nclab.cluster.job import submit, SlurmSettings; "
+        f"submit([Path({str(tmp_path)!r})], 'name', Path({str(tmp_path / 'logs')!r}), SlurmSettings())"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as launcher:
+        while not (cluster.folder / "begun").exists():
+            assert launcher.poll() is None
+            time.sleep(0.05)
+        launcher.kill()
+    (cluster.folder / "go").touch()
+    time.sleep(0.5)
+    assert not (cluster.folder / "accepted").exists()
+
+
+def test_an_intent_of_long_ago_is_looked_for_as_long(tiny, cluster, monkeypatch):
+    """Its launcher may have been killed a moment ago, while sbatch waited for Slurm."""
+    config = tiny()
+    config.folder.mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(intent.time, "time", lambda: 1000.0)
+        intended(config, config.folder)
+    cluster.script("squeue", f"[ $(grep -c squeue {cluster.folder}/calls) -lt 3 ] || cat queue")
+    cluster.say(queue="42|PENDING|nclab-x\n")
     monkeypatch.setattr(intent, "SECONDS_BETWEEN_LOOKS", 0.05)
     on_slurm([config], QUICK)
     assert (cluster.calls("sbatch"), job_of(config.folder)) == ([], "42")

@@ -57,6 +57,7 @@ def _main() -> None:
 
 def _command() -> int:
     """Do what sys.argv says; returns the exit code. A traceback is printed here, where secrets in it are masked."""
+    debug = typed_true("debug", sys.argv)
     try:
         words = with_home_quoted(sys.argv[1:])
         args = arguments(words)
@@ -64,6 +65,7 @@ def _command() -> int:
             sys.argv[1:] = options_first(words, args.overrides)  # which Hydra reads itself
             return _show()
         plan = planned(args, CONF)
+        debug = any(job.config.debug for job in plan.jobs)  # a YAML file may say it
         if not plan.sweep:
             return 0 if train_jobs(plan.jobs) else FAILED
         as_config_error(refuse_several, "a sweep starts its runs by itself")
@@ -75,7 +77,7 @@ def _command() -> int:
         return INTERRUPTED
     except (*BAD, *FAILURES) as error:
         code = BAD_INPUT if isinstance(error, BAD) else FAILED
-        if not typed_true("debug", sys.argv):
+        if not debug:
             return complain(error, code)
         traceback.print_exc()
         return code

@@ -44,14 +44,14 @@ def take_up(logs: Path) -> int:
     """Note the jobs that earlier launchers submitted and did not get to note, if they are in the queue still; returns
     their number. To be called where nobody else submits below `logs`. Raises SlurmError where Slurm does not say, and
     Stopped."""
-    found = 0
+    found, until = 0, time.time() + SLACK
     for file in sorted(logs.glob(PATTERN)):
         try:
             intent = _read(file)
         except ValueError as error:
             print(f"warning: {file} does not say what was to be submitted ({error}), and is removed", file=sys.stderr)
         else:
-            there = _ids(intent)
+            there = _ids(intent, until)
             if there:
                 note(there[0].partition("_")[0], intent.jobs, intent.submitted)
             found += len(there)
@@ -76,10 +76,10 @@ def _read(file: Path) -> _Intent:
         raise ValueError(f"expected name, jobs and submitted; {type(error).__name__}: {error}") from None
 
 
-def _ids(intent: _Intent) -> list[str]:
-    """Its jobs in the queue. The sbatch of a launcher that was killed goes on without it, and squeue lists a job a
-    moment after that: none is one only when that time is over."""
-    until = min(intent.submitted, time.time()) + SLACK
+def _ids(intent: _Intent, until: float) -> list[str]:
+    """Its jobs in the queue. The sbatch of a launcher that was killed ended with it (`nclab.system.lifetime`), but what
+    it had sent by then may be accepted still, and squeue lists a job a moment after that: that there is none counts
+    only when that time is over. `until`: unix time."""
     with StopSignals() as stop:
         while True:
             asked = time.time()

@@ -18,6 +18,7 @@ from typing import Any
 
 from nclab.cluster.intent import intend, note
 from nclab.cluster.slurm import AT_LIMIT, SlurmError, SlurmSettings, fate_of, job_of, requeue
+from nclab.system.lifetime import ending_with_this_process
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
 from nclab.system.terminal import lasting_terminal
@@ -95,12 +96,18 @@ def submit(folders: list[Path], name: str, logs: Path, settings: SlurmSettings) 
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+    class SlurmExecutor(submitit.SlurmExecutor):
+        """Its sbatch ends with this process: it would go on alone, and nobody would wait for it."""
+
+        def _make_submission_command(self, file: Path) -> list[str]:
+            return ending_with_this_process(super()._make_submission_command(file))
+
     size = settings.runs_per_job
     jobs = [folders[i : i + size] for i in range(0, len(folders), size)]
     at: dict[Path, str] = {}
     for start in range(0, len(jobs), JOBS_OF_AN_ARRAY):
         logs.mkdir(parents=True, exist_ok=True)
-        executor = submitit.SlurmExecutor(folder=logs, max_num_timeout=settings.requeues)
+        executor = SlurmExecutor(folder=logs, max_num_timeout=settings.requeues)
         unique = f"{name}-{logs.name}-{start // JOBS_OF_AN_ARRAY}"
         executor.update_parameters(**_parameters(unique, settings))
         part = jobs[start : start + JOBS_OF_AN_ARRAY]

@@ -7,7 +7,6 @@ interrupted one resumes. This file only hands runs out.
 
 import atexit
 import contextlib
-import ctypes
 import io
 import json
 import multiprocessing
@@ -35,6 +34,7 @@ from nclab.run.build import as_config_error
 from nclab.run.execute import check, train, train_seeds
 from nclab.runfolder.folder import RunLocked
 from nclab.runs.state import headline_of
+from nclab.system.lifetime import end_with
 from nclab.system.machine import free_cores
 from nclab.system.signals import Stopped, StopSignals
 from nclab.system.terminal import lasting_terminal
@@ -43,7 +43,6 @@ from nclab.training.fit import FAILURES
 MOST_JOBS = 8  # several small runs share one GPU well, and a machine's memory too
 SECONDS_BETWEEN_TRIES = 2.0
 SECONDS_BETWEEN_LOOKS = 0.5  # at signals
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -233,8 +232,8 @@ def shared_gpus(devices: Iterable[str]) -> list[str | None]:
 
 
 def _begin(parent: int, mine: SimpleQueue) -> None:
-    """Where the kernel can (Linux), end with the parent: an orphan would hold its run folder against the next try.
-    Ctrl-C is the parent's to handle."""
+    """End with the parent: an orphan would hold its run folder against the next try. Ctrl-C is the parent's to
+    handle."""
     life = contextlib.ExitStack()
     atexit.register(life.close)  # which keeps it: a context that nobody holds is closed at once
     life.enter_context(lasting_terminal())
@@ -243,7 +242,4 @@ def _begin(parent: int, mine: SimpleQueue) -> None:
     gpu = mine.get()
     if gpu is not None:  # CUDA has not been started yet, and numbers the devices it sees from 0
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
-            os.kill(os.getpid(), signal.SIGKILL)
+    end_with(parent)

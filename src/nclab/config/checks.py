@@ -1,10 +1,11 @@
 """A node of a composed configuration as an instance of its settings dataclass, or one line on what is wrong."""
 
 import re
+from dataclasses import make_dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from nclab.interfaces.valid import OutOfRange
@@ -60,7 +61,8 @@ def checked(group: str, schema: type, node: DictConfig) -> Any:
         name = f"{prefix}{key}"
         expected = f"expected {getattr(kind, '__name__', kind)}, got {'nothing' if came == '' else came}"
         if is_list(kind) and "[" not in key and not isinstance(came, list | dict):
-            raise wrong(f"{name}: {expected}; write {name}=[{came}]") from None
+            hint = f"; write {name}=[{came}]" if _is_item(came, kind) else ""
+            raise wrong(f"{name}: {expected}{hint}") from None
         reason = "" if came == "" else f"{plain_reason(error)}; "
         raise wrong(f"{name}: {f'{reason}{expected}' if kind else plain_reason(error)}") from None
     except ValueError as error:  # the settings' own checks
@@ -89,6 +91,15 @@ def kinds(kind: Any) -> tuple[Any, ...]:
 def is_list(kind: Any) -> bool:
     """Whether a field of this type takes a list."""
     return any((get_origin(part) or part) is list for part in kinds(kind))
+
+
+def _is_item(value: Any, kind: Any) -> bool:
+    """Whether a field of this type, which takes a list, takes [value]."""
+    try:
+        OmegaConf.structured(make_dataclass("Own", [("key", kind, MISSING)])).key = [value]
+    except OmegaConfBaseException:
+        return False
+    return True
 
 
 def _mistaken(value: Any, kind: Any) -> bool:
