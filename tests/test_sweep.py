@@ -295,11 +295,47 @@ def test_an_option_of_ones_own_is_known_by_its_entry(command):
     assert "model.norm means nothing with model=vit, which is trained without it" in out
 
 
+PLUGIN = """
+from nclab.etf.policies.last_k import LastK, LastKSettings
+from nclab.etf.policy import POLICIES
+
+@POLICIES.add("brought", LastKSettings)
+class Brought(LastK):
+    pass
+"""
+
+
+def test_a_plugin_of_an_experiments_file_brings_the_option_that_the_file_chooses(command, own_registries, monkeypatch):
+    """Alone and in a sweep; --config-name as well. What is typed takes its place."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path("brings.py").write_text(PLUGIN)
+    chosen = "defaults:\n  - override /etf: brought\nplugins: [brings]\n"
+    yaml_file("own/experiment/bringing.yaml", GLOBAL + chosen)
+    yaml_file("own/whole.yaml", "defaults:\n  - train\n  - override etf: brought\n  - _self_\nplugins: [brings]\n")
+    code, _, _, err = command("--config-dir own experiment=bringing plugins=[]")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "unknown etf 'brought'" in err
+    for line in ("experiment=bringing", "-m experiment=bringing,bringing seed=0", "--config-name whole"):
+        code, trained, _, err = command(f"--config-dir own {line}")
+        assert (code, [(c.etf.name, c.plugins) for c in trained]) == (0, [("brought", ["brings"])]), err
+    code, _, out, err = command("--config-dir own experiment=bringing --cfg job")
+    assert (code, "name: brought" in out) == (0, True), err
+
+
 def test_a_configuration_of_ones_own_is_trained(command):
     yaml_file("own/mine.yaml", "defaults:\n  - train\n  - _self_\nseed: 7\n")
     for line in ("--config-name mine", "-m --config-name mine epochs=2"):
         code, trained, _, err = command(f"--config-dir own {line}")
         assert (code, [config.seed for config in trained]) == (0, [7]), err
+
+
+@pytest.mark.parametrize("line", ["experiment=odd seed=1", "-m experiment=odd seed=0,1"])
+def test_a_yaml_file_may_ask_for_tracebacks(command, line):
+    yaml_file("own/experiment/odd.yaml", GLOBAL + "debug: true\nseeds: [0, 1]\n")
+    code, trained, _, err = command(f"--config-dir own {line}")
+    assert (code, trained) == (2, [])
+    assert err.startswith("Traceback (most recent call last)")
+    assert "seeds takes the place of seed" in err.splitlines()[-1]
 
 
 def test_a_broken_yaml_file_is_named_with_its_line(command):

@@ -3,10 +3,13 @@ nothing for a bug of ours, do things that nobody asked for, and open a pickle.""
 
 import argparse
 import re
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import NoReturn
 
+import yaml
 from hydra._internal.utils import get_args_parser  # private: tests/test_command_line.py holds Hydra to it
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
@@ -14,6 +17,7 @@ from omegaconf import OmegaConf
 from nclab.config.composing import parsed
 from nclab.config.docs import help_text
 from nclab.config.hints import all_keys, as_override
+from nclab.config.place import CONF
 from nclab.config.schema import GROUPS, ConfigError, load_named
 from nclab.interfaces.valid import unknown
 from nclab.system.redact import redact
@@ -72,6 +76,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
         return args
     overrides = parsed(args.overrides)
     load_named(named_plugins(overrides))  # before Hydra composes: it must know the options that they bring
+    if not any(override.key_or_group == "plugins" for override in overrides):  # which takes the place of a file's
+        _load_named_in_files(args, overrides)
     if not args.help:
         for override in overrides:
             check_word(override)
@@ -100,6 +106,22 @@ def named_plugins(overrides: list[Override]) -> list[str]:
     return []
 
 
+def _load_named_in_files(args: argparse.Namespace, overrides: list[Override]) -> None:
+    """Import the plug-ins that the YAML files of `experiment=NAME` and --config-name list: the options that they bring
+    may be chosen in the same file. A file that cannot be read is left to Hydra, which says why."""
+    names = [f"{args.config_name}.yaml"] if args.config_name else []
+    for override in overrides:
+        if override.key_or_group == "experiment" and not override.is_delete():
+            chosen = override.sweep_string_iterator() if override.is_discrete_sweep() else [override.value()]
+            names += [f"experiment/{name}.yaml" for name in chosen]
+    folders = [CONF, *([Path(args.config_dir)] if args.config_dir else [])]
+    for file in (folder / name for name in names for folder in folders):
+        with suppress(OSError, UnicodeDecodeError, yaml.YAMLError):
+            tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+            if isinstance(tree, dict) and isinstance(tree.get("plugins"), list):
+                load_named(tree["plugins"], str(file))
+
+
 def check_word(override: Override) -> None:
     """Raise ConfigError for a word that would do something else than it says."""
     key, line = override.key_or_group, override.input_line
@@ -118,6 +140,8 @@ def check_word(override: Override) -> None:
     ):
         group = key.partition(".")[0]
         raise ConfigError(f"{group} is chosen by its option: expected {group}={override.value()}, got {line}")
+    elif key.startswith("experiment."):
+        raise ConfigError(f"experiment is the name of a file in conf/experiment and has no keys; leave out {line}")
     elif key == "experiment" and (override.value() is None or isinstance(override.value(), int | float)):
         raise ConfigError(f"experiment must be the name of a file in conf/experiment, or be left out; got {line}")
 
