@@ -1,10 +1,16 @@
 """Claims judged from run folders: what is paired, and what is told apart."""
 
-import pytest
-from fake_runs import ADAPTIVE, BASELINE, MLP, claim, judged, last, pair, write_run
+import math
 
+import numpy as np
+import pytest
+from fake_runs import ADAPTIVE, BASELINE, MLP, claim, diverge, edit, judged, last, pair, write_run
+
+from nclab.analysis.interval import estimate
+from nclab.analysis.judgement import count
+from nclab.analysis.moderation import fit_prior
 from nclab.analysis.runs import AnalysisError
-from nclab.analysis.verdict import HOLDS, NOT_ENOUGH
+from nclab.analysis.verdict import CEILING, FAILS, HOLDS, NOT_ENOUGH, SMALLER
 
 
 @pytest.mark.fast
@@ -113,3 +119,96 @@ def test_a_run_on_both_sides_is_refused(tmp_path):
     write_run(tmp_path, last(1))
     with pytest.raises(AnalysisError, match="meets the conditions of both"):
         judged(tmp_path, claim(baseline={"etf.k": 1}))
+
+
+# Margins, spreads and seeds
+
+
+def steps(values, images=10_000):
+    """Accuracies in percent as counts of images, so that their number can be told."""
+    return {seed: tuple(100 * round(value / 100 * images) / images for value in both) for seed, both in values.items()}
+
+
+def test_a_margin_follows_from_the_errors_and_images_of_the_baseline(tmp_path):
+    pair(tmp_path, steps({0: (90.11, 90.37), 1: (90.32, 90.41), 2: (90.09, 90.43)}))
+    (j,) = judged(tmp_path, claim(margin=None))
+    assert j.margin == pytest.approx(0.05 * (100 - (90.37 + 90.41 + 90.43) / 3))
+    assert j.margin_reason == "5 % of the baseline's errors (9.6 %)"
+    assert (j.verdict, "contains -0.48" in j.reason) == (NOT_ENOUGH, True)
+    (stated,) = judged(tmp_path, claim(margin=2.0, why="ours"))
+    assert (stated.margin, stated.margin_reason, stated.verdict) == (2.0, "ours", HOLDS)
+    (few,) = judged(tmp_path, claim("every_seed_at_least", threshold=50.0))
+    assert (few.margin, few.margin_reason) == (None, "")
+
+
+def test_a_baseline_that_makes_no_errors_is_a_ceiling(tmp_path):
+    pair(tmp_path, {0: (99.9, 100.0), 1: (100.0, 100.0), 2: (99.95, 100.0)})
+    (j,) = judged(tmp_path, claim("higher", margin=None))
+    assert (j.verdict, j.reason.startswith("the baseline's mean leaves 0 below 100")) == (CEILING, True)
+    assert judged(tmp_path, claim("higher", "saved_share", margin=0.5))[0].verdict != CEILING  # no accuracy
+
+
+def test_equivalence_of_two_sides(tmp_path):
+    pair(tmp_path, {0: (88.3, 88.0), 1: (88.2, 88.1), 2: (88.3, 88.1), 3: (88.1, 88.1), 4: (88.0, 88.2)})
+    (j,) = judged(tmp_path, claim("equivalent"))
+    assert (j.verdict, j.reason) == (HOLDS, "the interval lies within [-0.50, 0.50]")
+    diverge(tmp_path, BASELINE, 7)
+    assert judged(tmp_path, claim("equivalent"))[0].verdict == NOT_ENOUGH  # a side that diverged is not comparable
+
+
+def test_settings_of_a_claim_share_their_spread_within_a_data_set(tmp_path):
+    spreads = {1: (0.0, 0.1, 0.2), 2: (0.0, 0.3, 0.6), 3: (0.0, 0.2, 0.1)}
+    for seed in range(3):
+        edit(write_run(tmp_path, BASELINE, seed), test=0.88)
+        for k, values in spreads.items():
+            edit(write_run(tmp_path, last(k), seed), test=0.88 + values[seed] / 100)
+    found = judged(tmp_path, claim(per={"etf.k": [1, 2, 3]}))
+    prior = fit_prior([np.std(values, ddof=1) for values in spreads.values()], [2, 2, 2])
+    for j, values in zip(found, spreads.values(), strict=True):
+        alone = estimate(list(values))
+        assert j.estimate.sd == pytest.approx(alone.sd)  # what is shown is its own
+        expected = estimate(list(values), prior=prior)
+        assert (j.estimate.se, j.estimate.df) == pytest.approx((expected.se, expected.df))
+        assert j.estimate.df > 2
+    (alone,) = judged(tmp_path, claim(treatment={"etf.k": 2}))
+    assert alone.estimate.df == 2
+    digits = {j.estimate.mean: j.estimate.se for j in found}
+    for seed in range(3):
+        for etf, value in ((BASELINE, 0.5), (last(1), 0.5 + 0.1 * seed)):
+            edit(write_run(tmp_path, etf, seed, dataset={"name": "mnist", "train_size": None}), test=value)
+    again = [j for j in judged(tmp_path, claim(per={"etf.k": [1, 2, 3]})) if j.setting.get("dataset.name") == "digits"]
+    assert {j.estimate.mean: j.estimate.se for j in again} == pytest.approx(digits)
+
+
+def test_fewer_seeds_than_stated_are_provisional_and_more_do_not_count(tmp_path):
+    accuracies = {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (90.0, 90.15), 3: (80.0, 90.0), 4: (80.0, 90.0)}
+    pair(tmp_path, accuracies)
+    (three,) = judged(tmp_path, claim(seeds=3))
+    assert (three.verdict, three.seeds, three.provisional) == (HOLDS, (0, 1, 2), "")
+    assert three.note == "seed 3, 4 is beyond the 3 that the claim states"
+    (ten,) = judged(tmp_path, claim(seeds=10))
+    assert (ten.seeds, ten.provisional) == ((0, 1, 2, 3, 4), "5 of 10 seeds")
+    assert judged(tmp_path, claim())[0].provisional == "5 seeds, no number stated"
+    (absent,) = judged(tmp_path, claim(treatment={"etf.name": "adaptive"}, seeds=10))
+    assert absent.provisional == "0 of 10 seeds"
+    assert judged(tmp_path, claim("at_least", "saved_share", deterministic=True, seeds=10))[0].provisional == ""
+
+
+def test_a_seed_that_diverged_is_not_replaced_by_another(tmp_path):
+    pair(tmp_path, {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (None, 90.1), 3: (90.0, 90.15)})
+    diverge(tmp_path, last(1), 2)
+    (j,) = judged(tmp_path, claim(seeds=3))
+    assert (j.seeds, j.provisional, j.verdict) == ((0, 1), "2 of 3 seeds", NOT_ENOUGH)
+    diverge(tmp_path, last(1), 9)
+    (beyond,) = judged(tmp_path, claim(seeds=2))
+    assert (beyond.seeds, "diverged" in beyond.reason + beyond.note) == ((0, 1), False)
+
+
+def test_arithmetic_is_counted_apart(tmp_path):
+    pair(tmp_path, {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (90.0, 90.15)})
+    arithmetic = claim("at_least", "saved_share", deterministic=True, threshold=1.0)
+    found = judged(tmp_path, claim(), arithmetic, claim("higher"))
+    assert [j.arithmetic for j in found] == [False, True, False]
+    assert count(found) == {HOLDS: 1, FAILS: 1, SMALLER: 0, CEILING: 0, NOT_ENOUGH: 0}
+    assert count(found, arithmetic=True) == {HOLDS: 1, FAILS: 0, SMALLER: 0, CEILING: 0, NOT_ENOUGH: 0}
+    assert math.isnan(found[1].p_adjusted)

@@ -64,18 +64,18 @@ def test_the_number_of_seeds_is_the_first_whose_interval_is_narrow_enough():
 
 
 def test_a_shared_spread_narrows_the_interval_of_few_seeds():
-    values, prior = [-0.3, 0.1, 0.5], Prior(sd=0.2, df=4.0, most=100.0)
+    values, prior = [-0.3, 0.1, 0.5], Prior(sd=0.2, df=0.8, total=6.0)
     e = estimate(values, prior=prior)
-    s = math.sqrt((4 * 0.2**2 + 2 * 0.4**2) / (4 + 2))
-    assert (e.sd, e.se, e.df) == pytest.approx((0.4, s / math.sqrt(3), 6.0))
-    assert e.high - e.mean == pytest.approx(stats.t.ppf(0.975, 6) * s / math.sqrt(3))
-    assert e.p_above(-0.2) == pytest.approx(stats.t.sf(0.3 / e.se, 6))
+    s, df = math.sqrt((0.8 * 0.2**2 + 2 * 0.4**2) / (0.8 + 2)), 2.8**2 / (2 + 0.8 * 4.8 / 6)
+    assert (e.sd, e.se, e.df) == pytest.approx((0.4, s / math.sqrt(3), df))
+    assert e.high - e.mean == pytest.approx(stats.t.ppf(0.975, df) * s / math.sqrt(3))
+    assert e.p_above(-0.2) == pytest.approx(stats.t.sf(0.3 / e.se, df))
     assert e.high < estimate(values).high
     assert seeds_to_decide(e, 0.3) < seeds_to_decide(estimate(values), 0.3)
 
 
 def test_no_prior_makes_one_seed_or_arithmetic_another_number():
-    prior = Prior(sd=0.2, df=4.0, most=100.0)
+    prior = Prior(sd=0.2, df=0.8, total=6.0)
     assert estimate([3.0], prior=prior).high == math.inf
     assert estimate([3.0] * 2, prior=prior).high == math.inf
     assert estimate([3.0] * 5, prior=prior).high == 3.0

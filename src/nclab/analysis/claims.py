@@ -64,12 +64,12 @@ def _judge(claim: Claim, runs: list[Run]) -> list[Judgement]:
         treatments = sides(claim, [run for run in runs if meets(run, claim.treatment | case)])
         if not treatments:
             reason = f"no finished run with {condition_text(claim.treatment | case)}"
-            judged.append((Judgement(claim, case, NOT_ENOUGH, reason, absent=True), None, None))
+            judged.append((_without_runs(claim, case, reason), None, None))
         for treatment in treatments:
             partners = [b for b in baselines if may_pair(claim, treatment.any_run, b.any_run)]
             if claim.baseline and not partners:
                 reason = f"no finished run with {condition_text(claim.baseline)} in this setting"
-                judged.append((Judgement(claim, {}, NOT_ENOUGH, reason, absent=True), treatment, None))
+                judged.append((_without_runs(claim, {}, reason), treatment, None))
             for baseline in partners if claim.baseline else [None]:
                 judged.append((_numbers(claim, treatment, baseline), treatment, baseline))
     priors = _priors([one for one, *_ in judged if isinstance(one, Numbers)])
@@ -85,6 +85,11 @@ def _cases(per: dict[str, list]) -> list[dict[str, Any]]:
     for key, values in per.items():
         cases = [case | {key: value} for case in cases for value in values]
     return cases
+
+
+def _without_runs(claim: Claim, setting: dict[str, Any], reason: str) -> Judgement:
+    provisional = _provisional(claim, 0) if claim.seeds else ""
+    return Judgement(claim, setting, NOT_ENOUGH, reason, provisional=provisional, absent=True)
 
 
 def _numbers(claim: Claim, treatment: Side, baseline: Side | None) -> Numbers:

@@ -105,7 +105,7 @@ def estimate(
     else:
         used, df = max(sd, floor or 0.0), n - 1
         if prior and used > 0:
-            used, df = prior.moderated(used, df)
+            used, df = map(float, prior.moderated(used, df))
         se = used / math.sqrt(n)
     return Estimate(tuple(values), mean, sd, se, df, floor or 0.0)
 
