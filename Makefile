@@ -31,7 +31,7 @@ FIRST := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 HOW = --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STACK),--stack $(STACK)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup demo train test test-fast test-slurm chaos fuzz lint docs-config audit bench paper papers claims claims_depth clean \
+.PHONY: help setup demo train test test-fast test-slurm chaos fuzz lint docs-config audit bench bench-statistics paper papers claims claims_depth clean \
 	$(FIRST) $(WINGS)
 
 help:  ## list the targets
@@ -85,6 +85,9 @@ bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, 
 	$(PY) scripts/bench_seeds.py --threads 1
 	$(PY) scripts/bench_growth.py
 	$(PY) scripts/bench_table.py
+
+bench-statistics: setup  ## how often the rules behind the verdicts err, by simulation: docs/results/bench/statistics.md
+	$(PY) scripts/bench_statistics.py $(ARGS)
 
 chaos: setup  ## kill runs at 100 random moments, resume and compare them bit for bit: five minutes on two cores
 	$(PY) scripts/chaos.py $(ARGS)

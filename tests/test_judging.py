@@ -72,7 +72,7 @@ def test_a_broken_run_is_named_and_the_report_is_made(tmp_path, monkeypatch, cap
         (["runs", "--output", "pictures"], r"figure1_a.png: not a PNG picture (0 bytes)"),
         (
             ["--output", "empty"],
-            "no run of paper simplex_etf under empty: expected controls, controls_vit",
+            "no run of paper simplex_etf under empty: expected author, controls, controls_vit",
         ),
         (["runs", "--epochs", "many"], "invalid int value"),
     ],

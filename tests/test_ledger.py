@@ -185,6 +185,40 @@ def test_a_file_with_a_title(tmp_path):
     assert load_ledger(LEDGER).title == "Intermediate neural collapse with simplex ETFs: the ledger of claims"
 
 
+def test_seeds_of_a_file_and_families_that_go_on(tmp_path):
+    file = tmp_path / "l.yaml"
+    changes = ({}, {"family": "Figure 1"}, {"seeds": 8}, {"family": "controls"}, {})
+    entries = [ENTRY | {"id": f"claim_{i}"} | change for i, change in enumerate(changes)]
+    file.write_text(yaml.safe_dump({"seeds": 10, "claims": entries}))
+    claims = load_ledger(file)
+    assert [one.family for one in claims] == ["", "Figure 1", "Figure 1", "controls", "controls"]
+    assert [one.seeds for one in claims] == [10, 10, 8, 10, 10]
+    file.write_text(yaml.safe_dump(entries[:2]))
+    assert [one.seeds for one in load_ledger(file)] == [None, None]
+    file.write_text(yaml.safe_dump({"seeds": 1, "claims": entries}))
+    with pytest.raises(AnalysisError, match="seeds: input should be greater than or equal to 2, got 1"):
+        load_ledger(file)
+
+
+def test_the_shipped_ledgers_state_seeds_and_families_and_what_is_arithmetic():
+    for wing in ("simplex_etf", "depth"):
+        claims = load_ledger(ROOT / "conf" / "paper" / wing / "claims.yaml")
+        assert all(one.seeds and one.family for one in claims), wing
+        assert all(one.family != one.source for one in claims)
+    arithmetic = [one for one in load_ledger(LEDGER) if one.statistic.name == "saved_share" and one.rule.interval]
+    assert len(arithmetic) == 5
+    assert all(one.deterministic for one in arithmetic)  # the policy fixes the same layers whatever is learnt
+    assert not [one.id for one in load_ledger(LEDGER) if "tables of parameters" in one.source]
+
+
+def test_what_matches_is_equivalence_and_what_reaches_is_non_inferiority():
+    ledger = [one for one in load_ledger(LEDGER) if one.rule.paired]
+    kinds = {"comparable": "equivalent", "matches": "equivalent", "reaches the t": "not_lower"}
+    found = [(one.id, one.kind, kind) for word, kind in kinds.items() for one in ledger if word in one.claim]
+    assert len(found) >= 6
+    assert [pair for pair in found if pair[1] != pair[2]] == []
+
+
 def test_a_series_and_its_defaults(tmp_path):
     tied = {"model.maps": 2, "loss.l2": {"times": "model.blocks", "is": 0.005}}
     one, other = load_ledger(ledger(tmp_path / "l.yaml", SERIES, SERIES | {"id": "two", "runs": tied}))
