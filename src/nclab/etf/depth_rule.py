@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nclab.etf.layer import FixedLinear
+from nclab.interfaces.effective_depth import effective_depth
 from nclab.interfaces.valid import OutOfRange, no_choice
 
 ORDERS = ("deepest_first", "at_once")
@@ -51,16 +52,18 @@ def _at_least_1(settings: object, key: str, prefix: str) -> None:
 
 
 class DepthRule:
-    """Effective depth = the first stage of the network from which on every train NCC accuracy has stayed at or above
-    the threshold for `patience` epochs. The layers of every stage after it become fixed, one stage at a time or all at
-    once, switches at least `pause` epochs apart.
+    """The layers of the stages after the effective depth become fixed, one stage at a time or all at once, switches at
+    least `pause` epochs apart.
+
+    The effective depth is that of `effective_depth` at the tolerance 1 - threshold, once it has held for `patience`
+    epochs: the greatest of these epochs.
 
     A measure that is not finite never switches anything and starts the counting afresh.
     """
 
     def __init__(self, settings: RuleSettings):
         self.settings = settings
-        self.since: dict[str, int] = {}  # stage -> epoch from which on it has been above the threshold
+        self.since: dict[str, int] = {}  # stage -> epoch from which on the effective depth has been there or before
         self.last_switch: int | None = None
 
     def choose(
@@ -75,9 +78,9 @@ class DepthRule:
         if not all(map(math.isfinite, (accuracy, *ncc.values()))):
             self.since.clear()
             return []
-        bar = s.threshold * (accuracy if s.relative else 1.0)
-        for stage, value in ncc.items():
-            if value >= bar:
+        depth = effective_depth(list(ncc.values()), 1 - s.threshold, accuracy if s.relative else 1.0)
+        for place, stage in enumerate(ncc, 1):
+            if place >= depth:  # of a depth that is nan, none
                 self.since.setdefault(stage, epoch)
             else:
                 self.since.pop(stage, None)
@@ -85,21 +88,13 @@ class DepthRule:
             return []
         if self.last_switch is not None and epoch - self.last_switch < s.pause:
             return []
-        beyond = [layers for layers in map(candidates, self._settled(ncc, epoch)[1:]) if layers]
+        settled = [stage for stage in ncc if epoch - self.since.get(stage, epoch + 1) + 1 >= s.patience]
+        beyond = [layers for layers in map(candidates, settled[1:]) if layers]
         if s.order == "deepest_first":
             beyond = beyond[-1:]
         if beyond:
             self.last_switch = epoch
         return [layer for layers in beyond for layer in layers]
-
-    def _settled(self, ncc: Mapping[str, float], epoch: int) -> list[str]:
-        """The stages that, with all later ones, have been separated long enough."""
-        settled: list[str] = []
-        for stage in reversed(list(ncc)):
-            if stage not in self.since or epoch - self.since[stage] + 1 < self.settings.patience:
-                break
-            settled.insert(0, stage)
-        return settled
 
     def state_dict(self) -> dict[str, Any]:
         return {"since": dict(self.since), "last_switch": self.last_switch}

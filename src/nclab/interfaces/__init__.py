@@ -1,1 +1,2 @@
-"""What every other room may import: registry and plug-ins, batches, targets, shapes of samples."""
+"""What every other room may import: registry and plug-ins, batches, targets, shapes of samples,
+the effective depth."""

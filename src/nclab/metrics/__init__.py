@@ -3,10 +3,10 @@
 `measure`: features that are at hand. `CollapseMeter`: a stream of batches. `measure_model`: any module and a loader.
 """
 
+from nclab.interfaces.effective_depth import effective_depth, effective_depth_first
 from nclab.metrics.at_hand import measure
 from nclab.metrics.calibration import calibration
 from nclab.metrics.collapse import dnc3_gram, image_of_means, subspace_alignment
-from nclab.metrics.depth import effective_depth, effective_depth_first
 from nclab.metrics.geometry import ClassMeans, geometry
 from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.model import ModelMeasures, measure_model

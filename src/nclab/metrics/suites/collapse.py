@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from nclab.interfaces.batch import Batch, Output
+from nclab.interfaces.effective_depth import effective_depth, effective_depth_first
 from nclab.metrics.collapse import classifier_of, dnc3_gram, image_of_means, subspace_alignment
-from nclab.metrics.depth import effective_depth, effective_depth_first
 from nclab.metrics.geometry import NAN
 from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, SuiteSettings, require_classes
