@@ -8,8 +8,6 @@ Papers' wings and users' packages register their own:
 `nclab-draw NAME FOLDER` draws one from any run folders, `nclab-paper` those that the plan of a paper names.
 """
 
-import importlib
-import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,13 +17,12 @@ from typing import Any
 import pandas as pd
 
 from nclab.analysis.drawing import save_figure
+from nclab.analysis.found import load_registered
 from nclab.analysis.needs import Needs, described, folders_of
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.analysis.tables import readable, save_table, text_table
-from nclab.interfaces.plugins import PARTS, WINGS, PluginError, installed, load_plugins
 from nclab.interfaces.valid import unknown
 
-GENERAL = "nclab.analysis.summary"  # drawings that are no paper's
 FIGURE, TABLE = "figure", "table"
 
 Make = Callable[[list[Run], list[str] | None], tuple[Any, Any]]
@@ -99,7 +96,6 @@ class Drawings:
     """Drawings by name, those of the wings and of installed packages found when first asked for."""
 
     _entries: dict[str, Drawing] = field(default_factory=dict)
-    _searched: bool = False
 
     def figure(
         self,
@@ -118,15 +114,7 @@ class Drawings:
 
     def names(self) -> list[str]:
         """All registered names, sorted. Raises AnalysisError for an installed package that cannot be imported."""
-        if not self._searched:
-            self._searched = True  # before: a module may look here while it is imported
-            for module in (GENERAL, *_wing_modules()):
-                importlib.import_module(module)
-            try:
-                load_plugins((entry.module for entry in installed()), "entry points nclab.plugins")
-            except PluginError as error:
-                self._searched = False
-                raise AnalysisError(str(error)) from error
+        load_registered()
         return sorted(self._entries)
 
     def __getitem__(self, name: str) -> Drawing:
@@ -154,16 +142,6 @@ def _what_fits(runs: list[Run]) -> str:
     if some := [name for name, count in shown.items() if count]:
         return f"some of them fit {', '.join(some)}"
     return "no drawing shows them, nclab-runs export writes their numbers"
-
-
-def _wing_modules() -> list[str]:
-    """Every module of every wing but its parts, which may import torch."""
-    found = []
-    for wing in pkgutil.iter_modules(importlib.import_module(WINGS).__path__, f"{WINGS}."):
-        if wing.ispkg:
-            modules = pkgutil.iter_modules(importlib.import_module(wing.name).__path__)
-            found += [f"{wing.name}.{module.name}" for module in modules if module.name != PARTS]
-    return found
 
 
 DRAWINGS = Drawings()

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from nclab.analysis.found import load_registered
 from nclab.analysis.margins import RULE
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.analysis.statistics import STATISTICS, Statistic
@@ -287,6 +288,7 @@ def load_ledger(file: Path | str) -> Ledger:
 
     Raises AnalysisError, one line that names file, claim and key, for the first mistake in it.
     """
+    load_registered()  # the statistics of wings and packages
     try:
         tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

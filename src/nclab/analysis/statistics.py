@@ -49,9 +49,15 @@ MOST_IMAGES = 10**6
 
 
 def statistic(unit: str, **more) -> Callable[[Value], Value]:
-    """Register a function as a statistic under its own name; `more` are further fields of Statistic."""
+    """Register a function as a statistic under its own name; `more` are further fields of Statistic.
+
+    A wing's or a package's own are found like its drawings (`nclab.analysis.found`). Raises ValueError for a name taken
+    twice.
+    """
 
     def add(value: Value) -> Value:
+        if value.__name__ in STATISTICS:
+            raise ValueError(f"statistic '{value.__name__}' is registered twice")
         STATISTICS[value.__name__] = Statistic(value.__name__, unit, value, **more)
         return value
 
@@ -140,7 +146,7 @@ def layers_beyond_effective_depth(run: Run, treated: Run) -> float:
 def ncc_before_etf(run: Run, treated: Run) -> float:
     """Train NCC accuracy, in percent after the last epoch, of the last learnable stage before the ETFs."""
     layers = layers_before_etf(treated)[-1:]
-    return _mean(_train_ncc(run, layers).reindex([run.config["epochs"]]))
+    return _mean(train_ncc(run, layers).reindex([run.config["epochs"]]))
 
 
 @statistic("points", split="train", measured=True)
@@ -150,7 +156,7 @@ def early_ncc(run: Run, treated: Run) -> float:
     The mean over the measured epochs e with 1 <= e <= epochs / 4 is the area under the curve by unit of time. Epoch 0
     is left out: what an untrained network separates says nothing about the speed of training.
     """
-    ncc = _train_ncc(run, layers_before_etf(treated))
+    ncc = train_ncc(run, layers_before_etf(treated))
     return _mean(ncc[(ncc.index >= 1) & (ncc.index <= run.config["epochs"] / 4)])
 
 
@@ -235,10 +241,10 @@ def _final_ncc(run: Run) -> np.ndarray:
     roles = {layer["layer"]: layer["role"] for layer in run.layers}
     blocks = [stage for stage in run.stages if roles[stage] != "classifier"]
     stages = blocks if "block" in roles.values() else run.stages
-    return _train_ncc(run, stages).reindex([run.config["epochs"]]).iloc[0].to_numpy()
+    return train_ncc(run, stages).reindex([run.config["epochs"]]).iloc[0].to_numpy()
 
 
-def _train_ncc(run: Run, layers: list[str]) -> pd.DataFrame:
+def train_ncc(run: Run, layers: list[str]) -> pd.DataFrame:
     """Train NCC accuracy in percent: a row an epoch, a column a layer; nan where it was not measured."""
     rows = run.metrics
     rows = rows[(rows.split == "train") & (rows.metric == "ncc_accuracy") & rows.layer.isin(layers)]

@@ -1,0 +1,23 @@
+"""Numbers that only the claims of arXiv 2412.00884 are about."""
+
+import math
+
+from nclab.analysis.runs import Run
+from nclab.analysis.statistics import layers_before_etf, statistic, train_ncc
+
+
+@statistic("points", split="train", measured=True)
+def ncc_above_fixed(run: Run, treated: Run) -> float:
+    """Train NCC accuracy, in percent after the last epoch, of the last learnable stage before the fixed ones, minus the
+    best of the fixed hidden stages behind it; positive where separation is lost in the fixed layers.
+
+    The classifier is left out: what it separates is what it is trained for. In a baseline the stages are those of the
+    treated run. nan where no hidden stage is fixed, or none before them is learnable.
+    """
+    hidden = [layer["layer"] for layer in treated.layers if layer["stage"] and layer["role"] != "classifier"]
+    learnable = layers_before_etf(treated)
+    behind = hidden[len(learnable) :]
+    if not learnable or not behind:
+        return math.nan
+    end = train_ncc(run, [learnable[-1], *behind]).reindex([run.config["epochs"]]).iloc[0]
+    return float(end.iloc[0] - end.iloc[1:].max(skipna=False))
