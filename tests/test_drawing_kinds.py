@@ -16,7 +16,7 @@ FITTING = {
     "mlp": ANY | {"figure1", "figure2", "table1"},
     "adaptive": ANY | {"figure2", "table1"},
     "vit": ANY | DEEP | {"figure3", "figure4", "table2"},
-    "vit_without_policy": ANY | DEEP | {"figure3", "table2"},
+    "vit_without_policy": ANY | DEEP | {"figure3", "figure4", "table2"},
     "rn": ANY | DEEP,
     "values": set(),
 }

@@ -1,22 +1,19 @@
-"""One look for all figures: sizes, colours, the curve with its band, the legend, and how a picture is saved."""
+"""One look for all figures: sizes, colours, the legend, and how a picture is saved."""
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, MultipleLocator
-
-from nclab.analysis.curves import NETWORK
 
 WIDTH = 7.0  # inches: the text width of a journal page, so that font sizes are what is printed
 THICK, THIN = 1.3, 0.7
-DASHES = (0, (3.2, 1.8))
 GREY = "0.4"
+LETTER, HANDLE = 0.058, 0.42  # inches: a letter of a legend or title, and what stands before a legend's words
 
 
 def style():
@@ -49,53 +46,6 @@ def style():
     )
 
 
-def panels(rows: int, titles: list[str], caption: str) -> tuple[Figure, np.ndarray]:
-    """An empty figure, rows x one column a title, all panels on the same axes; to be called inside `style`."""
-    figure = Figure(figsize=(WIDTH, 0.9 + 1.6 * rows), layout="constrained")
-    grid = figure.subplots(rows, len(titles), sharex=True, sharey=True, squeeze=False)
-    for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title)
-    for axes in grid[-1]:
-        axes.set_xlabel("epoch")
-    figure.suptitle(caption, fontsize=7.5, color="0.35")
-    return figure, grid
-
-
-def limits(axes: Axes, table: pd.DataFrame, low: float, strip: float = 0.0) -> None:
-    """Epochs on x, accuracies from `low` to 1 on y; the lowest `strip` (a share of the panel) stays free of curves."""
-    high = 1.01
-    axes.set_ylim(low - (high - low) * strip / (1 - strip), high)
-    axes.yaxis.set_major_locator(MultipleLocator(0.05 if high < low + 0.3 else 0.1 if high < low + 0.7 else 0.2))
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.set_xlim(0, table.epoch.max())
-
-
-def lowest(table: pd.DataFrame) -> float:
-    """Lower end of the y axis, a multiple of 0.1 below all means after the start.
-
-    The first epochs are near chance and run out of the axis: 5 % of training for the layers, a quarter for the
-    network. Later dips, as at a switch, are always inside.
-    """
-    start = np.where(table.layer == NETWORK, 0.25, 0.05) * table.epoch.max()
-    settled = table["mean"][table.epoch >= np.maximum(start, 1)]
-    return max(0.0, float(np.floor(10 * settled.min() - 0.1) / 10))
-
-
-def curve(axes: Axes, rows: pd.DataFrame, fixed: int | None = None, **line) -> None:
-    """Mean and band over epochs; dashed from the epoch `fixed` on; `line` is passed to matplotlib."""
-    epoch, mean, std = (rows[name].to_numpy() for name in ("epoch", "mean", "std"))
-    until = epoch <= (np.inf if fixed is None else fixed)
-    since = epoch >= (np.inf if fixed is None else epoch[until].max(initial=0))
-    line = {"lw": THICK, "zorder": 3} | line
-    if until.sum() > 1:
-        axes.plot(epoch[until], mean[until], **line)
-    if since.any():
-        axes.plot(epoch[since], mean[since], **line | {"ls": DASHES})
-    if np.isfinite(std).any():
-        low, high = np.clip(mean - std, 0, 1), np.clip(mean + std, 0, 1)
-        axes.fill_between(epoch, low, high, color=line["color"], alpha=0.18, lw=0, zorder=2)
-
-
 def depth_colours(names: Iterable[str]) -> dict[str, tuple]:
     """Viridis from dark (input) to light (output); its yellow end is too pale on paper."""
     names = list(names)
@@ -108,10 +58,20 @@ def key(label: str, **line) -> Line2D:
 
 
 def legend(figure: Figure, keys: list[Line2D], most: int = 9) -> None:
-    """Below the panels, in rows of at most `most` entries, equally long."""
-    columns = -(-len(keys) // -(-len(keys) // most))
+    """Below the panels, in rows equally long, of at most `most` entries and no wider than the figure."""
+    for rows in range(-(-len(keys) // most), len(keys) + 1):
+        columns = -(-len(keys) // rows)
+        widths = [max(len(entry.get_label()) for entry in keys[i::columns]) for i in range(columns)]
+        if sum(widths) * LETTER + columns * HANDLE <= figure.get_figwidth():
+            break
     by_row = [entry for i in range(columns) for entry in keys[i::columns]]  # matplotlib fills column by column
     figure.legend(handles=by_row, loc="outside lower center", ncols=columns, handlelength=2, columnspacing=1.1)
+
+
+def caption(figure: Figure, *lines: str) -> None:
+    """The title above the panels: every line broken where the figure ends."""
+    most = int(figure.get_figwidth() / LETTER)
+    figure.suptitle("\n".join(part for line in lines for part in textwrap.wrap(line, most)), fontsize=7.5, color="0.35")
 
 
 def seeds_note(counts: Iterable[int]) -> str:

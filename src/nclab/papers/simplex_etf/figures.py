@@ -1,31 +1,32 @@
-"""Figures 1 and 2: NCC accuracy of every layer and the network's accuracy over training, one column a policy."""
+"""Figures 1 and 2: NCC accuracy of every layer and the network's accuracy over training, one column a policy.
 
-import numpy as np
+The paper's axis is the accuracy. Beside it stands the error 1 - accuracy on a log axis, where 0.99 and 1.00 part.
+"""
+
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nclab.analysis.columns import floor_of
 from nclab.analysis.curves import NETWORK, brief, curves, fixed_since, switches
-from nclab.analysis.drawing import (
-    DASHES,
-    THIN,
-    curve,
-    depth_colours,
-    key,
-    legend,
-    limits,
-    lowest,
-    panels,
-    seeds_note,
-    style,
-)
+from nclab.analysis.drawing import THIN, caption, depth_colours, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.labels import setting_label
 from nclab.analysis.needs import Needs
+from nclab.analysis.panels import (
+    SWITCH_NOTE,
+    Grid,
+    fixed_key,
+    network_key,
+    switch_key,
+    switch_lines,
+    zero_keys,
+    zero_notes,
+)
 from nclab.analysis.runs import Run, choose, refuse_mixture, usual_policies
 
 LAST_K, ADAPTIVE = r"baseline|last \d+ ETF( canonical)?", "baseline|Adaptive-ETF"  # the usual policies
 PLAIN = frozenset({"block"})  # what a network of layers does not have
-MARK = 0.055  # height of a line of switch marks, as a share of the panel
+SPLITS = ("train", "test")
 
 
 @DRAWINGS.figure(
@@ -51,7 +52,7 @@ def figure1(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure,
     ),
 )
 def figure2(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
-    """Baseline against Adaptive-ETF, with a mark for every layer fixed in every seed."""
+    """Baseline against Adaptive-ETF, with a line where each layer became fixed."""
     return _compare(runs, policies or usual_policies(runs, ADAPTIVE, "baseline, Adaptive-ETF"), True)
 
 
@@ -70,54 +71,43 @@ def layers(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, 
 def _compare(runs: list[Run], policies: list[str], marks: bool) -> tuple[Figure, pd.DataFrame]:
     runs = choose(runs, policies)
     refuse_mixture(runs)
-    table, switched = curves(runs), switches(runs)
+    table = curves(runs)
     with style():
-        return _draw(table, switched, fixed_since(runs), _caption(runs), marks), table
+        return _draw(table, runs, marks), table
 
 
-def _draw(table: pd.DataFrame, switched: pd.DataFrame, fixed: dict, caption: str, marks: bool) -> Figure:
+def _draw(table: pd.DataFrame, runs: list[Run], marks: bool) -> Figure:
     policies = list(table.policy.unique())
     layers = [layer for layer in table.layer.unique() if layer != NETWORK]
-    colours = depth_colours(layers)
-    # What is fixed before training shows as dashed from the start. Both maps of a ViT's block are one mark a run.
+    colours, fixed = depth_colours(layers), fixed_since(runs)
+    # What is fixed before training looks so from the start. Both layers of a ViT's block are one switch of a run.
+    switched = switches(runs)
     during = switched[switched.epoch > 0].drop_duplicates(["policy", "seed", "stage", "epoch"])
     marked = [layer for layer in reversed(layers) if marks and layer in set(during.stage)]
-    figure, grid = panels(2, policies, caption)
-    for row, split in zip(grid, ("train", "test"), strict=True):
-        row[0].set_ylabel(f"{split} accuracy")
-        for axes, policy in zip(row, policies, strict=True):
-            panel = table[(table.policy == policy) & (table.split == split)]
-            for name in layers:
-                curve(axes, panel[panel.layer == name], fixed.get((policy, name)), color=colours[name])
-            # A thin black line on top of the last layer's light one: where they coincide, both are seen.
-            curve(axes, panel[panel.layer == NETWORK], color="black", lw=THIN, zorder=4)
-            for i, layer in enumerate(marked):
-                epochs = during.epoch[(during.policy == policy) & (during.stage == layer)]
-                _marks(axes, epochs, (i + 0.75) * MARK, colours[layer])
-    limits(grid[0, 0], table, lowest(table), MARK * (len(marked) + 0.5) if marked else 0)
-    keys = [key(layer, color=colours[layer]) for layer in layers] + [key(NETWORK, color="black", lw=THIN)]
-    if any(layer in layers for _, layer in fixed):
-        keys.append(key("fixed layer", ls=DASHES))
-    if marked:
-        keys.append(key("switch", ls="", marker="|", ms=4, mew=1.2))
-    legend(figure, keys)
-    return figure
-
-
-def _marks(axes: Axes, epochs: pd.Series, height: float, colour) -> None:
-    """A tick a run at `height` (share of the axes); runs that switch in one epoch are counted beside their tick."""
-    where = axes.get_xaxis_transform()
-    axes.plot(epochs, np.full(len(epochs), height), "|", ms=4, mew=1.2, color=colour, transform=where)
-    for epoch, count in epochs.value_counts().items():
-        if count > 1:
-            axes.annotate(f"×{count}", (epoch, height), (2, 0), where, "offset points", fontsize=5.5, va="center")
-
-
-def _caption(runs: list[Run]) -> str:
-    config = runs[0].config
-    blocks = config["model"].get("blocks")
-    model = config["model"]["name"] + (f" of {blocks} block{'s' if blocks > 1 else ''}" if blocks else "")
-    stages = "each block and the head" if blocks else "each layer"
     counts = pd.Series([run.policy for run in runs]).value_counts()
-    shown = f"NCC accuracy of {stages}, accuracy of the network"
-    return f"{config['dataset']['name']}, {model}: {shown}; {seeds_note(counts)}"
+    grid = Grid({split: f"{split} NCC accuracy" for split in SPLITS}, {name: name for name in policies})
+    floors = {split: floor_of(runs, split, 1 - table["mean"][table.split == split]) for split in SPLITS}
+    for (split, policy), cell in grid.cells.items():
+        cell.floor = floors[split][0]
+        panel = table[(table.policy == policy) & (table.split == split)]
+        for name in layers:
+            cell.curve(panel[panel.layer == name], fixed.get((policy, name)), color=colours[name])
+        # A thin black line on top of the last layer's light one: where they coincide, both are seen.
+        cell.curve(panel[panel.layer == NETWORK], color="black", lw=THIN, zorder=4)
+    grid.finish(table)
+    for (split, policy), cell in grid.cells.items():
+        epochs = {layer: during.epoch[(during.policy == policy) & (during.stage == layer)] for layer in marked}
+        epochs = {layer: values for layer, values in epochs.items() if len(values)}
+        panels = [cell.accuracy, cell.error] if grid.beside else [cell.accuracy]
+        switch_lines(panels, epochs, counts[policy], colours, labels=split == SPLITS[0])
+        if not grid.beside:
+            switch_lines([cell.error], epochs, counts[policy], colours, labels=False)
+    keys = [key(layer, color=colours[layer]) for layer in layers] + [network_key()]
+    keys += [fixed_key()] if any(layer in layers for _, layer in fixed) else []
+    keys += [switch_key()] if marked else []
+    legend(grid.figure, keys + zero_keys(grid))
+    stages = "each block and the head" if "blocks" in runs[0].config["model"] else "each layer"
+    notes = ([SWITCH_NOTE] if marked else []) + zero_notes(grid, floors)
+    title = f"{setting_label(runs[0].config)}: NCC accuracy of {stages}; {seeds_note(counts)}"
+    caption(grid.figure, title, "; ".join(notes))
+    return grid.figure
