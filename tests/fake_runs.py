@@ -162,6 +162,13 @@ def edit(folder, **entries):
     return folder
 
 
+def set_ncc(folder, ncc):
+    """Replace metrics.csv: {epoch: {layer: train NCC accuracy}}."""
+    lines = [f"{e},train,{layer},ncc_accuracy,{v}" for e, layers in ncc.items() for layer, v in layers.items()]
+    (folder / "metrics.csv").write_text("\n".join(["epoch,split,layer,metric,value", *lines]) + "\n")
+    return folder
+
+
 def diverge(root, etf=BASELINE, seed=0, *later, **settings):
     """A run that ended in numbers that are none; `later` are events after that."""
     folder = write_run(root, etf, seed, done=False, **settings)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from fake_runs import ADAPTIVE, BASELINE, MLP, claim, diverge, edit, judged, last, pair, write_run
+from fake_runs import ADAPTIVE, BASELINE, MLP, claim, diverge, edit, judged, last, pair, set_ncc, write_run
 
 from nclab.analysis.interval import estimate
 from nclab.analysis.judgement import count
@@ -146,6 +146,22 @@ def test_a_baseline_that_makes_no_errors_is_a_ceiling(tmp_path):
     (j,) = judged(tmp_path, claim("higher", margin=None))
     assert (j.verdict, j.reason.startswith("the baseline's mean leaves 0 below 100")) == (CEILING, True)
     assert judged(tmp_path, claim("higher", "saved_share", margin=0.5))[0].verdict != CEILING  # no accuracy
+
+
+def test_networks_without_room_to_rise_are_a_ceiling(tmp_path):
+    rises = claim("every_seed_at_least", "ncc_rise", {"etf.name": "none"}, threshold=1.0)
+    for seed in range(3):
+        curve = dict.fromkeys(("fc1", "fc2", "fc3", "fc4", "fc5"), 0.995)
+        set_ncc(write_run(tmp_path, BASELINE, seed), {20: curve})
+    (j,) = judged(tmp_path, rises)
+    assert (j.verdict, j.seeds) == (CEILING, ())
+    assert j.reason == "ncc_rise has no room with any seed, so that no run can show it"
+    assert j.note == "ncc_rise has no room with seed 0, 1, 2"
+    diverge(tmp_path, BASELINE, 5)
+    assert judged(tmp_path, rises)[0].verdict == NOT_ENOUGH
+    set_ncc(write_run(tmp_path, BASELINE, 3), {20: curve | {"fc1": 0.5}})
+    (some,) = judged(tmp_path, rises)
+    assert (some.verdict, some.seeds) == (NOT_ENOUGH, (3,))
 
 
 def test_equivalence_of_two_sides(tmp_path):

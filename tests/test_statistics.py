@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from fake_depth_runs import T11, write_depth_run
-from fake_runs import FFN, edit, last, vit, write_run
+from fake_runs import FFN, edit, last, set_ncc, vit, write_run
 
 from nclab.analysis.runs import load_runs
 from nclab.analysis.statistics import STATISTICS, images, layers_before_etf
@@ -15,13 +15,6 @@ from nclab.analysis.statistics import STATISTICS, images, layers_before_etf
 def value(name, folder, treated=None):
     run = load_runs([folder])[0]
     return STATISTICS[name].value(run, load_runs([treated])[0] if treated else run)
-
-
-def set_ncc(folder, ncc):
-    """Replace metrics.csv: {epoch: {layer: train NCC accuracy}}."""
-    lines = [f"{e},train,{layer},ncc_accuracy,{v}" for e, layers in ncc.items() for layer, v in layers.items()]
-    (folder / "metrics.csv").write_text("\n".join(["epoch,split,layer,metric,value", *lines]) + "\n")
-    return folder
 
 
 def test_accuracies_and_shares_are_percent(tmp_path):

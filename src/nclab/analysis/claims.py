@@ -131,7 +131,7 @@ def _compare(numbers: Numbers, prior: Prior | None) -> Judgement:
         provisional=_provisional(claim, len(numbers.left)),
     )
     if not numbers.left:
-        return judgement
+        return replace(judgement, verdict=CEILING) if _all_full(numbers) else judgement
     e = estimate(numbers.values, numbers.floor, claim.deterministic, prior)
     margin = _margin(numbers)
     room = 100.0 - np.mean(judgement.baseline) if baseline and claim.statistic.split else np.inf
@@ -176,13 +176,21 @@ def _provisional(claim: Claim, seeds: int) -> str:
     return f"{seeds} of {claim.seeds} seeds" if claim.seeds else f"{seeds} seeds, no number stated"
 
 
+def _all_full(numbers: Numbers) -> bool:
+    """Whether every seed lacks its number for want of room, and none for another reason."""
+    others = (*numbers.missing.values(), numbers.broken, numbers.twins, numbers.treatment.diverged)
+    return bool(numbers.full) and not any(others)
+
+
 def _too_few(numbers: Numbers) -> str:
     """Why there is no number at all."""
     depths = numbers.treatment.depths
     if numbers.claim.along and len(depths) < LEAST_DEPTHS:
         there = "|".join(f"{depth:g}" for depth in depths)
         return f"a slope takes at least {LEAST_DEPTHS} values, there is {numbers.claim.along}={there}"
-    if any(numbers.missing.values()):
+    if _all_full(numbers):
+        return f"{numbers.claim.statistic.name} has no room with any seed, so that no run can show it"
+    if numbers.full or any(numbers.missing.values()):
         return "no seed counts"
     if numbers.broken:
         return "no run can be read"

@@ -35,17 +35,14 @@ def draw_effects(claim: Claim, judgements: list[Judgement]) -> bytes | None:
     with style():
         figure = Figure(figsize=(WIDTH, 0.62 + 0.42 * len(shown)), layout="constrained")
         axes = figure.subplots()
-        lines = [decisive(claim, judgement.margin) for judgement in shown]
-        low, high = _limits(shown, [line for of_row in lines for line in of_row])
-        for row, of_row in enumerate(lines):
-            for line in of_row:
-                through = all(line in other for other in lines)  # a margin may differ from setting to setting
-                ends = (-len(shown) + 0.55, 0.75) if through else (-row - 0.3, -row + 0.3)
-                solid = claim.rule.paired and line == 0
-                axes.plot([line] * 2, ends, color="0.45", lw=0.8, ls="-" if solid else (0, (4, 2)), zorder=1)
+        lines = guides(claim, shown)
+        low, high = _limits(shown, [value for value, _ in lines])
+        for value, ends in lines:
+            solid = claim.rule.paired and value == 0
+            axes.plot([value] * 2, ends, color="0.45", lw=0.8, ls="-" if solid else (0, (4, 2)), zorder=1)
         for row, judgement in enumerate(shown):
             _line(axes, judgement, -row, low, high)
-        axes.set(xlim=(low, high), ylim=(-len(shown) + 0.55, 0.75), yticks=[])
+        axes.set(xlim=(low, high), ylim=_height(shown), yticks=[])
         axes.set_xlabel(axis_label(claim))
         axes.spines["left"].set_visible(False)
         file = io.BytesIO()
@@ -67,6 +64,19 @@ def decisive(claim: Claim, margin: float | None) -> list[float]:
         "every_seed_at_most": [claim.threshold],
         "equals": [claim.threshold - margin, claim.threshold + margin],
     }[claim.kind]
+
+
+def guides(claim: Claim, shown: list[Judgement]) -> list[tuple[float, tuple[float, float]]]:
+    """(value, ends of its vertical line) of all that is decisive: through the picture where every setting has it, else
+    beside its own setting, as the margin may differ from one to another. Setting i is drawn at the height -i."""
+    rows = [decisive(claim, judgement.margin) for judgement in shown]
+    through = [value for value in rows[0] if all(value in row for row in rows)]
+    own = [(value, (-i - 0.3, -i + 0.3)) for i, row in enumerate(rows) for value in row if value not in through]
+    return [(value, _height(shown)) for value in through] + own
+
+
+def _height(shown: list[Judgement]) -> tuple[float, float]:
+    return -len(shown) + 0.55, 0.75
 
 
 def axis_label(claim: Claim) -> str:

@@ -135,6 +135,7 @@ class Numbers:
         self.broken: list[str] = []
         self.beyond: list[int] = []  # seeds beyond the number that the claim states
         self.twins: list[str] = []  # seeds with two different numbers
+        self.full: list[int] = []  # seeds that leave the number no room
         self.missing: dict[str, list[int]] = {"nothing was fixed": [], f"{claim.statistic.name} is undefined": []}
         self.differ: list[int] = []  # seeds whose two sides did not fix the same layers at the same epochs
         for seed in treatment.runs:
@@ -149,6 +150,8 @@ class Numbers:
         if plain and _decides_by_measures(treated) and not treated.switches:
             # it is its own baseline: such a pair says nothing about what would have been fixed
             self.missing["nothing was fixed"].append(seed)
+        elif math.isnan(left - right) and self.claim.statistic.full and self.claim.statistic.full(treated):
+            self.full.append(seed)
         elif math.isnan(left - right):
             self.missing[f"{self.claim.statistic.name} is undefined"].append(seed)
         else:
@@ -211,6 +214,8 @@ class Numbers:
             if self.baseline.diverged:
                 parts.append(f"baseline diverged with seed {seed_list(self.baseline.diverged)}")
         parts += [f"{what} with seed {seed_list(seeds)}" for what, seeds in self.missing.items() if seeds]
+        if self.full:
+            parts.append(f"{self.claim.statistic.name} has no room with seed {seed_list(self.full)}")
         if self.differ:
             parts.append(f"the baseline fixed other layers, or at other epochs, with seed {seed_list(self.differ)}")
         if self.beyond:

@@ -26,7 +26,8 @@ class Statistic:
     `split` is given where the number is an accuracy on that split in percent, hence a count of its images. `by_errors`
     says that a claim without a margin takes that of `margins`, a share of the baseline's errors. `measured` says that
     it comes from the measurements while training, so that `metrics.*` belongs to its setting; `positive`, that it is a
-    positive number, of which there is a logarithm to draw a slope through.
+    positive number, of which there is a logarithm to draw a slope through. `full` tells whether a run without this
+    number lacks it for want of room.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Statistic:
     by_errors: bool = False
     measured: bool = False
     positive: bool = False
+    full: Callable[[Run], bool] | None = None
 
     @property
     def description(self) -> str:
@@ -119,14 +121,20 @@ def ncc_drop(run: Run, treated: Run) -> float:
     return float(np.max(np.maximum.accumulate(ncc) - ncc, initial=0.0)) if np.isfinite(ncc).all() else math.nan
 
 
-@statistic("points", measured=True)
+def starts_at_the_top(run: Run) -> bool:
+    """Whether the train NCC accuracy of the first stage is within ROOM of 100 after the last epoch."""
+    first = _final_ncc(run)[:1]
+    return bool(len(first) and first[0] >= 100.0 - ROOM)
+
+
+@statistic("points", measured=True, full=starts_at_the_top)
 def ncc_rise(run: Run, treated: Run) -> float:
     """Train NCC accuracy after the last epoch of the last stage minus that of the first; left out where the first is
     within 1 point of 100, which leaves no room to rise. Stages as for ncc_drop.
     """
     ncc = _final_ncc(run)
-    has_room = len(ncc) and ncc[0] < 100.0 - ROOM
-    return float(ncc[-1] - ncc[0]) if has_room and np.isfinite(ncc).all() else math.nan
+    known = len(ncc) and np.isfinite(ncc).all() and not starts_at_the_top(run)
+    return float(ncc[-1] - ncc[0]) if known else math.nan
 
 
 @statistic("layers", measured=True)
