@@ -12,6 +12,7 @@ from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.model import ModelMeasures, measure_model
 from nclab.metrics.passes import WithinSums, class_sums, within_sums
 from nclab.metrics.precision import full_precision
+from nclab.metrics.probing import knn_accuracy, linear_probe_accuracy
 from nclab.metrics.spectra import effective_rank, gnc2, hyperspherical_uniformity, spectrum, stable_rank
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "gnc2",
     "hyperspherical_uniformity",
     "image_of_means",
+    "knn_accuracy",
+    "linear_probe_accuracy",
     "measure",
     "measure_model",
     "spectrum",

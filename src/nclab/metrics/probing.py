@@ -1,0 +1,65 @@
+"""How well a layer's features tell the classes apart, by a linear classifier and by nearest neighbours.
+
+scikit-learn is imported where it is needed: it takes a second, and most commands measure neither.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nclab.metrics.geometry import NAN, power_of_two
+
+NEIGHBOURS = 5
+INVERSE_L2, MOST_ITERATIONS = 1.0, 1000
+
+
+def linear_probe_accuracy(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> float:
+    """Share of test samples that a linear classifier of the features gets right; it is trained on the train features.
+
+    Multinomial logistic regression of scikit-learn (L-BFGS, at most 1000 iterations) with C = 1: the sum of the train
+    losses plus |W|^2 / 2, the bias free, on features of mean 0 and standard deviation 1 a unit. 1 at collapse. The
+    layers behind which it no longer grows, or falls, are the tunnel (Masarczyk 2023).
+
+    Args:
+        features, labels: (N, d) and (N,) of train samples. test_features, test_labels: (n, d) and (n,) of others.
+
+    Returns: nan where a feature is not finite, or the train samples are of one class.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    train, test = _scaled(features, test_features)
+    if train is None or len(torch.unique(labels)) < 2:
+        return NAN
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_L2, max_iter=MOST_ITERATIONS))
+    with warnings.catch_warnings():  # a fit that was cut off is a probe too, and the bound is part of its definition
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(train, labels.cpu().numpy())
+    return float(model.score(test, test_labels.cpu().numpy()))
+
+
+def knn_accuracy(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> float:
+    """Share of test samples whose label is the most frequent one among the 5 nearest train features (Euclidean
+    distance; of equally frequent labels the smallest). 1 at collapse.
+
+    Arguments as `linear_probe_accuracy`. nan where a feature is not finite, or there are fewer than 5 train samples."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    train, test = _scaled(features, test_features)
+    if train is None or len(train) < NEIGHBOURS:
+        return NAN
+    model = KNeighborsClassifier(NEIGHBOURS, algorithm="brute").fit(train, labels.cpu().numpy())
+    return float(model.score(test, test_labels.cpu().numpy()))
+
+
+def _scaled(features: Tensor, others: Tensor) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Both in float64 times one power of two that keeps their squares in range; None where one is not finite."""
+    train, test = (t.detach().double().cpu() for t in (features, others))
+    if not (torch.isfinite(train).all() and torch.isfinite(test).all()):
+        return None, None
+    scale = power_of_two(train)
+    return (scale * train).numpy(), (scale * test).numpy()
