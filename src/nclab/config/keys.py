@@ -49,6 +49,7 @@ LATER: dict[str, Any] = {
     "phases": {"name": "single"},
     "metrics.suite": ["collapse"],
     "metrics.headline": None,
+    "metrics.ood_dataset": None,
     "dataset.valid_size": None,
     "dataset.label_noise": 0.0,
     "parent": None,

@@ -88,6 +88,8 @@ class Dataset(ABC):
     splits: Mapping[str, Split]  # "train" always, first; "test", "valid" and others where the data have them
     targets: Targets
     shape: Shape  # of one sample, as models are told
+    # samples of none of the classes, whose targets mean nothing (`nclab.data.outside`)
+    outside: Split | None = dataclasses.field(default=None, kw_only=True)
 
     def __init_subclass__(cls, of: type) -> None:
         Dataset.kinds[of] = cls
@@ -108,6 +110,8 @@ class Dataset(ABC):
                 self._check_split(split)
             except ValueError as error:
                 raise ValueError(f"{name} split: {error}") from None
+        if self.outside is not None:
+            self._check_samples(self.outside.samples)
         groups = self.targets.groups(self.train.targets)
         if groups is not None:
             counts = groups.bincount(minlength=self.targets.dim).tolist()
@@ -116,13 +120,15 @@ class Dataset(ABC):
                 raise ValueError(f"train split: expected {self.noun}s of every class, got none of class {which}")
 
     def _check_split(self, split: Split) -> None:
-        samples = split.samples
+        self._check_samples(split.samples)
+        self.targets.check(split.targets)
+
+    def _check_samples(self, samples: Tensor) -> None:
         if samples.dtype != self.dtype or tuple(samples.shape[1:]) != self.size:
             kind = "" if samples.dtype == self.dtype else f" of {samples.dtype}"
             raise ValueError(f"expected {self.noun}s of shape {self.size}, got {tuple(samples.shape[1:])}{kind}")
-        if len(split) == 0:
+        if len(samples) == 0:
             raise ValueError(f"expected at least one {self.noun}, got no {self.noun}")
-        self.targets.check(split.targets)
         self.check(samples)
 
     @property
@@ -160,6 +166,8 @@ class Dataset(ABC):
         moved["splits"] = {
             name: Split(samples[id(split.samples)], split.targets.to(device)) for name, split in self.splits.items()
         }
+        if self.outside is not None:
+            moved["outside"] = Split(self.outside.samples.to(device), self.outside.targets.to(device))
         return dataclasses.replace(self, **moved)
 
 

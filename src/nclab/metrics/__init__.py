@@ -10,6 +10,7 @@ from nclab.metrics.collapse import dnc3_gram, image_of_means, subspace_alignment
 from nclab.metrics.geometry import ClassMeans, geometry
 from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.model import ModelMeasures, measure_model
+from nclab.metrics.outside import nc5, neco_auroc
 from nclab.metrics.passes import WithinSums, class_sums, within_sums
 from nclab.metrics.precision import full_precision
 from nclab.metrics.probing import knn_accuracy, linear_probe_accuracy
@@ -35,6 +36,8 @@ __all__ = [
     "linear_probe_accuracy",
     "measure",
     "measure_model",
+    "nc5",
+    "neco_auroc",
     "spectrum",
     "stable_rank",
     "subspace_alignment",

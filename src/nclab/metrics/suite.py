@@ -31,7 +31,7 @@ class Context:
     probes: the points of the network that are measured (`nclab.models.Probe`). targets: kind of the dataset's targets.
     split: name of the split. samples: how many it has, of all processes. train: the same suite after it measured the
     train split, None where this is the train split: class means are its. eps: NCC error up to which a layer counts as
-    separated.
+    separated. outside: how many samples there are of none of the classes (metrics.ood_dataset).
     """
 
     model: nn.Module
@@ -41,6 +41,7 @@ class Context:
     train: "Metric | None" = None
     eps: float = 0.01
     samples: int = 0
+    outside: int = 0
 
 
 class Metric:
@@ -48,9 +49,11 @@ class Metric:
     this process, and `next_pass` between two passes; last `compute`. The sums of all processes are added up in between.
 
     passes: how many passes over the split this suite needs, known after `start`.
+    outside: whether it also reads samples of none of the classes, by `add_outside`.
     """
 
     passes: int = 1
+    outside: bool = False
 
     def start(self, context: Context) -> None:
         """Raise ValueError where model or data do not allow the suite, e.g. targets without classes; else get ready.
@@ -72,6 +75,11 @@ class Metric:
         features: name -> (B, d), with `input` (B, d_in) and `logits` (B, C). In a later pass what `wanted` does not
         name may be missing, and is then empty in `batch.inputs` and `out.prediction`."""
         raise NotImplementedError(f"{type(self).__name__} must define add(n_pass, features, batch, out)")
+
+    def add_outside(self, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
+        """A batch of the samples of none of the classes, after the last pass over the train split; its targets mean
+        nothing. For a suite that is `outside`."""
+        raise NotImplementedError(f"{type(self).__name__} must define add_outside(features, batch, out)")
 
     def sums(self) -> Tensor:
         """What processes add up after a pass: one float64 tensor of any shape, the same in all of them, also in one

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 from nclab.config.checks import config_error
 from nclab.config.schema import ConfigError, RunConfig, to_yaml
-from nclab.data import Dataset, load_dataset
+from nclab.data import Dataset
+from nclab.data.outside import load_with_outside
 from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.layer import FixedLinear
 from nclab.etf.policy import learnable, site_seed
@@ -59,8 +60,10 @@ def prepared(config: RunConfig, world: ProcessGroup = SINGLE) -> Dataset:
         torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
     with needs_memory("loading the dataset", "keep fewer samples (dataset.train_size, dataset.test_size)"):
-        dataset = as_config_error(load_dataset, config.dataset, config.data_root, config.device)
-    if (fewest := min(map(len, dataset.splits.values()))) < world.size:
+        given = (config.dataset, config.data_root, config.device, config.metrics.ood_dataset)
+        dataset = as_config_error(load_with_outside, *given)
+    splits = [*dataset.splits.values(), *([] if dataset.outside is None else [dataset.outside])]
+    if (fewest := min(map(len, splits))) < world.size:
         raise ConfigError(f"expected at most {fewest} processes, one a sample of the smallest split; got {world.size}")
     return dataset
 

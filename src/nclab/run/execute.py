@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nclab.config.keys import KEPT_ON_RESUME
 from nclab.config.schema import RunConfig
-from nclab.data import Dataset, data_root, load_dataset
+from nclab.data import Dataset, data_root
+from nclab.data.outside import load_with_outside
 from nclab.parallel.group import joined, refuse_several, world_size
 from nclab.run.build import as_config_error, built, fit_for_several, opened, prepared, require_tracker
 from nclab.run.longer import parent_of
@@ -133,10 +134,11 @@ def check(configs: Iterable[RunConfig], here: bool = True, datasets: dict[str, D
     for config in configs:
         if here:
             on_this_machine(replace(config))
-        key = repr((config.dataset, config.data_root))
+        key = repr((config.dataset, config.data_root, config.metrics.ood_dataset))
         if key not in datasets:
             root = str(data_root(config.data_root))
-            datasets[key] = as_config_error(load_dataset, config.dataset, root, "cpu")
+            given = (config.dataset, root, "cpu", config.metrics.ood_dataset)
+            datasets[key] = as_config_error(load_with_outside, *given)
         built(config, datasets[key], "meta")
         require_tracker(config)
         parent_of(config)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from nclab.config.schema import RunConfig, resolve_machine, stored_run
-from nclab.data import Dataset, load_dataset
+from nclab.data import Dataset
+from nclab.data.outside import load_with_outside
 from nclab.models import MODELS, Classifier
 from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RecordError
@@ -25,7 +26,7 @@ def load_trained(folder: Path, device: str = "cpu") -> tuple[Classifier, Dataset
     state = checkpoint.load(folder)
     if state is None:
         raise RecordError(f"{folder} has no {checkpoint.NAME} yet")
-    dataset = load_dataset(config.dataset, config.data_root, device)
+    dataset = load_with_outside(config.dataset, config.data_root, device, config.metrics.ood_dataset)
     model = MODELS[config.model.name].build(config.model, dataset.shape, dataset.targets.dim).to(device)
     restore_model(state, model)
     return model.eval(), dataset, config

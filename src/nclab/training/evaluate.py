@@ -37,6 +37,8 @@ class MetricsSettings:
     memory_gib: float = 2.0  # features up to this size stay in memory between the passes; else more forward passes
     suite: list[str] = field(default_factory=lambda: ["collapse"])  # what is measured besides loss and accuracy
     headline: str | None = None  # [split/]metric by which runs are compared; null: the objective's own
+    # dataset whose test split is of none of the classes, for suite ood; its samples have the shape of this one's
+    ood_dataset: str | None = None
 
 
 @dataclass
@@ -193,8 +195,12 @@ def suites_of(model: Classifier, dataset: Dataset, settings: MetricsSettings) ->
         suites = [METRICS[name].build() for name in settings.suite]
     except KeyError as error:
         raise OutOfRange(f"metrics.suite: {error.args[0]}", "metrics.suite") from None
+    outside = 0 if dataset.outside is None else len(dataset.outside)
+    if outside and not any(suite.outside for suite in suites):
+        named = f"metrics.suite=[{','.join(settings.suite)}]"
+        raise ValueError(f"metrics.ood_dataset has no effect with {named}; leave it out, or add ood to the suites")
     probes, samples = model.probes(settings.probe), len(dataset.train)
-    context = Context(model, probes, dataset.targets, eps=settings.eps, samples=samples)
+    context = Context(model, probes, dataset.targets, eps=settings.eps, samples=samples, outside=outside)
     for suite in suites:
         suite.start(context)
     return suites
@@ -221,11 +227,14 @@ def evaluate(
         else:
             suites = [METRICS[suite].build() for suite in settings.suite] if measured else []
             for suite, own in zip(suites, of_train, strict=True):
-                samples = len(dataset.splits[name])
-                suite.start(Context(model, probes, dataset.targets, name, own, settings.eps, samples))
-        stream = Pass(model, dataset, dataset.splits[name], settings.batch_size, check, world)
+                seen = {"samples": len(dataset.splits[name]), "outside": len(dataset.outside or ())}
+                suite.start(Context(model, probes, dataset.targets, name, own, settings.eps, **seen))
+        others = dataset.outside if name == "train" and measured else None
+        stream, outside = (
+            s and Pass(model, dataset, s, settings.batch_size, check, world) for s in (dataset.splits[name], others)
+        )
         tally = _Tally(objective)
-        sums = _passes(stream, suites, tally, settings, world)
+        sums = _passes(stream, outside, suites, tally, settings, world)
         found = [by_layer(suite.compute(reduced)) for suite, reduced in zip(suites, sums, strict=True)]
         result.values[name] = _merged(found, tally.compute(world))
     return result
@@ -251,9 +260,15 @@ Stream = Iterable[tuple[dict[str, Tensor], Batch, Output]]
 
 
 def _passes(
-    stream: Pass, suites: list[Metric], tally: "_Tally", settings: MetricsSettings, world: ProcessGroup
+    stream: Pass,
+    outside: Pass | None,
+    suites: list[Metric],
+    tally: "_Tally",
+    settings: MetricsSettings,
+    world: ProcessGroup,
 ) -> list[Tensor]:
-    """All passes of all suites over a split, and of the tally in the first; returns the last sums of every suite."""
+    """All passes of all suites over a split, and of the tally in the first; one over what lies outside the classes for
+    suites that read it; returns the last sums of every suite."""
     most = max((suite.passes for suite in suites), default=1)
     batches: Stream = stream if most == 1 else KeptPass(stream, suites, most, settings.memory_gib * GIB)
     sums: dict[int, Tensor] = {}  # of each suite's latest pass, by its place
@@ -264,6 +279,10 @@ def _passes(
                 tally.add(out, batch)
             for suite in working.values():
                 suite.add(n_pass, features, batch, out)
+        last = [suite for suite in working.values() if suite.outside and suite.passes == n_pass]
+        for features, batch, out in outside or () if last else ():
+            for suite in last:
+                suite.add_outside(features, batch, out)
         for i, suite in working.items():
             sums[i] = world.sum(suite.sums())
             if n_pass < suite.passes:

@@ -20,6 +20,9 @@ class CalibrationSuite(Metric):
         self.targets = context.targets
         self.rows = SampledRows(context.samples, most=context.samples)
 
+    def names(self, split: str) -> set[str]:
+        return {"ece", "nll", "brier"}
+
     def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
         scores = sample_scores(features["logits"], self.targets.groups(batch.targets))
         self.rows.add({"scores": scores}, batch.index)

@@ -25,6 +25,9 @@ class ProbeSuite(Metric):
         self.features = list(dict.fromkeys(probe.feature for probe in context.probes))
         self.rows = SampledRows(context.samples, MOST_ROWS)
 
+    def names(self, split: str) -> set[str]:
+        return set()
+
     def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
         labels = self.context.targets.groups(batch.targets)
         self.rows.add({LABELS: labels[:, None], **{f: features[f] for f in self.features}}, batch.index)

@@ -32,6 +32,9 @@ class SpectraSuite(Metric):
         first = context.train is None
         self.meters = {f: CollapseMeter(context.targets.dim) for f in self.features} if first else {}
 
+    def names(self, split: str) -> set[str]:
+        return set()
+
     def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
         self.rows.add({f: features[f] for f in self.features}, batch.index)
         self.precision = features[self.features[0]].dtype
