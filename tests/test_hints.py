@@ -38,7 +38,9 @@ HINTS = {
     "optimizer.momentm=1": "unknown key 'optimizer.momentm' of optimizer=sgd; did you mean optimizer.momentum?",
     "model.epochs=3": "unknown key 'model.epochs' of model=mlp; did you mean epochs?",
     "metrics.evry=2": "unknown key 'metrics.evry'; did you mean metrics.every?",
-    "metrics.xyz=2": "unknown key 'metrics.xyz'; valid: every, probe, eps, batch_size, suite, ood_dataset, headline, memory_gib",
+    "metrics.xyz=2": (
+        "unknown key 'metrics.xyz'; valid: every, probe, eps, batch_size, suite, ood_dataset, headline, memory_gib"
+    ),
     "etf.k=2": "unknown key 'etf.k' of etf=none; choose etf=last_k",
     "etf=last_k etf.kk=2": "unknown key 'etf.kk' of etf=last_k; did you mean etf.k?",
     "model=vit model.pol=cls": "unknown key 'model.pol' of model=vit; did you mean model.pool?",
