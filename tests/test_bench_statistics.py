@@ -54,17 +54,17 @@ def test_the_differences_have_the_spread_and_share_their_baseline():
 
 
 def test_errors_are_what_is_promised_and_a_shared_spread_decides_more():
-    table = bench.errors_and_power(np.random.default_rng(0), 8000)
+    table = bench.errors_and_power(np.random.default_rng(0), 5000)
     table = table.set_index(["seeds", "interval"]).astype(float)
     assert table["false holds"].between(1.7, 3.3).all()  # 2.5 +- 0.3, three settings of which are correlated
     assert table["false fails"].between(1.7, 3.3).all()
     power = table["power, margin 2"]
     assert power["3", "Student"] == pytest.approx(47, abs=3)
     assert power["3", "moderated"] > power["3", "Student"] + 15
-    families = bench.families(np.random.default_rng(0), 1500).astype(float)
+    families = bench.families(np.random.default_rng(0), 800).astype(float)
     assert (families["any false hold, raw"] > 8).all()
     assert (families["with Holm"] < 4).all()
-    stopping = bench.stopping(np.random.default_rng(0), 4000).set_index(["claim", "most seeds"]).astype(float)
+    stopping = bench.stopping(np.random.default_rng(0), 3000).set_index(["claim", "most seeds"]).astype(float)
     row = stopping.loc["non-inferiority", "10"]
     assert row["fixed number"] < 3.5
     assert row["added from 3"] > 6.5

@@ -101,8 +101,9 @@ def _numbers(claim: Claim, treatment: Side, baseline: Side | None) -> Numbers:
 
 
 def _pool(numbers: Numbers) -> tuple:
-    """Settings of a claim share what they have of the spread if their data set and number of epochs are the same."""
-    return tuple(numbers.treatment.settings[key] for key in ALWAYS)
+    """Settings of a claim share what they have of the spread if their data and number of epochs are the same."""
+    settings = numbers.treatment.settings
+    return tuple(f"{key}={settings[key]}" for key in sorted(settings) if key == "epochs" or key.startswith("dataset."))
 
 
 def _priors(settings: list[Numbers]) -> dict[tuple, Prior]:

@@ -164,7 +164,7 @@ def decide(
     holds, fails = first <= e.low and e.high <= last, e.high < first or e.low > last
     good, bad = (f"lies {where} [{_bound(first)}, {_bound(last)}]" for where in ("within", "outside"))
     p_holds = max(e.p_above(first), e.p_below(last))
-    p_fails = min(1.0, 2 * min(e.p_below(first), e.p_above(last)))  # either side would do
+    p_fails = min(e.p_below(first), e.p_above(last))  # either side would do
     return _decided(e, holds, fails, good, bad, [first, last], p_holds, p_fails)
 
 
@@ -180,7 +180,8 @@ def _superior(kind: str, e: Estimate, margin: float, room: float) -> Decision:
         return Decision(FAILS, f"{_interval(e)} lies {side} 0: the treatment is {other}", p_holds, p_fails)
     if up and room < margin:
         left = f"the baseline's mean leaves {_bound(room)} below 100, less than the margin of {_bound(margin)}"
-        return Decision(CEILING, f"{left}: no run can show such an advantage", p_holds, p_fails)
+        tested = (p_holds, p_fails) if math.isfinite(e.se) else ()
+        return Decision(CEILING, f"{left}: no run can show such an advantage", *tested)
     reached = mean >= margin - 1e-9
     if low > 0 and high < margin and not reached:
         between = f"lies between 0 and {_bound(least)}" if up else f"lies between {_bound(least)} and 0"
