@@ -10,8 +10,8 @@ def effective_depth(ncc_accuracies: Sequence[float], eps: float, accuracy: float
     """First probe point, counted from 1 at the input, from which on every point is separated; nan if none.
 
     A point is separated where its train NCC accuracy is at least (1 - eps) * accuracy: where its NCC error is at most
-    eps, the tolerance. An undefined accuracy (nan) is not separated. The depth depends on eps: see `depth_profile` of
-    `nclab.analysis`. Source: Galanti 2022, whose own rule is `effective_depth_first`.
+    eps, the tolerance. An undefined accuracy (nan) is not separated. The depth depends on eps: see the figure
+    depth_profile. Source: Galanti 2022, whose own rule is `effective_depth_first`.
 
     Args:
         ncc_accuracies: Train NCC accuracies of the probe points, from input to output.

@@ -1,0 +1,151 @@
+"""Depth profiles and switch times: the numbers behind "the bar decides when", against values known by hand."""
+
+import doctest
+import json
+import math
+
+import numpy as np
+import pytest
+from fake_runs import ADAPTIVE, BASELINE, claim, judged, write_run
+
+from nclab.analysis.found import load_registered
+from nclab.analysis.ledger import load_ledger
+from nclab.analysis.runs import load_runs
+from nclab.analysis.statistics import STATISTICS
+from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH
+from nclab.papers.simplex_etf import depth_profile
+from nclab.papers.simplex_etf.depth_profile import layers_beyond
+from nclab.papers.wings import find_wing
+
+load_registered()
+
+
+def value(name, folder):
+    (run,) = load_runs([folder])
+    return STATISTICS[name].value(run, run)
+
+
+def with_ncc(folder, *ncc):
+    """A run of five stages with these train NCC accuracies after the last epoch; other numbers before, and of test."""
+    names = [f"fc{i}" for i in range(1, 6)]
+    rows = [f"19,train,{name},ncc_accuracy,0.1" for name in names]
+    rows += [f"20,test,{name},ncc_accuracy,0.2" for name in names]
+    rows += [f"20,train,{name},ncc_accuracy,{v}" for name, v in zip(names, ncc, strict=True)]
+    (folder / "metrics.csv").write_text("\n".join(["epoch,split,layer,metric,value", *rows]) + "\n")
+    return folder
+
+
+def mean_by_hand(ncc):
+    """The integral over log eps: a stage lies beyond from the greatest error of the one before it and of all later."""
+    low, high = math.log(0.005), math.log(0.1)
+    jumps = [max(1 - a for a in ncc[i:]) for i in range(len(ncc) - 1)]  # stage i + 1 counts from this tolerance on
+    parts = [high - min(max(math.log(jump), low), high) if jump > 0 else high - low for jump in jumps]
+    return sum(parts) / (high - low)
+
+
+@pytest.mark.parametrize(
+    ("ncc", "strict", "loose", "tolerance"),
+    [
+        ((0.7, 0.8, 0.91, 0.99, 1.0), 0, 2, 1.0),
+        ((0.7, 0.999, 0.999, 0.999, 1.0), 3, 3, 0.1),
+        ((0.7, 0.999, 0.93, 0.999, 0.989), 0, 3, 1.1),  # a stage that is worse again counts from there on
+        ((0.7, 0.8, 0.9, 0.9, 0.89), 0, 0, 11.0),
+    ],
+)
+def test_numbers_of_the_profile(tmp_path, ncc, strict, loose, tolerance):
+    folder = with_ncc(write_run(tmp_path), *ncc)
+    assert value("layers_beyond_strict", folder) == strict
+    assert value("layers_beyond_loose", folder) == loose
+    assert value("tolerance_for_one_layer", folder) == pytest.approx(tolerance)
+    assert value("layers_beyond_mean", folder) == pytest.approx(mean_by_hand(ncc), abs=0.02)
+    profile = [layers_beyond(list(ncc), eps) for eps in np.geomspace(1e-4, 0.5, 50)]
+    assert profile == sorted(profile)
+
+
+def test_a_run_that_was_not_measured_has_no_profile(tmp_path):
+    folder = write_run(tmp_path, every=0)
+    for name in ("layers_beyond_strict", "layers_beyond_loose", "layers_beyond_mean", "tolerance_for_one_layer"):
+        assert math.isnan(value(name, folder))
+
+
+def test_the_mean_does_not_flip_where_one_tolerance_does(tmp_path):
+    """Errors of 1.1 %: at eps 0.010 no layer is beyond, at 0.012 one. The verdict of the mean is that of its range."""
+    ncc = [0.7, 0.8, 0.9, 0.989, 0.9885]
+    assert (layers_beyond(ncc, 0.010), layers_beyond(ncc, 0.012)) == (0, 1)
+    for seed in range(3):
+        with_ncc(write_run(tmp_path, seed=seed), *ncc)
+    means, ends = [], []
+    for name in ("layers_beyond_mean", "layers_beyond_strict", "layers_beyond_loose"):
+        (j,) = judged(tmp_path, claim("every_seed_at_least", name, {"etf.name": "none"}, threshold=1.0))
+        (means if "mean" in name else ends).append(j.verdict)
+    assert means == [HOLDS if mean_by_hand(ncc) >= 1 else FAILS]
+    assert ends == [FAILS, HOLDS]
+
+
+# ---- when layers become fixed
+
+CLOCK = ADAPTIVE | {"start": 6, "patience": 5, "pause": 1, "order": "deepest_first", "maps": "all"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "every", "fix", "delay", "kept"),
+    [
+        ({}, 1, [(6, "fc5"), (7, "fc4"), (8, "fc3"), (9, "fc2")], 0, 0),  # the clock alone
+        ({}, 1, [(6, "fc5"), (7, "fc4")], 0, 2),  # when by the clock, how many by the bar
+        ({}, 1, [(6, "fc5"), (9, "fc4")], 2, 2),
+        ({}, 1, [(9, "fc5")], 3, 3),
+        ({}, 1, [], 14, 4),
+        ({"start": 1}, 1, [(5, "fc5")], 0, 3),  # patience allows none before
+        ({}, 2, [(6, "fc5"), (8, "fc4"), (10, "fc3")], 0, 1),  # measured every second epoch
+        ({"pause": 3}, 2, [(6, "fc5"), (10, "fc4")], 0, 2),
+        ({"order": "at_once"}, 1, [(6, "fc4"), (6, "fc5")], 0, 2),
+        ({"order": "at_once"}, 1, [(6, "fc5"), (12, "fc4")], 6, 2),
+        ({"maps": "hidden"}, 1, [(6, "fc4")], 0, 2),
+        ({"start": 18}, 1, [(18, "fc5"), (19, "fc4")], 0, 0),  # no epoch is left for more
+    ],
+)
+def test_delay_behind_the_clock_and_layers_kept(tmp_path, keys, every, fix, delay, kept):
+    folder = write_run(tmp_path, CLOCK | keys, every=every, fix=fix)
+    assert value("switch_delay", folder) == delay
+    assert value("layers_kept_learnable", folder) == kept
+
+
+def test_other_policies_have_no_delay(tmp_path):
+    folder = write_run(tmp_path, BASELINE)
+    assert math.isnan(value("switch_delay", folder))
+    assert math.isnan(value("layers_kept_learnable", folder))
+    unmeasured = write_run(tmp_path, CLOCK, every=0)
+    assert math.isnan(value("switch_delay", unmeasured))
+
+
+def test_the_shipped_claim_tells_the_clock_from_the_bar(tmp_path):
+    ledger = {one.id: one for one in load_ledger(find_wing("simplex_etf").ledger)}
+    decides = ledger["bar_decides_when"]
+    for seed in range(3):
+        write_run(tmp_path, CLOCK | {"threshold": 0.9}, seed, fix=[(6, "fc5"), (7, "fc4")])
+        write_run(tmp_path, CLOCK | {"threshold": 0.99}, seed, fix=[(8 + seed, "fc5")])
+        write_run(tmp_path, CLOCK | {"threshold": 0.98}, seed, fix=[(6 + seed, "fc5")])
+    found = {j.run.settings["etf.threshold"]: (j.verdict, j.estimate.values) for j in judged(tmp_path, decides)}
+    assert {key: verdict for key, (verdict, _) in found.items()} == {0.9: FAILS, 0.99: HOLDS, 0.98: NOT_ENOUGH}
+    assert sorted(found[0.98][1]) == [0, 1, 2]
+
+
+def test_examples_are_right():
+    assert doctest.testmod(depth_profile).attempted
+    assert doctest.testmod(depth_profile).failed == 0
+
+
+def test_the_ledger_knows_them_all(tmp_path):
+    names = (
+        "layers_beyond_mean",
+        "layers_beyond_strict",
+        "layers_beyond_loose",
+        "switch_delay",
+        "layers_kept_learnable",
+    )
+    file = tmp_path / "claims.yaml"
+    for name in names:
+        entry = {"id": "c", "claim": "c", "source": "s", "runs": {"etf.name": "adaptive"}, "statistic": name}
+        entry |= {"kind": "every_seed_at_least", "threshold": f"1 {STATISTICS[name].unit}", "commands": ["x"]}
+        file.write_text(json.dumps([entry]))
+        assert load_ledger(file).claims[0].statistic.description
