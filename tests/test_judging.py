@@ -26,8 +26,11 @@ def test_the_command_prints_verdicts_and_writes_the_report(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     judge("runs", "--dataset", "digits", "--epochs", 20)
     printed = capsys.readouterr()
-    assert "last_k_test" in printed.out
-    assert "-0.15 [-0.27, -0.03] points" in printed.out
+    lines = [" ".join(line.split()) for line in printed.out.splitlines()]
+    tested = "last_k_test digits, 20 epochs, etf.k=1 holds holds -0.15 [-0.27, -0.03] points 3 of 10"
+    assert tested in lines
+    assert "last_k_saves digits, 20 epochs holds – 10.00 % 3" in lines  # arithmetic
+    assert "arithmetic of the configuration, no evidence: 1 holds" in lines
     assert printed.out.splitlines()[-3:] == [f"{REPORT}/{name}" for name in ("index.html", "report.md", "verdicts.csv")]
     assert printed.err == f"skipped 1 unfinished: {unfinished.relative_to(tmp_path)}\n"
     assert (tmp_path / REPORT / "index.html").is_file()
@@ -72,7 +75,7 @@ def test_a_broken_run_is_named_and_the_report_is_made(tmp_path, monkeypatch, cap
         (["runs", "--output", "pictures"], r"figure1_a.png: not a PNG picture (0 bytes)"),
         (
             ["--output", "empty"],
-            "no run of paper simplex_etf under empty: expected author, controls, controls_vit",
+            "no run of paper simplex_etf under empty: expected adaptive, author, controls, controls_vit",
         ),
         (["runs", "--epochs", "many"], "invalid int value"),
     ],

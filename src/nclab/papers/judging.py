@@ -1,5 +1,6 @@
 """Judge the claims of a wing by the runs that are there, and write its report."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def judge_wing(
         print(f"skipped {len(unfinished)} unfinished: {', '.join(unfinished[:5])}", file=sys.stderr)
     for error in dict.fromkeys(error for judgement in judgements for error in judgement.broken):
         print(f"left out: {error}", file=sys.stderr)
-    rows = [(j.claim.id, j.where, j.verdict, j.adjusted, effect_text(j), _seeds(j)) for j in judgements]
+    rows = [(j.claim.id, j.where, j.verdict, _holm(j), effect_text(j), _seeds(j)) for j in judgements]
     columns = ["claim", "setting", "verdict", "with Holm", "effect [95 % interval]", "seeds"]
     print(text_table(pd.DataFrame(rows, columns=columns)))
     print("", f"empirical: {totals(report.counts)}", sep="\n")
@@ -60,6 +61,11 @@ def judge_wing(
     if report.without_runs:
         print(f"without runs: {report.without_runs}")
     print(*paths, sep="\n")
+
+
+def _holm(judgement: Judgement) -> str:
+    """The verdict that Holm's procedure leaves; a dash where nothing was tested."""
+    return "–" if math.isnan(judgement.p_adjusted) else judgement.adjusted
 
 
 def _seeds(judgement: Judgement) -> str:
