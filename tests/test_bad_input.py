@@ -400,5 +400,5 @@ def test_debug_shows_the_traceback(tmp_path, word):
     done = outside(f"{word} epochs=0", tmp_path)
     assert done.returncode == 2
     assert "Traceback (most recent call last)" in done.stderr
-    assert "ConfigError: epochs must be at least 1 and finite, got 0" in done.stderr
+    assert "epochs must be at least 1 and finite, got 0" in done.stderr
     assert list(tmp_path.iterdir()) == []
