@@ -140,7 +140,7 @@ WRONG = {
     "model=vit model.ffn_norm=batch": "unknown model.ffn_norm 'batch'; valid: none, layer",
     "model=vit model.pool=max": "unknown model.pool 'max'; valid: cls, mean",
     # etf
-    "etf.k=2": "unknown key 'etf.k' of etf=none; choose etf=last_k",
+    "etf.k=2": "unknown key 'etf.k' of etf=none; choose one of etf=clock, last_k",
     "etf=last_k etf.k=0": "etf.k must be between 1 and 5, .*; got 0",
     "etf=last_k etf.k=6": "etf.k must be between 1 and 5, .*; got 6",
     "etf=last_k etf.k=5 etf.bias=false model.norm=none": "etf.k=5 with etf.bias=false leaves this model nothing",

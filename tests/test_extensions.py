@@ -199,7 +199,7 @@ def test_the_valid_headlines_are_what_is_measured(tiny, tmp_path):
     """Of all suites; also the penalty, which only some losses have, and the depths, which only the train split has."""
     ours = [name for name in METRICS.names() if METRICS[name].build.__module__.startswith("nclab.")]
     suites = f"metrics.suite=[{','.join(ours)}]"
-    keys = ("epochs=1", "loss.l2=0.001", "optimizer.weight_decay=0", suites)
+    keys = ("epochs=1", "loss.l2=0.001", "optimizer.weight_decay=0", suites, "metrics.ood_dataset=digits")
     with pytest.raises(ConfigError, match=r"unknown metrics\.headline") as refused:
         train(tiny(*keys, "metrics.headline=xyz"))
     valid = str(refused.value).partition("valid: ")[2].split(", ")

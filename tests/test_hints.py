@@ -30,7 +30,7 @@ HINTS = {
     "datset=mnist": "unknown key 'datset'; did you mean dataset?",
     "+datset=mnist": "unknown key 'datset'; did you mean dataset?",
     "lr=0.1": "unknown key 'lr'; did you mean optimizer.lr?",
-    "k=2": "unknown key 'k'; did you mean etf.k (choose etf=last_k)?",
+    "k=2": "unknown key 'k'; did you mean etf.k (choose one of etf=clock, last_k)?",
     "k=2 etf=last_k": "unknown key 'k'; did you mean etf.k?",
     "train_size=100": "unknown key 'train_size'; did you mean dataset.train_size?",
     "epoch=5": "unknown key 'epoch'; did you mean epochs?",
@@ -41,7 +41,7 @@ HINTS = {
     "metrics.xyz=2": (
         "unknown key 'metrics.xyz'; valid: every, probe, eps, batch_size, suite, ood_dataset, headline, memory_gib"
     ),
-    "etf.k=2": "unknown key 'etf.k' of etf=none; choose etf=last_k",
+    "etf.k=2": "unknown key 'etf.k' of etf=none; choose one of etf=clock, last_k",
     "etf=last_k etf.kk=2": "unknown key 'etf.kk' of etf=last_k; did you mean etf.k?",
     "model=vit model.pol=cls": "unknown key 'model.pol' of model=vit; did you mean model.pool?",
     "dataset=mnst": "unknown dataset 'mnst'; did you mean mnist? valid: cifar10,",

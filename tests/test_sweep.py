@@ -169,7 +169,7 @@ def test_impossible_runs_of_a_sweep_are_left_out_where_it_is_asked_for(command):
     sweep = "-m etf=none,last_k,adaptive etf.k=1,2,9 seed=0,1"
     code, trained, _, err = command(sweep)
     assert (code, trained, err.count("\n")) == (2, [], 1)
-    assert "unknown key 'etf.k' of etf=none; choose etf=last_k (in etf=none etf.k=1 seed=0; skip_invalid=true " in err
+    assert "'etf.k' of etf=none; choose one of etf=clock, last_k (in etf=none etf.k=1 seed=0; skip_invalid=true " in err
     code, trained, out, err = command(f"{sweep} skip_invalid=true")
     assert (code, err) == (0, "")
     names = [(config.etf.name, getattr(config.etf, "k", None), config.seed) for config in trained]
@@ -189,8 +189,11 @@ def test_impossible_runs_of_a_sweep_are_left_out_where_it_is_asked_for(command):
     ("line", "message"),
     [
         ("-m etf=last_k etf.k=8,9", "etf.k must be between 1 and 3"),
-        ("-m etf=none,last_k etf.kk=1,2", "unknown key 'etf.kk' of etf=none; did you mean etf.k (choose etf=last_k)?"),
-        ("-m etf=none,adaptive etf.k=1", "unknown key 'etf.k' of etf=none; choose etf=last_k"),
+        (
+            "-m etf=none,last_k etf.kk=1,2",
+            "unknown key 'etf.kk' of etf=none; did you mean etf.k (choose one of etf=clock, last_k)?",
+        ),
+        ("-m etf=none,adaptive etf.k=1", "unknown key 'etf.k' of etf=none; choose one of etf=clock, last_k"),
     ],
 )
 def test_a_sweep_without_a_possible_run_is_refused(command, line, message):
