@@ -10,11 +10,11 @@ from nclab.analysis import DRAWINGS, AnalysisError, drawings, load_runs
 from nclab.analysis.cli import main
 
 DEEP = {"depth", "depth_blocks"}
-ANY = {"layers", "summary", "variants"}
+ANY = {"depth_profile", "layers", "summary", "variants"}
 # Kind of runs -> the drawings that can show them; all others refuse them.
 FITTING = {
     "mlp": ANY | {"figure1", "figure2", "table1"},
-    "adaptive": ANY | {"figure2", "table1"},
+    "adaptive": ANY | {"figure2", "switches", "table1"},
     "vit": ANY | DEEP | {"figure3", "figure4", "table2"},
     "vit_without_policy": ANY | DEEP | {"figure3", "figure4", "table2"},
     "rn": ANY | DEEP,

@@ -54,7 +54,10 @@ def summary_table(runs: list[Run], by: list[str] | None = None) -> pd.DataFrame:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`summary_table` as text for people: accuracies in percent, '98.1 ± 0.2', a range where seeds differ."""
+    """A table as text for people: accuracies in percent, '98.1 ± 0.2'; of `summary_table` also a range where seeds
+    differ. In other tables a column NAME beside NAME_std is an accuracy."""
+    if "learnable_min" not in table:
+        return _with_spreads(table)
     rows = []
     for row in table.to_dict("records"):
         same = row["learnable_min"] == row["learnable_max"]
@@ -71,6 +74,15 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             cells["effective depth"] = f"{row['effective_depth']:.3g}{seeds}" if row["effective_depth_n"] else "-"
         rows.append(cells)
     return pd.DataFrame(rows).astype(str)
+
+
+def _with_spreads(table: pd.DataFrame) -> pd.DataFrame:
+    spreads = {f"{name}_std": name for name in table if f"{name}_std" in table}
+    text = table.drop(columns=list(spreads)).astype(str)
+    for spread, name in spreads.items():
+        pairs = zip(table[name], table[spread], strict=True)
+        text[name] = ["-" if pd.isna(mean) else _percent(mean, std) for mean, std in pairs]
+    return text.rename(columns={name: f"{name.replace('_', ' ')} %" for name in spreads.values()})
 
 
 def text_table(table: pd.DataFrame, markdown: bool = False) -> str:

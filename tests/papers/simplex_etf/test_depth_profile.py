@@ -6,15 +6,17 @@ import math
 
 import numpy as np
 import pytest
-from fake_runs import ADAPTIVE, BASELINE, claim, judged, write_run
+from fake_runs import ADAPTIVE, BASELINE, claim, judged, last, write_run
 
 from nclab.analysis.found import load_registered
 from nclab.analysis.ledger import load_ledger
-from nclab.analysis.runs import load_runs
+from nclab.analysis.runs import AnalysisError, load_runs
 from nclab.analysis.statistics import STATISTICS
+from nclab.analysis.tables import readable, save_table
 from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH
 from nclab.papers.simplex_etf import depth_profile
 from nclab.papers.simplex_etf.depth_profile import layers_beyond
+from nclab.papers.simplex_etf.switch_times import switch_table
 from nclab.papers.wings import find_wing
 
 load_registered()
@@ -149,3 +151,101 @@ def test_the_ledger_knows_them_all(tmp_path):
         entry |= {"kind": "every_seed_at_least", "threshold": f"1 {STATISTICS[name].unit}", "commands": ["x"]}
         file.write_text(json.dumps([entry]))
         assert load_ledger(file).claims[0].statistic.description
+
+
+# ---- drawings
+
+
+def test_the_figure_shows_the_depth_over_the_tolerance(tmp_path):
+    at_end = {0: (0.7, 0.8, 0.93, 0.989, 0.991), 1: (0.7, 0.8, 0.93, 0.97, 0.991)}
+    for seed, ncc in at_end.items():
+        with_ncc(write_run(tmp_path, seed=seed), *ncc)
+        write_run(tmp_path, last(1), seed)
+    figure, table = depth_profile.depth_profile(load_runs([tmp_path]))
+    assert list(table.policy.unique()) == ["baseline", "last 1 ETF"]
+    baseline = table[table.policy == "baseline"].set_index("eps")
+
+    def near(eps):
+        return baseline.loc[baseline.index[np.abs(np.log(baseline.index / eps)).argmin()]]
+
+    # 0.002: none of both, stage 6 of 5; 0.02: stages 4 and 5; 0.05: both 4; 0.08: both 3; 0.4: both 1
+    for eps, mean, std, none in (
+        (0.002, 6, 0, 1),
+        (0.02, 4.5, 0.5**0.5, 0),
+        (0.05, 4, 0, 0),
+        (0.08, 3, 0, 0),
+        (0.4, 1, 0, 0),
+    ):
+        assert tuple(near(eps)[["mean", "std", "n", "share_without"]]) == pytest.approx((mean, std, 2, none))
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1", "2", "3", "4", "5", "none"]
+    line = axes.lines[0]
+    assert np.array_equal(line.get_ydata(), baseline["mean"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "baseline",
+        "last 1 ETF",
+        "range of the claims",
+    ]
+    shown = depth_profile.at_tolerances(table)
+    assert shown.iloc[0]["eps 0.02"] == "4.5 ± 0.7"
+
+
+def test_runs_that_make_no_profile_are_refused(tmp_path):
+    write_run(tmp_path / "a", every=0)
+    with pytest.raises(AnalysisError, match="no train ncc_accuracy at epoch 20"):
+        depth_profile.depth_profile(load_runs([tmp_path / "a"]))
+    for k in range(1, 5):
+        for kind in ("etf", "frozen"):
+            write_run(tmp_path / "b", last(k, kind=kind))
+    runs = load_runs([tmp_path / "b"])
+    policies = list(dict.fromkeys(run.policy for run in runs))
+    with pytest.raises(AnalysisError, match="draws up to 7 policies, got 8; name some"):
+        depth_profile.depth_profile(runs, policies)
+
+
+def events(folder, *more):
+    with (folder / "events.jsonl").open("a") as file:
+        file.writelines(json.dumps(event) + "\n" for event in more)
+
+
+def test_the_table_of_switches_has_the_accuracies_around_them(tmp_path):
+    for seed in range(2):
+        folder = write_run(tmp_path, ADAPTIVE, seed)
+        for layer, epoch in (("fc5", 6 + seed), ("fc4", 9)):
+            scores = {"train_accuracy_before": 0.9, "train_accuracy_after": 0.5 + 0.2 * seed}
+            scores |= {f"{name}_refreshed": value + 0.01 for name, value in scores.items()}
+            test = {name.replace("train", "test"): value - 0.1 for name, value in scores.items()}
+            events(folder, {"event": "switch", "epoch": epoch, "site": layer, "layer": layer} | scores | test)
+            if layer == "fc5":
+                events(folder, {"event": "switch_settled", "epoch": epoch + 1, "site": "fc5", "train_accuracy": 0.88})
+    write_run(tmp_path, BASELINE)
+    write_run(tmp_path, last(2))  # fixed before training: nothing switched
+    table, about = switch_table(load_runs([tmp_path]))
+    assert about is None
+    assert table[["policy", "layer", "split"]].to_numpy().tolist() == [
+        ["Adaptive-ETF", layer, split] for layer in ("fc5", "fc4") for split in ("train", "test")
+    ]
+    first = table.iloc[0]
+    assert tuple(first[["seeds", "first_epoch", "last_epoch"]]) == (2, 6, 7)
+    assert first[["before", "after", "before_refreshed", "after_refreshed", "epoch_later"]].tolist() == pytest.approx(
+        [0.9, 0.6, 0.91, 0.61, 0.88]
+    )
+    assert first["after_std"] == pytest.approx(0.2 / 2**0.5)
+    assert table.iloc[1]["after"] == pytest.approx(0.5)
+    assert math.isnan(table.iloc[2]["epoch_later"])
+    text = readable(table)
+    assert text.iloc[0]["after %"] == "60.00 ± 14.14"
+    assert text.iloc[2]["epoch later %"] == "-"
+    assert list(text)[:6] == ["policy", "layer", "split", "seeds", "first_epoch", "last_epoch"]
+    paths = save_table(table, tmp_path / "switches")
+    assert [path.suffix for path in paths] == [".csv", ".md"]
+
+
+def test_rows_of_switches_are_apart_where_the_runs_differ(tmp_path):
+    for threshold in (0.99, 0.9):
+        write_run(tmp_path, ADAPTIVE | {"threshold": threshold}, fix=[(6, "fc5")])
+    table, _ = switch_table(load_runs([tmp_path]))
+    assert table["etf.threshold"].tolist() == ["0.9", "0.9", "0.99", "0.99"]
+    with pytest.raises(AnalysisError, match="in none of 1 runs a layer became fixed while training"):
+        switch_table(load_runs([write_run(tmp_path / "c", last(1))]))

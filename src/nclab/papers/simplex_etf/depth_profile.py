@@ -7,14 +7,35 @@ effective depth, or one. So claims are about the whole range of tolerances, or a
 import math
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
+from nclab.analysis.drawing import caption, key, legend, seeds_note, style
+from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.labels import setting_label
 from nclab.analysis.last_layer import at_end
-from nclab.analysis.runs import Run
+from nclab.analysis.needs import Needs
+from nclab.analysis.runs import AnalysisError, Run, choose, refuse_mixture, usual_policies
 from nclab.analysis.statistics import statistic
 from nclab.interfaces.effective_depth import effective_depth
 
 STRICT, LOOSE = 0.005, 0.1  # NCC errors; 0.1 is what the rule of the author's earlier code tolerates
 GRID = np.geomspace(STRICT, LOOSE, 201)
+AXIS = np.geomspace(1e-3, 0.5, 301)  # tolerances that the figure shows
+USUAL = r"baseline|last \d+ ETF( canonical)?|Adaptive-ETF"
+SIZE = (4.6, 3.3)  # inches: a column and a half
+RANGE = {"color": "0.93", "lw": 0}
+# Okabe and Ito's colours, told apart by colour-blind readers too; line styles for those who print in grey.
+LOOKS = [
+    {"color": "black", "ls": "-"},
+    {"color": "#0072B2", "ls": (0, (5, 1.2))},
+    {"color": "#D55E00", "ls": (0, (3, 1, 1, 1))},
+    {"color": "#009E73", "ls": (0, (1, 1))},
+    {"color": "#CC79A7", "ls": (0, (5, 1, 1, 1, 1, 1))},
+    {"color": "#E69F00", "ls": (0, (2, 1))},
+    {"color": "#56B4E9", "ls": (0, (7, 1))},
+]
 
 
 def train_ncc(run: Run) -> list[float] | None:
@@ -70,3 +91,74 @@ def tolerance_for_one_layer(run: Run, treated: Run) -> float:
     """
     ncc = train_ncc(run)
     return math.nan if ncc is None or len(ncc) < 2 else 100.0 * (1.0 - min(ncc[-2:]))
+
+
+def profiles(runs: list[Run]) -> pd.DataFrame:
+    """Effective depth over tolerances: policy, eps, mean, std over seeds, n, and share of the seeds without one.
+
+    Without an effective depth, that of a network of L stages counts as L + 1: no stage is separated. Raises
+    AnalysisError for a run that was not measured after its last epoch.
+    """
+    rows = []
+    for run in runs:
+        if (ncc := train_ncc(run)) is None:
+            raise AnalysisError(f"{run.path / 'metrics.csv'}: no train ncc_accuracy at epoch {run.config['epochs']}")
+        for eps in AXIS:
+            depth = effective_depth(ncc, eps)
+            none = math.isnan(depth)
+            rows.append((run.policy, eps, len(ncc) + 1.0 if none else depth, none))
+    table = pd.DataFrame(rows, columns=["policy", "eps", "depth", "none"])
+    by = table.groupby(["policy", "eps"], sort=False)
+    found = by["depth"].agg(["mean", "std", "count"]).rename(columns={"count": "n"})
+    return found.assign(share_without=by["none"].mean()).reset_index()
+
+
+def at_tolerances(table: pd.DataFrame) -> pd.DataFrame:
+    """For a terminal: a row a policy, a column a tolerance."""
+    wanted = [AXIS[np.abs(np.log(AXIS / eps)).argmin()] for eps in (0.001, STRICT, 0.01, 0.02, 0.05, LOOSE)]
+    rows = table[table.eps.isin(wanted)]
+    cells = rows["mean"].map("{:.1f}".format) + rows["std"].map(lambda std: "" if pd.isna(std) else f" ± {std:.1f}")
+    wide = rows.assign(cell=cells, eps=rows.eps.map("eps {:.2g}".format)).pivot(
+        index="policy", columns="eps", values="cell"
+    )
+    return wide.reindex(index=table.policy.unique(), columns=[f"eps {eps:.2g}" for eps in wanted]).reset_index()
+
+
+@DRAWINGS.figure(
+    "depth_profile",
+    of="one network, any policies: its effective depth over the tolerance of NCC error",
+    caption="Effective depth over the tolerance: the first layer from which on every train NCC error is within it.",
+    says=at_tolerances,
+    needs=Needs("networks trained as baseline, last k ETF or Adaptive-ETF", policies=USUAL),
+)
+def depth_profile(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
+    """Effective depth after the last epoch against the tolerance, mean and spread over seeds; a line a policy, by
+    default baseline, last k ETF and Adaptive-ETF."""
+    runs = choose(runs, policies or usual_policies(runs, USUAL, "baseline, last k ETF, Adaptive-ETF"))
+    refuse_mixture(runs)
+    table = profiles(runs)
+    if table.policy.nunique() > len(LOOKS):
+        raise AnalysisError(f"depth_profile draws up to {len(LOOKS)} policies, got {table.policy.nunique()}; name some")
+    stages = len(runs[0].stages)
+    with style():
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.subplots()
+        axes.axvspan(STRICT, LOOSE, zorder=0, **RANGE)
+        looks = dict(zip(table.policy.unique(), LOOKS, strict=False))
+        for policy, look in looks.items():
+            line = table[table.policy == policy]
+            axes.plot(line.eps, line["mean"], drawstyle="steps-post", lw=1.4, zorder=3, **look)
+            low, high = (np.clip(line["mean"] + sign * line["std"], 1, stages + 1) for sign in (-1, 1))
+            if line.n.iloc[0] > 1:
+                axes.fill_between(line.eps, low, high, step="post", color=look["color"], alpha=0.13, lw=0, zorder=2)
+        axes.set_xscale("log")
+        axes.set_xticks([1e-3, 1e-2, 1e-1, 0.5], minor=False)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set(xlim=(AXIS[0], AXIS[-1]), ylim=(0.9, stages + 1.15))
+        axes.set_yticks(range(1, stages + 2), [*map(str, range(1, stages + 1)), "none"])
+        axes.set_xlabel("tolerance (train NCC error)")
+        axes.set_ylabel("effective depth (layer)" if runs[0].stages[0].startswith(("fc", "act")) else "effective depth")
+        keys = [key(policy, **look) for policy, look in looks.items()]
+        legend(figure, [*keys, key("range of the claims", lw=6, color=RANGE["color"])])
+        caption(figure, setting_label(runs[0].config), seeds_note(table.n))
+    return figure, table
