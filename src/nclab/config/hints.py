@@ -28,7 +28,7 @@ def all_keys() -> dict[str, list[str]]:
     """Every key, groups dotted -> the options of its group that have it; none for keys outside groups.
 
     >>> all_keys()["etf.k"], all_keys()["seed"]
-    (['last_k'], [])
+    (['clock', 'last_k'], [])
     """
     found: dict[str, list[str]] = {
         f.name: [] for f in dataclasses.fields(RunConfig) if f.name not in (*GROUPS, "metrics", "explicit")
