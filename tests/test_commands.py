@@ -55,7 +55,7 @@ def test_the_report_shows_the_commands_of_every_setting_once(tmp_path):
             write_run(tmp_path, last(1), seed, epochs=epochs)
     one = claim(commands=(FIGURE1,), per={"etf.k": [1, 2]})
     judgements = judged(tmp_path, one)
-    (section,) = make_report(judgements, load_runs([tmp_path])).sections
+    (section,) = make_report(judgements, load_runs([tmp_path])).absent
     assert section.commands == [
         f"{RUN} figure1 --dataset digits --epochs 8",
         f"{RUN} figure1 --dataset digits --epochs 20",
