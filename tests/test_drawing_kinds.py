@@ -10,7 +10,8 @@ from nclab.analysis import DRAWINGS, AnalysisError, drawings, load_runs
 from nclab.analysis.cli import main
 
 DEEP = {"depth", "depth_blocks"}
-ANY = {"depth_profile", "layers", "summary", "variants"}
+ANY = {"depth_profile", "layers", "pareto", "summary", "variants"}
+UNASKED = {"curves", "heatmap", "memory"}  # of any runs that measured what is asked for: they name no kind
 # Kind of runs -> the drawings that can show them; all others refuse them.
 FITTING = {
     "mlp": ANY | {"figure1", "figure2", "table1"},
@@ -61,9 +62,10 @@ OURS = sorted({name for fitting in FITTING.values() for name in fitting})
 
 
 def test_every_drawing_is_here_and_declares_what_it_draws():
-    assert DRAWINGS.names() == OURS
-    for name in OURS:
-        assert DRAWINGS[name].needs is not None, f"{name}: declare its needs where it is registered"
+    assert DRAWINGS.names() == sorted({*OURS, *UNASKED})
+    assert {
+        name for name in DRAWINGS.names() if DRAWINGS[name].needs is None
+    } == UNASKED  # declare needs where it is registered
 
 
 @pytest.mark.parametrize("kind", FITTING)

@@ -2,6 +2,7 @@
 
     nclab-draw --list                                                   every drawing, and what runs it is made of
     nclab-draw figure1 outputs/figure1 --dataset fashion_mnist --out outputs/figures/figure1
+    nclab-draw curves outputs/figure1 --metric nc1,nc2_gram,nc3         # any column of metrics.csv, layer by layer
     nclab-draw summary outputs/figure1 outputs/figure2 --where optimizer.lr=0.01
 
 A figure is written as PDF and PNG, with the numbers behind it as CSV; a table as CSV (numbers), Markdown and, where it
@@ -17,6 +18,7 @@ from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import AnalysisError, load_runs
 from nclab.system.terminal import lasting_terminal
 
+OPTIONS = ("metric", "split", "layers")  # that some drawings take
 ENDINGS = (".pdf", ".png", ".csv", ".md", ".tex")
 
 
@@ -46,7 +48,8 @@ def _command(words: list[str] | None) -> None:
         if out.suffix in ENDINGS:
             parser.error(f"argument --out: expected the path without ending, got {out}")
         runs = load_runs(args.folders, args.dataset, args.seeds, args.epochs, dict(args.where))
-        text, paths = drawing.save(runs, out, args.policies)
+        options = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
+        text, paths = drawing.save(runs, out, args.policies, **options)
     except (AnalysisError, OSError) as error:
         parser.error(str(error))
     print(*([text, ""] if text else []), *paths, sep="\n")
@@ -73,6 +76,9 @@ def _parser() -> Parser:
     add("folders", nargs="+", type=Path, metavar="FOLDER", help="run folder, experiment folder or output root")
     add("--out", type=Path, help="where to write, without ending (outputs/figures/NAME)")
     add("--policies", type=names, help='these, in this order: "baseline,frozen last 3"')
+    add("--metric", type=words_of, help="of curves and heatmap: columns of metrics.csv, such as nc1,nc3 (nc1)")
+    add("--split", help="of curves and heatmap: train, test or another split of the runs (train)")
+    add("--layers", type=words_of, help="of curves and heatmap: these layers, such as fc4,fc5")
     add_selection(parser)
     return parser
 
@@ -91,6 +97,11 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
 def names(text: str) -> list[str]:
     """A comma-separated list."""
     return re.split(r",(?!\d)", text)  # the comma of 'FFN-ETF 1,3' belongs to the name
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """A comma-separated list of words without commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def integers(text: str) -> list[int]:

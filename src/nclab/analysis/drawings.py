@@ -25,7 +25,7 @@ from nclab.interfaces.valid import unknown
 
 FIGURE, TABLE = "figure", "table"
 
-Make = Callable[[list[Run], list[str] | None], tuple[Any, Any]]
+Make = Callable[..., tuple[Any, Any]]  # make(runs, policies, **options)
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,11 @@ class Drawing:
         kind: `figure` or `table`.
         of: For people: what runs it is made of.
         make: make(runs, policies) -> (Figure, its numbers) for a figure, (table, caption or None) for a table; a table
-            with a caption is written as LaTeX too.
+            with a caption is written as LaTeX too. The options that it takes come as keywords.
         needs: What runs it can show; None: whatever it gets.
         caption: Of a figure, in a report.
         says: The numbers of a figure -> the table of texts that a terminal shows.
+        takes: Names of its options, such as `metric`.
     """
 
     name: str
@@ -50,8 +51,11 @@ class Drawing:
     needs: Needs | None = None
     caption: str = ""
     says: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    takes: tuple[str, ...] = ()
 
-    def save(self, runs: list[Run], out: Path, policies: list[str] | None = None) -> tuple[str, list[Path]]:
+    def save(
+        self, runs: list[Run], out: Path, policies: list[str] | None = None, **options: Any
+    ) -> tuple[str, list[Path]]:
         """`draw` them, write the files OUT.pdf, OUT.png, OUT.csv or OUT.csv, OUT.md, OUT.tex.
 
         Returns:
@@ -61,18 +65,23 @@ class Drawing:
             AnalysisError: As `draw`.
             OSError: A file cannot be written.
         """
-        made, about = self.draw(runs, policies)
+        made, about = self.draw(runs, policies, **options)
         if self.kind == TABLE:
             return text_table(readable(made)), save_table(made, out, about)
         return text_table(self.says(about)) if self.says else "", save_figure(made, about, out)
 
-    def draw(self, runs: list[Run], policies: list[str] | None = None) -> tuple[Any, Any]:
+    def draw(self, runs: list[Run], policies: list[str] | None = None, **options: Any) -> tuple[Any, Any]:
         """What `make` gives of those runs that it can show; the others are left out and counted on stderr.
 
         Raises:
-            AnalysisError: These runs make no such drawing; the message says why, and which drawings they fit.
+            AnalysisError: These runs make no such drawing; the message says why, and which drawings they fit. Or it
+                takes no such option.
         """
-        return self.make(self._fitting(runs, policies), policies)
+        for option in options:
+            if option not in self.takes:
+                able = [name for name in DRAWINGS.names() if option in DRAWINGS[name].takes]
+                raise AnalysisError(f"{self.name} takes no --{option}; drawings that do: {', '.join(able) or 'none'}")
+        return self.make(self._fitting(runs, policies), policies, **options)
 
     def _fitting(self, runs: list[Run], policies: list[str] | None) -> list[Run]:
         """The runs that it can show. Raises AnalysisError where there are none."""
@@ -104,9 +113,10 @@ class Drawings:
         caption: str = "",
         says: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
         needs: Needs | None = None,
+        takes: tuple[str, ...] = (),
     ) -> Callable[[Make], Make]:
         """Decorator: register a figure under `name`. Raises ValueError for a name taken twice."""
-        return self._add(name, lambda make: Drawing(name, FIGURE, of, make, needs, caption, says))
+        return self._add(name, lambda make: Drawing(name, FIGURE, of, make, needs, caption, says, takes))
 
     def table(self, name: str, of: str, needs: Needs | None = None) -> Callable[[Make], Make]:
         """Decorator: register a table under `name`. Raises ValueError for a name taken twice."""

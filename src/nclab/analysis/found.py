@@ -6,7 +6,10 @@ import pkgutil
 from nclab.analysis.runs import AnalysisError
 from nclab.interfaces.plugins import PARTS, WINGS, PluginError, installed, load_plugins
 
-GENERAL = "nclab.analysis.summary"  # drawings that are no paper's
+# Modules of the drawings that are no paper's.
+GENERAL = tuple(
+    f"nclab.analysis.{module}" for module in ("summary", "metric_curves", "heatmap", "pareto", "memory_figure")
+)
 _loaded = {"all": False}
 
 
@@ -19,7 +22,7 @@ def load_registered() -> None:
     if _loaded["all"]:
         return
     _loaded["all"] = True  # before: a module may look into a registry while it is imported
-    for module in (GENERAL, *_wing_modules()):
+    for module in (*GENERAL, *_wing_modules()):
         importlib.import_module(module)
     try:
         load_plugins((entry.module for entry in installed()), "entry points nclab.plugins")

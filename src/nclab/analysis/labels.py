@@ -14,7 +14,6 @@ ORDER = [
     BASELINE,
     *("last ", "frozen last", "scaled last", "orthogonal last"),
     *("Adaptive", "frozen at", "scaled at", "orthogonal at"),
-    *("ETF by", "frozen by", "scaled by", "orthogonal by"),
     *("FFN-ETF", "frozen FFN", "scaled FFN", "orthogonal FFN", NO_FFN),
 ]
 
@@ -38,7 +37,7 @@ def _policy(config: dict, etf: dict, control: str | None) -> str:
     if etf["name"] == "adaptive":
         return f"{control} at switch" if control else "Adaptive-ETF"
     if etf["name"] == "clock":
-        return f"{control or 'ETF'} by the clock"
+        return f"{control} last {etf.get('k')} by the clock" if control else f"last {etf.get('k')} ETF by the clock"
     if etf["name"] == "transformer_ffn":
         head = " + head" if etf.get("classifier") else ""
         return f"{f'{control} FFN' if control else 'FFN-ETF'}{_blocks(etf.get('blocks', 'all'))}{head}"

@@ -135,6 +135,16 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def below_the_lowest(figure: Figure) -> None:
+    """Epochs and their axis's name below the lowest panel of every column, also where the last row is not full."""
+    drawn = [axes for axes in figure.axes if axes.lines or axes.collections]
+    lowest = {axes.get_subplotspec().colspan.start: axes for axes in drawn}  # by rows: the last one counts
+    for axes in figure.axes:
+        if axes in lowest.values():
+            axes.set_xlabel("epoch")
+            axes.tick_params(labelbottom=True)
+
+
 def epoch_ticks(last: int) -> list[int]:
     """Three to six epochs from 0 to the last one.
 
