@@ -8,10 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nclab.analysis.columns import log_limits
 from nclab.analysis.drawing import WIDTH, depth_colours, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.labels import count_of_blocks
 from nclab.analysis.last_layer import at_end, needed
+from nclab.analysis.panels import log_axis
 from nclab.analysis.rank import hollow, is_low, low_ranks, lowest_rank
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.papers.depth.variants import DEEP, Variant, about, depth_variants, seeds_of, spread
@@ -86,7 +88,6 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
     grid = figure.subplots(rows, columns, sharex=True, sharey=False, squeeze=False)
     colours = depth_colours(sorted(table.blocks.unique()))
     logs = table.log10_mean[table.metric == NC1].dropna()
-    room = 0.06 * ((logs.max() - logs.min()) or 1.0)
     accuracies = table["mean"][table.metric == NCC].dropna()
     low = max(0.0, math.floor(10 * accuracies.min() - 0.1) / 10) if len(accuracies) else 0.0
     for i, variant in enumerate(variants):
@@ -94,21 +95,23 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
         # Long labels are broken, but not at 'λ = 0.005': columns of four stand an inch and a half apart.
         top.set_title(textwrap.fill(variant.label.replace(" = ", "\u00a0=\u00a0"), 88 // columns))
         part = table[table.variant == variant.label]
-        for axes, metric, mean, std in ((top, NC1, "log10_mean", "log10_std"), (below, NCC, "mean", "std")):
-            for blocks, curve in part[part.metric == metric].groupby("blocks"):
-                _curve(axes, curve, mean, std, colours[blocks], limit=1.0 if metric == NCC else math.inf)
-                if metric == NC1:
-                    hollow(axes, curve.position, curve[mean], is_low(part)[curve.index], color=colours[blocks], ms=2.6)
-        if len(logs):
-            top.set_ylim(logs.min() - room, logs.max() + room)
+        for blocks, curve in part[part.metric == NC1].groupby("blocks"):
+            spread = curve.log10_std.fillna(0)
+            mean, least, most = (10 ** (curve.log10_mean + sign * spread) for sign in (0, -1, 1))
+            _curve(top, curve.position, mean, least, most, colours[blocks])
+            hollow(top, curve.position, mean, is_low(part)[curve.index], color=colours[blocks], ms=2.6)
+        for blocks, curve in part[part.metric == NCC].groupby("blocks"):
+            mean, spread = curve["mean"], curve["std"].fillna(0)
+            _curve(below, curve.position, mean, mean - spread, (mean + spread).clip(upper=1.0), colours[blocks])
+        log_axis(top, *log_limits(10**logs))
         below.set_ylim(low, 1 + 0.03 * (1 - low))
+        below.yaxis.set_major_locator(MaxNLocator(5))
         below.set_xlabel("block / number of blocks")
         for axes in (top, below):
             axes.set_xlim(0, 1.02)
-            axes.yaxis.set_major_locator(MaxNLocator(5))
             axes.tick_params(labelbottom=axes is below, labelleft=i % columns == 0)
         if i % columns == 0:
-            top.set_ylabel(f"train log₁₀ {NC1}")
+            top.set_ylabel(f"train {NC1}")
             below.set_ylabel("train NCC accuracy")
     for j in range(len(variants), rows // 2 * columns):
         for k in (0, 1):
@@ -122,9 +125,8 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, rows: pd.DataFrame, mean: str, std: str, colour, limit: float) -> None:
-    """A dot a block: few blocks are seen to be few."""
-    axes.plot(rows.position, rows[mean], color=colour, lw=1.0, marker="o", ms=1.8, zorder=3, clip_on=False)
-    low, high = rows[mean] - rows[std].fillna(0), (rows[mean] + rows[std].fillna(0)).clip(upper=limit)
-    if rows[std].notna().any():
-        axes.fill_between(rows.position, low, high, color=colour, alpha=0.18, lw=0, zorder=2)
+def _curve(axes: Axes, position: pd.Series, mean: pd.Series, low: pd.Series, high: pd.Series, colour) -> None:
+    """A dot a block: few blocks are seen to be few; with the band from low to high, where seeds differ."""
+    axes.plot(position, mean, color=colour, lw=1.0, marker="o", ms=1.8, zorder=3, clip_on=False)
+    if (high > low).any():
+        axes.fill_between(position, low, high, color=colour, alpha=0.18, lw=0, zorder=2)

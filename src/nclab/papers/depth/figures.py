@@ -1,4 +1,4 @@
-"""Collapse of the last layer against the number of blocks: log10 NC1, NC2, NC3, fitted slopes, and train accuracy.
+"""Collapse of the last layer against the number of blocks: NC1 to NC3 on log axes, fitted slopes, train accuracy.
 
 As Figures 1 and 2 of arXiv 2505.15239, with slopes seed by seed and their interval (`trend`), and with the
 accuracy that the paper's figures do not show: a collapsed network that does not classify proves nothing.
@@ -10,12 +10,13 @@ import textwrap
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import WIDTH, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import at_end, before_end, classifier_input, needed
+from nclab.analysis.panels import log_axis
 from nclab.analysis.rank import hollow, is_low, low_ranks, lowest_rank
 from nclab.analysis.runs import Run
 from nclab.analysis.statistics import objective_change
@@ -124,9 +125,9 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
     orthogonal = any(variant.orthogonal for variant in variants)
     frame = f"\n{DAGGER} an orthogonal frame: {NC2_ORTHOGONAL}" if orthogonal else ""
     titles = [
-        ("Within / between class variability", f"log₁₀ NC1 ({NC1})"),
-        (f"Classifier to an ETF{frame}", f"log₁₀ NC2 ({NC2})"),
-        ("1 − cosine of feature and classifier row", f"log₁₀ NC3 ({NC3})"),
+        ("Within / between class variability", f"NC1 ({NC1})"),
+        (f"Classifier to an ETF{frame}", f"NC2 ({NC2})"),
+        ("1 − cosine of feature and classifier row", f"NC3 ({NC3})"),
     ]
     train = table[table.split == "train"]
     for axes, metrics, (title, label) in zip(grid.flat, ((NC1,), (NC2, NC2_ORTHOGONAL), (NC3,)), titles, strict=False):
@@ -148,23 +149,25 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
 def _collapse(axes: Axes, shown: dict[str, pd.DataFrame], looks: dict[str, dict], marked: set[str]) -> None:
     """Means with their spread, the fitted lines, and in a strip below all of them the slopes."""
     keys = []
+    axes.set_yscale("log")
     for i, (label, rows) in enumerate(shown.items()):
         look = looks[label]
         x = _aside(rows.blocks, i, len(shown))
         points = {"color": look["color"], "marker": look["marker"], "ms": 3.5, "ls": "", "zorder": 3}
-        axes.errorbar(x, rows.log10_mean, rows.log10_std.fillna(0), lw=0.8, capsize=1.6, **points)
-        hollow(axes, x, rows.log10_mean, is_low(rows), **points)
+        spread = rows.log10_std.fillna(0)
+        mean, low, high = (10 ** (rows.log10_mean + sign * spread) for sign in (0, -1, 1))
+        axes.errorbar(x, mean, [mean - low, high - mean], lw=0.8, capsize=1.6, **points)
+        hollow(axes, x, mean, is_low(rows), **points)
         line = rows.iloc[0]
         if math.isfinite(line.slope):
             ends = pd.Series([rows.blocks.min(), rows.blocks.max()])
-            height = line.intercept + line.slope * ends.map(math.log10)
+            height = 10 ** (line.intercept + line.slope * ends.map(math.log10))
             axes.plot(ends, height, color=look["color"], ls=look["ls"], lw=1.0, zorder=2)
         keys.append(key(_slope(line) + (f" {DAGGER}" if label in marked else ""), ms=3.5, lw=1.0, **look))
     columns = min(2, len(keys))
     strip = LINE * (math.ceil(len(keys) / columns) + 1.6)
     low, high = axes.get_ylim()
-    axes.set_ylim(low - (high - low) * strip / (1 - strip), high)
-    axes.yaxis.set_major_locator(MaxNLocator(6))
+    log_axis(axes, low * (low / high) ** (strip / (1 - strip)), high)
     box = axes.legend(
         handles=keys,
         loc="lower left",
