@@ -7,8 +7,10 @@ import pytest
 import torch
 from run_folders import rows
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info
 
 from nclab.metrics import knn_accuracy, linear_probe_accuracy
 from nclab.metrics.rows import chosen_rows
@@ -76,6 +78,20 @@ def test_features_that_say_nothing_are_chance_and_not_finite_ones_undefined():
         assert math.isnan(f(same, y, broken, y))
     assert math.isnan(linear_probe_accuracy(same, 0 * y, same, y))  # one class: nothing to fit
     assert math.isnan(knn_accuracy(same[:3], y[:3], same, y))  # fewer than five neighbours
+
+
+def test_scikit_learn_uses_the_threads_of_torch(monkeypatch):
+    (h, y), seen = features(200, 0), []
+    for kind, f in ((LogisticRegression, linear_probe_accuracy), (KNeighborsClassifier, knn_accuracy)):
+        fit = kind.fit
+
+        def noted(self, *given, fit=fit):
+            seen.append({library["num_threads"] for library in threadpool_info()})
+            return fit(self, *given)
+
+        monkeypatch.setattr(kind, "fit", noted)
+        f(h, y, h, y)
+    assert seen == [{torch.get_num_threads()}] * 2
 
 
 @pytest.mark.fast

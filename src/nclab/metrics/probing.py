@@ -1,12 +1,14 @@
 """How well a layer's features tell the classes apart, by a linear classifier and by nearest neighbours.
 
-scikit-learn is imported where it is needed: it takes a second, and most commands measure neither.
+scikit-learn is imported where it is needed: it takes a second, and most commands measure neither. It uses as many
+threads as torch does: more than a run may have made a fit twenty times slower on a busy machine.
 """
 
 import warnings
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from nclab.metrics.geometry import NAN, power_of_two
@@ -36,10 +38,11 @@ def linear_probe_accuracy(features: Tensor, labels: Tensor, test_features: Tenso
     if train is None or len(torch.unique(labels)) < 2:
         return NAN
     model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_L2, max_iter=MOST_ITERATIONS))
-    with warnings.catch_warnings():  # a fit that was cut off is a probe too, and the bound is part of its definition
+    with warnings.catch_warnings(), threadpool_limits(torch.get_num_threads()):
+        # A fit that was cut off is a probe too, and the bound is part of its definition.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train, labels.cpu().numpy())
-    return float(model.score(test, test_labels.cpu().numpy()))
+        return float(model.score(test, test_labels.cpu().numpy()))
 
 
 def knn_accuracy(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> float:
@@ -52,8 +55,9 @@ def knn_accuracy(features: Tensor, labels: Tensor, test_features: Tensor, test_l
     train, test = _scaled(features, test_features)
     if train is None or len(train) < NEIGHBOURS:
         return NAN
-    model = KNeighborsClassifier(NEIGHBOURS, algorithm="brute").fit(train, labels.cpu().numpy())
-    return float(model.score(test, test_labels.cpu().numpy()))
+    with threadpool_limits(torch.get_num_threads()):
+        model = KNeighborsClassifier(NEIGHBOURS, algorithm="brute").fit(train, labels.cpu().numpy())
+        return float(model.score(test, test_labels.cpu().numpy()))
 
 
 def _scaled(features: Tensor, others: Tensor) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
