@@ -68,6 +68,7 @@ def test_the_claims_of_the_clock_and_of_hard_data_find_their_runs(tmp_path):
             hard = {"dataset": {"name": "digits", "train_size": size, "label_noise": noise}}
             for etf in (BASELINE, *(last(3, kind=kind) for kind in ("etf", "frozen_scaled", "orthogonal"))):
                 write_run(tmp_path, etf, seed, **hard)
+            write_run(tmp_path, BASELINE, seed, model=MLP | {"depth": 3}, **hard)
     ledger = [one for one in load_ledger(LEDGER) if one.family in OF_THEIR_OWN]
     judgements = judged(tmp_path, *ledger)
     assert [(j.claim.id, j.where, j.reason) for j in judgements if j.seeds != (0, 1)] == []
@@ -83,6 +84,7 @@ def test_the_claims_of_the_clock_and_of_hard_data_find_their_runs(tmp_path):
         "etf_helps_hard_data": 6,
         "etf_beats_scaled_hard_data": 6,
         "etf_beats_orthogonal_hard_data": 6,
+        "etf_beats_shallower_hard_data": 6,
     }
     for j in judgements:  # the two sides differ in one thing
         differ = {key for key in j.setting if key.startswith("baseline ")}
