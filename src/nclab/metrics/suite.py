@@ -4,8 +4,8 @@
 which is called without arguments for every split of every evaluation and gives a `Metric`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,7 +31,8 @@ class Context:
     probes: the points of the network that are measured (`nclab.models.Probe`). targets: kind of the dataset's targets.
     split: name of the split. samples: how many it has, of all processes. train: the same suite after it measured the
     train split, None where this is the train split: class means are its. eps: NCC error up to which a layer counts as
-    separated. outside: how many samples there are of none of the classes (metrics.ood_dataset).
+    separated. outside: how many samples there are of none of the classes (metrics.ood_dataset). penalties: name of each
+    parameter in the loss's own L2 penalty -> its lambda (`Objective.penalties`).
     """
 
     model: nn.Module
@@ -42,6 +43,7 @@ class Context:
     eps: float = 0.01
     samples: int = 0
     outside: int = 0
+    penalties: Mapping[str, float] = field(default_factory=dict)
 
 
 class Metric:

@@ -112,7 +112,7 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         as_config_error(policy.check, model)
     objective = LOSSES[config.loss.name].build(config.loss)
     as_config_error(objective.check, model, dataset)
-    suites = as_config_error(suites_of, model, dataset, config.metrics) if config.metrics.every else []
+    suites = as_config_error(suites_of, model, dataset, config.metrics, objective) if config.metrics.every else []
     sampler = SAMPLERS[config.sampler.name].build(config.sampler)
     as_config_error(sampler.check, dataset)
     if policy.settings.needs_measures:

@@ -188,7 +188,9 @@ def refreshed(model: Classifier, dataset: Dataset, batch_size: int, world: Proce
     return copy
 
 
-def suites_of(model: Classifier, dataset: Dataset, settings: MetricsSettings) -> list[Metric]:
+def suites_of(
+    model: Classifier, dataset: Dataset, settings: MetricsSettings, objective: Objective = CROSS_ENTROPY
+) -> list[Metric]:
     """The suites of the train split, started. Raises ValueError for an unknown one, and where one cannot be measured of
     this model and dataset; reads no weight."""
     try:
@@ -200,7 +202,8 @@ def suites_of(model: Classifier, dataset: Dataset, settings: MetricsSettings) ->
         named = f"metrics.suite=[{','.join(settings.suite)}]"
         raise ValueError(f"metrics.ood_dataset has no effect with {named}; leave it out, or add ood to the suites")
     probes, samples = model.probes(settings.probe), len(dataset.train)
-    context = Context(model, probes, dataset.targets, eps=settings.eps, samples=samples, outside=outside)
+    more = {"samples": samples, "outside": outside, "penalties": objective.penalties(model)}
+    context = Context(model, probes, dataset.targets, eps=settings.eps, **more)
     for suite in suites:
         suite.start(context)
     return suites
@@ -220,14 +223,19 @@ def evaluate(
     raise to end it between two batches. All processes pass over their shares and return the same."""
     probes = model.probes(settings.probe)
     result = Evaluation(stages={p.layer: p.stage for p in probes if p.stage is not None})
-    of_train = suites_of(model, dataset, settings) if measured else []
+    of_train = suites_of(model, dataset, settings, objective) if measured else []
+    penalties = objective.penalties(model)
     for name in ["train", *(split for split in splits or dataset.splits if split != "train")]:
         if name == "train":
             suites = of_train
         else:
             suites = [METRICS[suite].build() for suite in settings.suite] if measured else []
             for suite, own in zip(suites, of_train, strict=True):
-                seen = {"samples": len(dataset.splits[name]), "outside": len(dataset.outside or ())}
+                seen = {
+                    "samples": len(dataset.splits[name]),
+                    "outside": len(dataset.outside or ()),
+                    "penalties": penalties,
+                }
                 suite.start(Context(model, probes, dataset.targets, name, own, settings.eps, **seen))
         others = dataset.outside if name == "train" and measured else None
         stream, outside = (
