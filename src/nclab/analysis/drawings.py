@@ -42,6 +42,7 @@ class Drawing:
         caption: Of a figure, in a report.
         says: The numbers of a figure -> the table of texts that a terminal shows.
         takes: Names of its options, such as `metric`.
+        beside: beside(numbers, OUT) writes a further file of a figure, such as an animation, and returns its path.
     """
 
     name: str
@@ -52,11 +53,13 @@ class Drawing:
     caption: str = ""
     says: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     takes: tuple[str, ...] = ()
+    beside: Callable[[pd.DataFrame, Path], Path] | None = None
 
     def save(
         self, runs: list[Run], out: Path, policies: list[str] | None = None, **options: Any
     ) -> tuple[str, list[Path]]:
-        """`draw` them, write the files OUT.pdf, OUT.png, OUT.csv or OUT.csv, OUT.md, OUT.tex.
+        """`draw` them, write the files OUT.pdf, OUT.png, OUT.csv and what is `beside` them; of a table OUT.csv, OUT.md
+        and, with a caption, OUT.tex.
 
         Returns:
             What a terminal shows of it, and the paths of the files.
@@ -68,7 +71,9 @@ class Drawing:
         made, about = self.draw(runs, policies, **options)
         if self.kind == TABLE:
             return text_table(readable(made)), save_table(made, out, about)
-        return text_table(self.says(about)) if self.says else "", save_figure(made, about, out)
+        paths = save_figure(made, about, out)
+        paths += [self.beside(about, out)] if self.beside else []
+        return text_table(self.says(about)) if self.says else "", paths
 
     def draw(self, runs: list[Run], policies: list[str] | None = None, **options: Any) -> tuple[Any, Any]:
         """What `make` gives of those runs that it can show; the others are left out and counted on stderr.
@@ -114,9 +119,10 @@ class Drawings:
         says: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
         needs: Needs | None = None,
         takes: tuple[str, ...] = (),
+        beside: Callable[[pd.DataFrame, Path], Path] | None = None,
     ) -> Callable[[Make], Make]:
         """Decorator: register a figure under `name`. Raises ValueError for a name taken twice."""
-        return self._add(name, lambda make: Drawing(name, FIGURE, of, make, needs, caption, says, takes))
+        return self._add(name, lambda make: Drawing(name, FIGURE, of, make, needs, caption, says, takes, beside))
 
     def table(self, name: str, of: str, needs: Needs | None = None) -> Callable[[Make], Make]:
         """Decorator: register a table under `name`. Raises ValueError for a name taken twice."""

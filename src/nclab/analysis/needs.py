@@ -21,6 +21,7 @@ class Needs:
         policies: Regular expression of the whole labels of the policies that are drawn where none are named: at least
             one run must have one of them.
         accuracy: Its network decides between classes.
+        suites: It measures each of these suites of metrics.
     """
 
     says: str
@@ -29,12 +30,15 @@ class Needs:
     without: frozenset[str] = frozenset()
     policies: str = ""
     accuracy: bool = True
+    suites: frozenset[str] = frozenset()
 
     def met_by(self, run: Run) -> bool:
         """Whether the run is of this kind, whatever its policy. Raises AnalysisError for a file that cannot be read."""
         if self.models and run.config["model"]["name"] not in self.models:
             return False
         if self.accuracy and not _decides(run):
+            return False
+        if not self.suites <= {*run.config["metrics"].get("suite", ())}:
             return False
         if not self.roles and not self.without:
             return True
