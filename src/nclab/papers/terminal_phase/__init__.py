@@ -1,0 +1,1 @@
+"""Prevalence of neural collapse during the terminal phase of deep learning training (Papyan, Han, Donoho 2020)."""
