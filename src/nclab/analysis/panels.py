@@ -1,5 +1,6 @@
 """Panels over epochs: an accuracy on its own axis and, beside it, the error 1 - accuracy on a log axis."""
 
+import textwrap
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from nclab.analysis.columns import log_limits
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import GREY, THICK, THIN, WIDTH, key
 
+TITLE = 0.075  # inches: a letter of a panel's title
 PAGE = 8.6  # inches: no figure is higher than the text of a page
 FIXED = {"ls": (0, (3.2, 1.8)), "marker": "s", "ms": 2.6, "mfc": "white", "mew": 0.7}  # the look of a fixed layer
 MARKS = 5  # markers on the line of a fixed layer
@@ -88,7 +90,7 @@ class Grid:
                     pair[0].set_ylabel(name, fontsize=7)
                     pair[1].set_ylabel(f"{before}{end}1 − {accuracy}", fontsize=7)
                 for axes in (pair if self.beside else pair[:1]) if i == 0 else ():
-                    axes.set_title(title)
+                    axes.set_title(textwrap.fill(title, int(WIDTH / wide / TITLE)))
         for axes in grid[-1]:
             axes.set_xlabel("epoch")
 

@@ -1,5 +1,7 @@
 """Figures 1 and 2, and how pictures are saved."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,6 +140,15 @@ def test_figure1_shows_the_authors_canonical_frames_beside_random_ones(tmp_path)
         write_run(tmp_path, etf)
     table = figure1(load_runs([tmp_path]))[1]
     assert list(table.policy.unique()) == ["baseline", "last 3 ETF", "last 3 ETF canonical"]
+
+
+def test_the_titles_of_five_columns_stand_apart(tmp_path):
+    for etf in (BASELINE, last(3), *(last(k, frame="canonical", classifier_frame="canonical") for k in (1, 2, 3))):
+        write_run(tmp_path, etf)
+    figure, _ = figure1(load_runs([tmp_path]))
+    figure.draw_without_rendering()
+    boxes = [axes.title.get_window_extent() for axes in figure.axes[:5]]
+    assert all(right.x0 - left.x1 > 12 for left, right in pairwise(boxes))
 
 
 def test_a_figure_without_its_policies_says_what_is_there(tmp_path):

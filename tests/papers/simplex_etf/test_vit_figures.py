@@ -1,5 +1,7 @@
 """Figures 3 and 4: transformers of several depths, never averaged over the depth."""
 
+from itertools import pairwise
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -97,7 +99,7 @@ def test_figure4_shows_the_feed_forward_layers_and_the_head(transformers):
         *(3, "ffn_out"),
     )
     assert [axes.get_ylabel() for axes in figure.axes[::4]] == [
-        f"{policy}\n{error}{split} NCC accuracy"
+        f"{policy}\n{split}\n{error}NCC accuracy"
         for policy in ("baseline", "FFN-ETF")
         for split in ("train", "test")
         for error in ("", "1 − ")
@@ -114,6 +116,16 @@ def test_figure4_shows_the_feed_forward_layers_and_the_head(transformers):
     ]
     markers = [{line.get_marker() for line in axes.lines} for axes in (figure.axes[3], figure.axes[19])]
     assert markers == [{"None"}, {"s", "None"}]  # of the baseline nothing is fixed, of FFN-ETF all but the head
+
+
+def test_figure4_of_four_depths_fits_a_page_and_its_labels_stand_apart(transformers):
+    figure, _ = figure4(load_runs([transformers]))
+    figure.draw_without_rendering()
+    assert figure.get_figheight() <= 9
+    boxes = [axes.yaxis.label.get_window_extent() for axes in figure.axes[::4]]
+    assert not any(above.overlaps(below) for above, below in pairwise(boxes))
+    below = figure.legends[0].get_window_extent()
+    assert not any(axes.get_window_extent().overlaps(below) for axes in figure.axes)
 
 
 def test_figure4_has_two_rows_a_policy_and_says_where_no_run_is(transformers, tmp_path):

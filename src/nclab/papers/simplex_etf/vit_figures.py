@@ -147,7 +147,7 @@ def _parameters(learnable: pd.Series) -> list[str]:
 
 def _draw_layers(table: pd.DataFrame, policies: list[str], runs: list[Run]) -> Figure:
     colours = depth_colours(range(1, table.block.max() + 1))
-    rows = {(policy, split): f"{policy}\n{split} NCC accuracy" for policy in policies for split in SPLITS}
+    rows = {(policy, split): f"{policy}\n{split}\nNCC accuracy" for policy in policies for split in SPLITS}
     grid = Grid(rows, _columns(table))
     fixed, floors = fixed_since(runs), _floors(runs, table)
     for ((policy, split), number), cell in grid.cells.items():
