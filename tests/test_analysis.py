@@ -62,7 +62,7 @@ def test_a_wrong_command_is_one_line_and_status_2(tmp_path, capsys, arguments, m
 def test_an_unknown_drawing_names_those_there_are(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["figure9", str(tmp_path)])
-    assert "did you mean figure4? valid: curves, depth, depth_blocks," in capsys.readouterr().err
+    assert f"did you mean figure4? valid: {', '.join(DRAWINGS.names())}" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
         main(["--list"])
     assert not stop.value.code
