@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from nclab.analysis.drawing import THICK, WIDTH, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
@@ -61,7 +60,7 @@ def _draw(table: pd.DataFrame, variant) -> Figure:
         axes.set_yscale("log")
         axes.set_xlim(0, table.epoch.max())
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xticks(np.linspace(0, table.epoch.max(), 4).round())  # the axis ends at a tick
         for epoch in {pick(p.start for p in variant.phases) for pick in (min, max) if variant.phases}:
             axes.axvline(epoch, color="0.35", lw=0.7, ls=":", zorder=1)
     seeds = seeds_note([len(variant.runs)])

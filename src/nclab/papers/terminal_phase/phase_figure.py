@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import THICK, WIDTH, key, legend, seeds_note, style
@@ -98,7 +98,7 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
     starts = "\n".join(f"{v.label}: {v.start}" if len(variants) > 1 else v.start for v in variants)
     seeds = pd.Series([len(variant.runs) for variant in variants])
     figure.suptitle(
-        f"{about(variants)}; {seeds_note(seeds)}; a share of 0 is drawn at {LEAST_ERROR:g}\n{starts}",
+        f"{about(variants)}; {seeds_note(seeds)}\na share of 0 is drawn at {LEAST_ERROR:g}; {starts}",
         fontsize=7.5,
         color="0.35",
     )
@@ -122,7 +122,7 @@ def _curve(axes: Axes, rows: pd.DataFrame, colour: str, dash, share: bool, accur
 
 def _axes(axes: Axes, last: int) -> None:
     axes.set_xlim(0, last)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.set_xticks(np.linspace(0, last, 4).round())  # the axis ends at a tick
     low, high = axes.get_ylim()
     decades = np.log10(high / low)
     steps = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0) if decades < 0.5 else (1.0, 2.0, 5.0)

@@ -41,7 +41,7 @@ FILM_INCHES, FILM_DPI = 3.2, 90
 )
 def plane_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """Six panels from the untrained network to the last epoch, of the lowest seed; returns the picture and the numbers
-    of every measured epoch: epoch, kind (sample, mean, row), label, number, x, y, accuracy, caption."""
+    of every measured epoch: epoch, kind (sample, mean, row), label, number, x, y (in these units), accuracy."""
     variants = variants_of(runs)
     if len(variants) > 1:
         raise AnalysisError(f"class_plane draws one kind of training, got {', '.join(v.label for v in variants)}")
@@ -49,11 +49,11 @@ def plane_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Fi
     table = scaled(points(run))
     accuracy = series(run, "accuracy", layer=NETWORK)
     caption = f"{about(variants)}; {variants[0].label}; seed {run.seed}"
-    table = table.assign(accuracy=table.epoch.map(accuracy), caption=caption)
+    table = table.assign(accuracy=table.epoch.map(accuracy))
     phase = terminal_phase(run)
     chosen = chosen_epochs(sorted(table.epoch.unique()), phase.start if phase else None)
     with style():
-        return _draw(table, chosen, phase.start if phase else None), table
+        return _draw(table, chosen, phase.start if phase else None, caption), table
 
 
 def points(run: Run) -> pd.DataFrame:
@@ -73,11 +73,12 @@ def points(run: Run) -> pd.DataFrame:
 
 
 def scaled(table: pd.DataFrame) -> pd.DataFrame:
-    """Features and means in units of the mean length of the three means of their epoch, rows in that of the rows."""
+    """Features and means in units of the mean length of the three means of their epoch, rows in that of the rows; five
+    decimals, of which a picture shows two."""
     lengths = np.hypot(table.x, table.y)
     units = {kind: lengths[table.kind == kind].groupby(table.epoch).mean() for kind in ("mean", "row")}
     unit = np.where(table.kind == "row", table.epoch.map(units["row"]), table.epoch.map(units["mean"]))
-    return table.assign(x=table.x / unit, y=table.y / unit)
+    return table.assign(x=(table.x / unit).round(5), y=(table.y / unit).round(5))
 
 
 def chosen_epochs(epochs: list[int], start: int | None) -> list[int]:
@@ -125,7 +126,7 @@ def _few_colours(gif: bytes) -> bytes:
     return target.getvalue()
 
 
-def _draw(table: pd.DataFrame, chosen: list[int], start: int | None) -> Figure:
+def _draw(table: pd.DataFrame, chosen: list[int], start: int | None, caption: str) -> Figure:
     columns = 3
     figure = Figure(figsize=(WIDTH, 5.1 if len(chosen) > columns else 3.0), layout="constrained")
     grid = figure.subplots(-(-len(chosen) // columns), columns, squeeze=False)
@@ -136,7 +137,7 @@ def _draw(table: pd.DataFrame, chosen: list[int], start: int | None) -> Figure:
         axes.set_title(f"epoch {epoch}, {what}: {100 * part.accuracy.iloc[0]:.1f} %", fontsize=7.5)
     for axes in list(grid.flat)[len(chosen) :]:
         axes.remove()
-    figure.suptitle(table.caption.iloc[0], fontsize=7.5, color="0.35")
+    figure.suptitle(caption, fontsize=7.5, color="0.35")
     keys = [key(f"class {c}", color=colour, marker=mark, ls="") for c, (colour, mark) in _looks().items()]
     keys += [
         key("feature", color="0.35", marker="o", ms=2.5, ls="", alpha=0.6),
