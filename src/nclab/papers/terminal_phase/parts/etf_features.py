@@ -37,6 +37,7 @@ class ETFFeaturesSettings(ArraySettings):
 
 @DATASETS.add("etf_features", ETFFeaturesSettings)
 def build(settings: ETFFeaturesSettings, root: Path) -> Dataset:
+    """Features of the last layer that have collapsed to a simplex ETF, exactly or up to noise."""
     generator = torch.Generator().manual_seed(DRAW)
     vertices = simplex_etf(settings.classes, settings.dim, generator=generator).T  # (C, d)
     splits = {name: _split(settings, vertices, generator) for name in ("train", "test")}
