@@ -129,7 +129,8 @@ def test_a_run_records_its_paper_profile_and_every_part_that_needs_it():
     (part,) = resolve("figure2", seeds=[0], overrides=["epochs=12"], policy_overrides=["etf.threshold=0.5"])
     baseline, adaptive = part.configs
     words = ("epochs=12", "--policy", "etf.threshold=0.5")
-    parts = ("figure1", "figure2", "table1", "controls")
+    further = ("table1", "controls", "pareto", "memory", "collapse_curves", "collapse_heatmap")
+    parts = ("figure1", "figure2", "depth_profile", *further)
     assert Record.read(baseline.paper) == Record("simplex_etf", "smoke", parts, words)
     assert Record.read(adaptive.paper).parts == parts[1:]
     plain = replace(adaptive, paper=None)
