@@ -100,7 +100,11 @@ def test_samples_and_all_other_labels_stay(name, more, tmp_path):
     clean = load_dataset(DatasetSettings(name, **more), tmp_path)
     noisy = load_dataset(DatasetSettings(name, label_noise=0.4, **more), tmp_path)
     count = len(clean.train)
-    assert int((noisy.train.targets != clean.train.targets).sum()) == round(0.4 * count)
+    wrong = int((noisy.train.targets != clean.train.targets).sum())
+    if "train_size" in more:  # the share is of the whole split: that of a part is left to chance
+        assert abs(wrong - 0.4 * count) < 5 * (0.4 * 0.6 * count) ** 0.5
+    else:
+        assert wrong == round(0.4 * count)
     assert torch.equal(noisy.train.samples, clean.train.samples)
     assert list(noisy.splits) == [*clean.splits, "train_clean"]
     for split in {*clean.splits} - {"train"}:
@@ -109,6 +113,56 @@ def test_samples_and_all_other_labels_stay(name, more, tmp_path):
     assert torch.equal(noisy.splits["train_clean"].targets, clean.train.targets)
     assert noisy.splits["train_clean"].samples is noisy.train.samples  # not held twice
     assert noisy.to("cpu").splits["train_clean"].samples is noisy.to("cpu").train.samples
+
+
+def by_row(split: Split) -> dict[int, int]:
+    """Row of the whole train split -> label, of samples that hold their row in their first two bytes."""
+    low, high = split.samples[:, 0, 0, :2].long().unbind(1)
+    return dict(zip((low + 256 * high).tolist(), split.targets.tolist(), strict=True))
+
+
+@pytest.fixture
+def numbered(monkeypatch) -> list[int]:
+    """A dataset `numbered` of images that say their row, beside its true labels, row by row."""
+    truth = torch.arange(5).repeat(120)
+    rows = torch.arange(600)
+    images = torch.stack([rows % 256, rows // 256], dim=1).to(torch.uint8).reshape(600, 1, 1, 2)
+    own = Dataset({"train": Split(images, truth), "test": Split(images[:50], truth[:50])}, Classes(5), (1, 1, 2))
+    monkeypatch.setitem(DATASETS._entries, "numbered", Entry(ImageSettings, lambda settings, root: own))
+    return truth.tolist()
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_a_sample_keeps_its_label_at_every_train_size_and_valid_size(share, numbered, tmp_path):
+    whole = by_row(load_dataset(DatasetSettings("numbered", label_noise=share), tmp_path).train)
+    assert len(whole) == 600
+    assert sum(label != numbered[row] for row, label in whole.items()) > 200
+    for more in ({"train_size": 100}, {"valid_size": 90}, {"train_size": 333, "valid_size": 200, "test_size": 20}):
+        part = load_dataset(DatasetSettings("numbered", label_noise=share, **more), tmp_path)
+        clean = load_dataset(DatasetSettings("numbered", **more), tmp_path)
+        kept = by_row(part.train)
+        assert kept == {row: whole[row] for row in by_row(clean.train)}  # the samples are those of no noise
+        assert by_row(part.splits["train_clean"]) == {row: numbered[row] for row in kept}
+        if "valid_size" in more:
+            valid = by_row(part.splits["valid"])
+            assert valid == {row: numbered[row] for row in by_row(clean.splits["valid"])}  # judged by true labels
+
+
+def test_a_valid_split_of_the_data_stays_and_costs_train_nothing(tmp_path, monkeypatch):
+    part = Split(random_images(60, 1, 4, 4), torch.arange(3).repeat(20))
+    own = Dataset({"train": part, "valid": part[torch.arange(30)]}, Classes(3), (1, 4, 4))
+    monkeypatch.setitem(DATASETS._entries, "own", Entry(ImageSettings, lambda settings, root: own))
+    noisy = load_dataset(DatasetSettings("own", label_noise=0.5, valid_size=12), tmp_path)
+    assert len(noisy.train) == 60
+    assert int((noisy.train.targets != part.targets).sum()) == 30
+    assert noisy.splits["valid"].targets.bincount().tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize(("share", "more", "count"), [(0.0005, {}, 600), (0.001, {"train_size": 10}, 10)])
+def test_a_share_that_changes_no_label_is_refused(share, more, count, numbered, tmp_path):
+    message = rf"dataset\.label_noise={share} of numbered changes none of the {count} train labels; .* 0 for none"
+    with pytest.raises(ValueError, match=message):
+        load_dataset(DatasetSettings("numbered", label_noise=share, **more), tmp_path)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -178,10 +232,11 @@ def test_a_killed_run_with_noise_goes_on_bit_for_bit(tiny, tmp_path):
     assert_same_run(whole, train(config))
 
 
-def test_seeds_and_policies_see_the_same_labels(tiny, tmp_path):
-    first, second = (
-        load_dataset(tiny("dataset.label_noise=0.4", *more).dataset, tmp_path)
-        for more in (("seed=0",), ("seed=5", "etf=last_k", "etf.k=2"))
-    )
+def test_seeds_and_policies_see_the_same_labels(tiny):
+    folders = [
+        train(tiny("dataset.label_noise=0.4", "epochs=2", *more)) for more in (("seed=0",), ("seed=5", "etf=last_k"))
+    ]
+    first, second = (load_trained(folder)[1] for folder in folders)
+    assert not torch.equal(first.train.targets, first.splits["train_clean"].targets)
     assert torch.equal(first.train.targets, second.train.targets)
     assert torch.equal(first.splits["test"].targets, second.splits["test"].targets)

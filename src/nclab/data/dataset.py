@@ -49,8 +49,8 @@ class DatasetSettings:
     test_size: int | None = None  # likewise of the test split
     # samples taken out of train, likewise, as split valid, by which a sweep may be judged; null: none
     valid_size: int | None = None
-    # share of the train labels that become another class, the same for every seed; 1: all are drawn anew. Accuracy on
-    # the true labels is that of split train_clean
+    # share of the train labels that become another class, the same for every seed; 1: all are drawn anew. Of the whole
+    # split: under train_size and valid_size about this share. Accuracy on the true labels is that of split train_clean
     label_noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -197,55 +197,82 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
         raise
     except OSError as error:
         raise ValueError(f"{settings.name} cannot be read: expected files under {root}, got {error}") from None
-    dataset = _with_noise(_sized(dataset, settings), settings)
-    return dataset.under(settings).to(device)
+    noisy = _noisy_targets(dataset, settings)
+    kept = _sized(dataset, settings)
+    if noisy is not None:
+        kept = _with_noise(kept, noisy[_kept_rows(dataset, settings)], settings)
+    return kept.under(settings).to(device)
 
 
 def _sized(dataset: Dataset, settings: DatasetSettings) -> Dataset:
-    """The dataset with its splits as large as the settings say.
+    """The dataset with its splits as large as the settings say."""
+    splits = _cut(dataset.splits, settings)
+    try:
+        return dataclasses.replace(dataset, splits=splits)
+    except ValueError as error:  # a class lost its last sample
+        keys = ", ".join(f"dataset.{name}_size={size}" for name, size in _sizes(settings).items())
+        raise ValueError(f"{keys} of {settings.name} leaves too few: {error}") from None
+
+
+def _sizes(settings: DatasetSettings) -> dict[str, int]:
+    """Split -> the size that the settings give it. valid comes first: it is cut before train."""
+    sizes = {"valid": settings.valid_size, "train": settings.train_size, "test": settings.test_size}
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def _cut(splits: Mapping[str, Split], settings: DatasetSettings) -> dict[str, Split]:
+    """The splits, as large as the settings say.
 
     The valid split is taken out before train_size keeps some of the rest, so that runs which differ in train_size are
     judged by the same samples. Of a valid split that the data bring along, valid_size keeps some.
     """
-    sizes = {"train": settings.train_size, "test": settings.test_size, "valid": settings.valid_size}
-    sizes = {name: size for name, size in sizes.items() if size is not None}
-    splits = dict(dataset.splits)
-    for name in ("valid", "train", "test"):
-        if name not in sizes:
-            continue
+    splits = dict(splits)
+    for name, size in _sizes(settings).items():
         try:
             if name in splits:
-                splits[name] = splits[name].subset(sizes[name])
+                splits[name] = splits[name].subset(size)
             elif name == "valid":
-                splits["train"], splits["valid"] = splits["train"].divide(sizes[name])
+                splits["train"], splits["valid"] = splits["train"].divide(size)
             else:
                 raise ValueError(f"the data have no {name} split")
         except ValueError as error:
             raise ValueError(f"dataset.{name}_size of {settings.name}: {error}") from None
-    try:
-        return dataclasses.replace(dataset, splits=splits)
-    except ValueError as error:  # a class lost its last sample
-        keys = ", ".join(f"dataset.{name}_size={size}" for name, size in sizes.items())
-        raise ValueError(f"{keys} of {settings.name} leaves too few: {error}") from None
+    return splits
 
 
-def _with_noise(dataset: Dataset, settings: DatasetSettings) -> Dataset:
-    """The dataset with the label noise of the settings, in those train samples that its sizes keep.
+def _kept_rows(dataset: Dataset, settings: DatasetSettings) -> Tensor:
+    """Rows of the whole train split that its sizes keep (N,): what `_cut` leaves of a split whose samples are rows."""
+    targets = dataset.train.targets
+    return _cut({**dataset.splits, "train": Split(torch.arange(len(targets)), targets)}, settings)["train"].samples
 
-    All other splits keep their labels; CLEAN holds the train samples with their true labels.
+
+def _noisy_targets(dataset: Dataset, settings: DatasetSettings) -> Tensor | None:
+    """The labels (N,) of the whole train split with the label noise of the settings; None: there is none.
+
+    Drawn before a size cuts the split: a sample has the same label at every train_size and valid_size.
     """
     if not settings.label_noise:
-        return dataset
+        return None
     where = f"dataset.label_noise of {settings.name}"
     if not isinstance(dataset.targets, Classes):
         raise ValueError(f"{where}: expected targets that are classes, got {type(dataset.targets).__name__.lower()}")
     if CLEAN in dataset.splits:
         raise ValueError(f"{where}: the data have a split {CLEAN} already, the name of train with its true labels")
+    return noisy_labels(dataset.train.targets, settings.label_noise, dataset.targets.count)
+
+
+def _with_noise(dataset: Dataset, noisy: Tensor, settings: DatasetSettings) -> Dataset:
+    """The dataset with the labels `noisy` (N,) of its train samples. All other splits keep their labels; CLEAN holds
+    the train samples with their true labels."""
     train = dataset.train
-    noisy = Split(train.samples, noisy_labels(train.targets, settings.label_noise, dataset.targets.count))
-    try:
-        return dataclasses.replace(dataset, splits={**dataset.splits, "train": noisy, CLEAN: train})
-    except ValueError as error:  # a class lost its last label
+    said = f"dataset.label_noise={settings.label_noise} of {settings.name}"
+    if torch.equal(noisy, train.targets):
         raise ValueError(
-            f"dataset.label_noise={settings.label_noise} of {settings.name} leaves too few: {error}"
-        ) from None
+            f"{said} changes none of the {len(train)} train labels; expected a share that changes one at least, or "
+            "0 for none"
+        )
+    splits = {**dataset.splits, "train": Split(train.samples, noisy), CLEAN: train}
+    try:
+        return dataclasses.replace(dataset, splits=splits)
+    except ValueError as error:  # a class lost its last label
+        raise ValueError(f"{said} leaves too few: {error}") from None

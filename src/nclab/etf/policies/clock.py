@@ -19,6 +19,10 @@ class ClockSettings(LateSettings):
         super().__post_init__()
         if self.k < 1:
             raise OutOfRange(f"etf.k must be at least 1, got {self.k}", "etf.k")
+        if self.k == 1:
+            self._refuse_idle(("pause", "order"), "etf.k=1")
+        if self.order == "at_once":
+            self._refuse_idle(("pause",), "etf.order=at_once")
 
     @property
     def stem(self) -> str:
