@@ -3,9 +3,9 @@
     python scripts/bench_statistics.py            writes docs/results/bench/statistics.md
 
 The numbers of seeds are drawn from normal distributions, in units of their spread (the standard deviation over seeds of
-a difference treatment - baseline). A claim has three settings that share their baseline runs, as k = 1, 2, 3 do, so
-that the differences of two settings correlate by one half. The rules are those of nclab.analysis, on arrays: a test
-holds them to the verdicts of `decide`.
+a difference treatment - baseline). A claim has three settings (where nothing else is said) that share their baseline
+runs, as k = 1, 2, 3 do, so that the differences of two settings correlate by one half. The rules are those of
+nclab.analysis, on arrays: a test holds them to the verdicts of `decide`.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from nclab.analysis.tables import text_table
 OUT = Path(__file__).parents[1] / "docs" / "results" / "bench" / "statistics.md"
 SEEDS = (3, 5, 8, 10)
 EQUAL, UNEQUAL = (1.0, 1.0, 1.0), (0.5, 1.0, 2.0)  # spreads of the three settings
+ONE_OF_FOUR, ONE_OF_TEN = (1.0, 1.0, 1.0, 4.0), (*(1.0,) * 9, 5.0)  # one setting is noisier than all others
+UNLIKE = ("1 : 2 : 4", "1 : 1 : 1 : 4", "nine 1, one 5")  # how the unequal spreads are written
 SHARED = 0.5  # correlation of the differences of two settings
 MARGINS = (1.0, 1.5, 2.0)
 WAYS = ("Student", "moderated")
@@ -83,17 +85,17 @@ def errors_and_power(rng: np.random.Generator, repeats: int) -> pd.DataFrame:
 
 
 def superiority(rng: np.random.Generator, repeats: int, margin: float = 1.5) -> pd.DataFrame:
-    """Superiority: what is said where there is no effect, one of half the margin, the margin, twice the margin."""
+    """Superiority: what is said where there is no effect, and one of 0.5, 0.9, 1 and 2 times the margin."""
     rows = []
     for n in SEEDS:
         for way in WAYS:
             low, high = intervals(draw(rng, repeats, n, EQUAL), way)
             row = [str(n), way]
-            for effect in (0.0, margin / 2, margin, 2 * margin):
+            for effect in (0.0, 0.5 * margin, 0.9 * margin, margin, 2 * margin):
                 holds, fails = judged("higher", low + effect, high + effect, margin)
                 row.append(f"{percent(holds.mean())} / {percent(fails.mean())}")
             rows.append(row)
-    head = ["no effect", "half the margin", "the margin", "twice the margin"]
+    head = ["no effect", "half the margin", "0.9 of the margin", "the margin", "twice the margin"]
     return pd.DataFrame(rows, columns=["seeds", "interval", *head])
 
 
@@ -103,12 +105,12 @@ def unequal(rng: np.random.Generator, repeats: int) -> pd.DataFrame:
     for n in SEEDS:
         for way in WAYS:
             row = [str(n), way]
-            for sds, tails in ((EQUAL, None), (UNEQUAL, None), (EQUAL, 3.0)):
+            for sds, tails in ((EQUAL, None), (UNEQUAL, None), (ONE_OF_FOUR, None), (ONE_OF_TEN, None), (EQUAL, 3.0)):
                 low, _ = intervals(draw(rng, repeats, n, sds, tails), way)
                 each = (low > 0).mean(axis=0)
-                row += [percent(each.mean()), percent(each.max())] if sds != EQUAL else [percent(each.mean())]
+                row += [percent(each.mean()), percent(each[-1])] if sds != EQUAL else [percent(each.mean())]
             rows.append(row)
-    head = ["equal", "1 : 2 : 4", "the noisiest of them", "heavy tails"]
+    head = ["equal", *(f"{of}{which}" for of in UNLIKE for which in ("", ", noisiest")), "heavy tails"]
     return pd.DataFrame(rows, columns=["seeds", "interval", *head])
 
 

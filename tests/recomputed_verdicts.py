@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 from recomputed_runs import STATISTICS, Mismatch, Run
-from recomputed_settings import go_together, grouped, meets
+from recomputed_settings import go_together, grouped, meets, setting_of
 from scipy import optimize, special, stats
 
 NONE = "not enough runs"
@@ -44,8 +44,10 @@ class Case:
 
     @property
     def pool(self):
-        data = {key: value for key, value in self.treated.settings.items() if key.startswith("dataset.")}
-        return repr(sorted(data.items())), self.treated.settings["epochs"]
+        """Equal where two settings share their spread: all that has a say, but for what the claim goes through."""
+        sides = [setting_of(self.claim, run) for run in (self.treated, self.plain) if run]
+        through = self.claim.get("per", {})
+        return repr([sorted((key, value) for key, value in side.items() if key not in through) for side in sides])
 
     @property
     def floor(self):
@@ -170,7 +172,7 @@ def _images(runs, split):
 
 
 def _decide(cases):
-    """Interval and verdict of the settings of one claim on one data set, which share what they say of the spread."""
+    """Interval and verdict of settings of one claim that share what they say of the spread."""
     claim = cases[0].claim
     prior = None
     if not claim.get("deterministic") and not claim["kind"].startswith("every"):
@@ -207,12 +209,14 @@ def _judge(case, prior):
     if kind in PAIRED and case.margin is None:
         a, errors = np.mean(case.baseline), 100 - np.mean(case.baseline)
         images = case.images
-        case.margin = max(0.05 * errors, math.sqrt(a * errors / images) if images else 0, 100 / (images or 10**6))
+        floor = 0.1 if STATISTICS[claim["statistic"]].split == "train" else 0
+        of_images = math.sqrt(a * errors / images) if images else 0
+        case.margin = max(0.05 * errors, of_images, 100 / (images or 10**6), floor)
     if kind.startswith("every"):
         case.low, case.high = values.min(), values.max()
         up = kind == "every_seed_at_least"
         met = int(np.sum(values >= threshold - 1e-9 if up else values <= threshold + 1e-9))
-        case.verdict = NONE if n < 3 or 0 < met < n else "holds" if met else "fails"
+        case.verdict = NONE if n < 3 else "holds" if met == n else "fails"
     else:
         se, df = _standard_error(case, n, prior)
         half = stats.t.ppf(0.975, df) * se if 0 < se < math.inf else se

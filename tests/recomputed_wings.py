@@ -84,7 +84,7 @@ STATISTICS |= {
     "layers_beyond_loose": Statistic(lambda run, _: beyond(run, 0.1)),
     "layers_beyond_mean": Statistic(layers_beyond_mean),
     "tolerance_for_one_layer": Statistic(lambda run, _: 100 * (1 - min(last_ncc(run)[-2:]))),
-    "ncc_above_fixed": Statistic(ncc_above_fixed, "train"),
+    "ncc_above_fixed": Statistic(ncc_above_fixed),
     "switch_delay": Statistic(switch_delay),
     "layers_kept_learnable": Statistic(layers_kept_learnable),
 }

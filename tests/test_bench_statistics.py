@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_bench import script
 
@@ -81,10 +82,70 @@ def test_the_command_writes_the_same_table_again(tmp_path, monkeypatch):
     assert texts[0].count("\n## ") == len(bench.TABLES) == 6
 
 
+def tables():
+    """Title -> table of docs/results/bench/statistics.md, its first two columns (one, where there is one) as index."""
+    text = (ROOT / "docs" / "results" / "bench" / "statistics.md").read_text()
+    found = {}
+    for part in text.split("\n## ")[1:]:
+        title, *lines = part.splitlines()
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+        table = pd.DataFrame(rows[2:], columns=rows[0])
+        found[title] = table.set_index([name for name in KEYS if name in table.columns])
+    return found
+
+
+KEYS = ("claim", "most seeds", "tests", "seeds", "interval")
+ERRORS, SUPERIOR, UNEQUAL, STOPPING, FAMILIES, EQUIVALENT = bench.TABLES
+BOTH = ("Student", "moderated")
+
+
+def of_seeds(title, way, column, pick):
+    """The least or greatest number of a column over 3 to 10 seeds."""
+    return lambda found: pick(found[title].xs(way, level="interval")[column], key=float)
+
+
+def holds(column):
+    """The first number of each 'holds / fails' of superiority, moderated, over the seeds."""
+    return [
+        lambda found, n=n: found[SUPERIOR].loc[(n, "moderated"), column].split(" / ")[0] for n in ("3", "5", "8", "10")
+    ]
+
+
+# Every number of docs/statistics.md that is marked as simulated, in the order of the page, and its cell.
+QUOTES = [
+    *holds("half the margin"),
+    *holds("0.9 of the margin"),
+    *holds("the margin"),
+    (ERRORS, ("3", "Student"), "false holds"),
+    of_seeds(UNEQUAL, "moderated", "equal", min),
+    of_seeds(UNEQUAL, "moderated", "equal", max),
+    (UNEQUAL, ("3", "moderated"), "nine 1, one 5, noisiest"),
+    (STOPPING, ("non-inferiority", "10"), "fixed number"),
+    (STOPPING, ("non-inferiority", "10"), "added from 3"),
+    (STOPPING, ("non-inferiority", "20"), "added from 3"),
+    *[(ERRORS, ("3", way), "false holds") for way in BOTH],
+    *[(ERRORS, ("3", way), "power, margin 2") for way in BOTH],
+    *[(UNEQUAL, ("3", way), "1 : 2 : 4") for way in BOTH],
+    *[(UNEQUAL, ("3", way), "1 : 2 : 4, noisiest") for way in BOTH],
+    *[(UNEQUAL, ("3", way), "1 : 1 : 1 : 4, noisiest") for way in BOTH],
+    *[(UNEQUAL, ("3", way), "nine 1, one 5, noisiest") for way in BOTH],
+    (UNEQUAL, ("10", "moderated"), "nine 1, one 5, noisiest"),
+    *[
+        (ERRORS, (seeds, "moderated"), f"power, margin {margin}")
+        for margin in ("1", "1.5", "2")
+        for seeds in ("3", "5", "8", "10")
+    ],
+    *[(EQUIVALENT, seeds, "power, margin 1") for seeds in ("3", "5", "8", "10")],
+    (FAMILIES, "24", "any false hold, raw"),
+    (FAMILIES, "24", "with Holm"),
+    (FAMILIES, "24", "power with Holm"),
+    (FAMILIES, "24", "power of one, raw"),
+]
+
+
 def test_the_page_quotes_the_table():
-    """Every percentage of docs/statistics.md that is marked as simulated stands in the table."""
-    table = (ROOT / "docs" / "results" / "bench" / "statistics.md").read_text()
-    numbers = set(re.findall(r"\d+\.\d", table))
-    quoted = re.findall(r"\*(\d+\.\d)\*", (ROOT / "docs" / "statistics.md").read_text())
-    assert len(quoted) >= 10
-    assert set(quoted) <= numbers
+    """Each number of docs/statistics.md that is marked as simulated is that of its cell."""
+    found, page = tables(), (ROOT / "docs" / "statistics.md").read_text()
+    quoted = re.findall(r"\*(\d+\.\d)\*", page)
+    expected = [cell(found) if callable(cell) else found[cell[0]].loc[cell[1], cell[2]] for cell in QUOTES]
+    assert quoted == expected

@@ -197,6 +197,69 @@ def test_settings_of_a_claim_share_their_spread_where_the_data_are_the_same(tmp_
     assert {j.estimate.mean: j.estimate.se for j in again} == pytest.approx(before)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dataset": {"name": "mnist", "train_size": None}},
+        {"epochs": 8},
+        {"schedule": {"name": "cosine"}},
+        {"optimizer": {"name": "sgd", "lr": 0.1}},
+        {"model": MLP | {"width": 100}},
+        {"etf": {"frame": "canonical"}},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_settings_that_differ_in_more_than_the_claim_goes_through_share_no_spread(tmp_path, other):
+    own, other = other.get("etf", {}), {key: value for key, value in other.items() if key != "etf"}
+    for seed, values in enumerate(((0.0, 0.0), (0.1, 0.3), (0.2, 0.1))):
+        for policy, shift in zip((last(1), last(2)), values, strict=True):
+            edit(write_run(tmp_path, policy, seed), test=0.88 + shift / 100)
+            edit(write_run(tmp_path, policy | own, seed, **other), test=0.60 + 30 * shift / 100)
+        edit(write_run(tmp_path, BASELINE, seed), test=0.88)
+        if other:
+            edit(write_run(tmp_path, BASELINE, seed, **other), test=0.60)
+    found = judged(tmp_path, claim(per={"etf.k": [1, 2]}))
+    assert len(found) == 4
+    quiet = [j.estimate.se for j in found if j.estimate.sd < 1]
+    alone = fit_prior([0.1, np.std([0.0, 0.3, 0.1], ddof=1)], [2, 2])
+    assert sorted(quiet) == pytest.approx(sorted(
+        float(alone.moderated(sd, 2)[0]) / math.sqrt(3) for sd in (0.1, np.std([0.0, 0.3, 0.1], ddof=1))
+    ))  # fmt: skip
+    apart = judged(tmp_path, claim(treatment={"etf.k": 1}))
+    assert [j.estimate.df for j in apart] == [2, 2]
+
+
+def test_undecided_with_all_stated_seeds_asks_for_no_more(tmp_path):
+    pair(tmp_path, {0: (88.0, 88.9), 1: (88.3, 88.0), 2: (88.1, 88.1)})
+    (open_,) = judged(tmp_path, claim(seeds=5))
+    assert "seeds would decide" in open_.reason
+    (done,) = judged(tmp_path, claim(seeds=3))
+    assert done.reason == "the interval contains -0.50; undecided with the stated 3 seeds"
+    edit(next(tmp_path.glob("exp/last_k-s2-*")), test=None)  # a seed without a number was used as well
+    (lacking,) = judged(tmp_path, claim(seeds=3))
+    assert (lacking.seeds, lacking.reason.endswith("undecided with the stated 3 seeds")) == ((0, 1), True)
+    pair(tmp_path, {3: (88.0, None), 4: (88.0, None)})  # the baselines are still to come
+    assert "seeds would" in judged(tmp_path, claim(seeds=5))[0].reason
+
+
+def test_nine_seeds_of_ten_refute_a_claim_about_every_seed(tmp_path):
+    pair(tmp_path, {seed: (80.0 if seed == 4 else 90.0, None) for seed in range(10)})
+    every = claim("every_seed_at_least", threshold=85.0, seeds=10)
+    (j,) = judged(tmp_path, every)
+    assert (j.verdict, j.reason, j.provisional) == (FAILS, "1 of 10 seeds misses it: not at least 85.00", "")
+
+
+def test_a_train_accuracy_near_its_end_is_judged_by_a_tenth_of_a_point(tmp_path):
+    for seed in range(3):
+        edit(write_run(tmp_path, BASELINE, seed), train=0.9999 - 1e-4 * seed / 6)
+        edit(write_run(tmp_path, last(1), seed), train=0.9996 - 1e-4 * seed / 6)
+    (same,) = judged(tmp_path, claim("equivalent", "train_accuracy", margin=None))
+    assert (same.verdict, same.margin) == (HOLDS, 0.1)
+    (higher,) = judged(tmp_path, claim("higher", "train_accuracy", treatment={"etf.name": "none"},
+                                       baseline={"etf.name": "last_k"}, margin=None))  # fmt: skip
+    assert (higher.verdict, higher.margin) == (CEILING, 0.1)  # 0.04 points of room
+
+
 def test_fewer_seeds_than_stated_are_provisional_and_more_do_not_count(tmp_path):
     accuracies = {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (90.0, 90.15), 3: (80.0, 90.0), 4: (80.0, 90.0)}
     pair(tmp_path, accuracies)
@@ -212,8 +275,8 @@ def test_fewer_seeds_than_stated_are_provisional_and_more_do_not_count(tmp_path)
 
 
 def test_a_seed_that_diverged_is_not_replaced_by_another(tmp_path):
-    pair(tmp_path, {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (None, 90.1), 3: (90.0, 90.15)})
-    diverge(tmp_path, last(1), 2)
+    pair(tmp_path, {0: (88.0, 88.1), 1: (89.0, 89.2), 3: (90.0, 90.15)})
+    diverge(tmp_path, last(1), 2)  # no baseline of this seed says that it was one of the three
     (j,) = judged(tmp_path, claim(seeds=3))
     assert (j.seeds, j.provisional, j.verdict) == ((0, 1), "2 of 3 seeds", NOT_ENOUGH)
     diverge(tmp_path, last(1), 9)
@@ -221,11 +284,12 @@ def test_a_seed_that_diverged_is_not_replaced_by_another(tmp_path):
     assert (beyond.seeds, "diverged" in beyond.reason + beyond.note) == ((0, 1), False)
 
 
-def test_arithmetic_is_counted_apart(tmp_path):
+def test_arithmetic_and_what_is_provisional_are_counted_apart(tmp_path):
     pair(tmp_path, {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (90.0, 90.15)})
     arithmetic = claim("at_least", "saved_share", deterministic=True, threshold=1.0)
-    found = judged(tmp_path, claim(), arithmetic, claim("higher"))
-    assert [j.arithmetic for j in found] == [False, True, False]
+    found = judged(tmp_path, claim(seeds=3), arithmetic, claim("higher", seeds=3), claim(seeds=10))
+    assert [j.arithmetic for j in found] == [False, True, False, False]
     assert count(found) == {HOLDS: 1, FAILS: 1, SMALLER: 0, CEILING: 0, NOT_ENOUGH: 0}
     assert count(found, arithmetic=True) == {HOLDS: 1, FAILS: 0, SMALLER: 0, CEILING: 0, NOT_ENOUGH: 0}
+    assert count(found, provisional=True) == {HOLDS: 1, FAILS: 0, SMALLER: 0, CEILING: 0, NOT_ENOUGH: 0}
     assert math.isnan(found[1].p_adjusted)

@@ -30,6 +30,8 @@ def test_the_command_prints_verdicts_and_writes_the_report(tmp_path, monkeypatch
     tested = "last_k_test digits, 20 epochs, etf.k=1 holds holds -0.15 [-0.27, -0.03] points 3 of 10"
     assert tested in lines
     assert "last_k_saves digits, 20 epochs holds – 10.00 % 3" in lines  # arithmetic
+    assert "empirical: none" in lines  # three seeds of the ten that are stated
+    assert any(line.startswith("provisional, fewer seeds than stated: ") and "holds" in line for line in lines)
     assert "arithmetic of the configuration, no evidence: 1 holds" in lines
     assert printed.out.splitlines()[-3:] == [f"{REPORT}/{name}" for name in ("index.html", "report.md", "verdicts.csv")]
     assert printed.err == f"skipped 1 unfinished: {unfinished.relative_to(tmp_path)}\n"

@@ -1,9 +1,12 @@
 """What is paired with what, which seeds count, and what is said of those that do not."""
 
+import math
+
 import pytest
 from fake_runs import ADAPTIVE, BASELINE, MLP, claim, diverge, edit, judged, last, pair, vit, write_run
 
-from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH
+from nclab.analysis.moderation import fit_prior
+from nclab.analysis.verdict import CEILING, FAILS, HOLDS, NOT_ENOUGH
 
 FROZEN = ADAPTIVE | {"kind": "frozen"}
 FIX = [(9, "fc5"), (11, "fc4")]
@@ -100,6 +103,15 @@ def test_a_diverged_baseline_keeps_a_claim_from_failing(tmp_path, kind):
     assert j.reason.endswith("but the baseline diverged with seed 5: leaving it out flatters it")
 
 
+def test_a_diverged_baseline_keeps_a_claim_from_ending_at_a_ceiling(tmp_path):
+    pair(tmp_path, {0: (99.9, 100.0), 1: (99.95, 100.0), 2: (100.0, 99.95)})
+    assert judged(tmp_path, claim("higher"))[0].verdict == CEILING
+    diverge(tmp_path, BASELINE, 5)
+    (j,) = judged(tmp_path, claim("higher"))
+    assert j.verdict == NOT_ENOUGH
+    assert j.reason.endswith("but the baseline diverged with seed 5: leaving it out flatters it")
+
+
 def test_a_diverged_baseline_does_not_keep_a_claim_from_holding(tmp_path):
     pair(tmp_path, {0: (88.0, 88.1), 1: (89.0, 89.2), 2: (90.0, 90.15)})
     diverge(tmp_path, BASELINE, 5)
@@ -145,8 +157,8 @@ def test_pairs_whose_policy_never_fired_do_not_count(tmp_path):
         (j,) = judged(tmp_path, one)
         assert (j.seeds, j.note) == ((0, 1, 2), "nothing was fixed with seed 3")
     (saves,) = judged(tmp_path, claim("every_seed_at_least", "saved_share", adaptive, threshold=0.1))
-    assert (saves.seeds, saves.verdict) == ((0, 1, 2, 3), NOT_ENOUGH)  # here it speaks against the claim
-    assert saves.reason == "3 of 4 seeds at least 0.10: neither all nor none"
+    assert (saves.seeds, saves.verdict) == ((0, 1, 2, 3), FAILS)  # here it speaks against the claim
+    assert saves.reason == "1 of 4 seeds misses it: not at least 0.10"
 
 
 def test_a_control_that_fixed_something_else_is_named(tmp_path):
@@ -198,6 +210,33 @@ def test_an_adaptive_run_without_its_events_cannot_be_judged(tmp_path):
 
 
 # The resolution of accuracies
+
+
+def test_the_floor_of_a_difference_is_that_of_two_roundings(tmp_path):
+    """Of 360 images one accuracy is rounded with a standard deviation of 100 / (360 sqrt(12)), a difference of two with
+    sqrt(2) times that."""
+    for seed in range(3):
+        for etf, images in ((BASELINE, 301), (last(1), 307)):  # coprime to 360
+            edit(write_run(tmp_path, etf, seed), test=images / 360)
+    (paired,) = judged(tmp_path, claim())
+    (alone,) = judged(tmp_path, claim("at_least", treatment={"etf.name": "last_k"}, threshold=50.0))
+    one = 100 / 360 / math.sqrt(12)
+    assert (paired.estimate.floor, alone.estimate.floor) == pytest.approx((math.sqrt(2) * one, one))
+
+
+def test_equal_settings_lend_the_spread_of_rounding_and_not_none(tmp_path):
+    """Three equal differences have a spread of 0, known to no better than an image: what they lend is the floor."""
+    for seed in range(3):
+        edit(write_run(tmp_path, BASELINE, seed), test=301 / 360)
+        edit(write_run(tmp_path, last(1), seed), test=307 / 360)
+        edit(write_run(tmp_path, last(2), seed), test=(297 + 6 * seed) / 360)
+    one, two = judged(tmp_path, claim(per={"etf.k": [1, 2]}))
+    floor, sd = 100 / 360 / math.sqrt(6), 100 * 6 / 360
+    assert (one.estimate.sd, two.estimate.sd) == pytest.approx((0.0, sd))
+    prior = fit_prior([floor, sd], [2, 2])
+    for j, own in ((one, floor), (two, sd)):
+        used, df = prior.moderated(own, 2)
+        assert (j.estimate.se, j.estimate.df) == pytest.approx((used / math.sqrt(3), df))
 
 
 @pytest.mark.parametrize(("shift", "verdict"), [(1 / 360, NOT_ENOUGH), (1 / 10000, HOLDS)])

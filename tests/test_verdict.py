@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from nclab.analysis.interval import estimate
-from nclab.analysis.verdict import CEILING, FAILS, HOLDS, NOT_ENOUGH, SMALLER, decide, number
+from nclab.analysis.verdict import CEILING, FAILS, HOLDS, KINDS, NOT_ENOUGH, SMALLER, decide, number
 
 
 @pytest.mark.parametrize(
@@ -19,14 +19,19 @@ from nclab.analysis.verdict import CEILING, FAILS, HOLDS, NOT_ENOUGH, SMALLER, d
         ("not_lower", [0.1], NOT_ENOUGH, "one seed has no interval"),
         ("not_lower", [0.1] * 4, NOT_ENOUGH, "4 equal numbers may be chance"),
         ("not_lower", [0.1] * 5, HOLDS, "the same number with every seed lies above -0.50"),
-        ("higher", [0.9, 1.0, 1.1], HOLDS, "lies above 0 and its mean, +1.00, reaches 0.50"),
+        (
+            "higher",
+            [0.9, 1.0, 1.1],
+            HOLDS,
+            "lies above 0: the treatment is higher; the observed mean, +1.00, reaches 0.50",
+        ),
         (
             "higher",
             [0.3, 0.5, 0.4],
             NOT_ENOUGH,
-            "its mean does not reach 0.50; the interval contains 0.50; about 7 seeds",
+            "the observed mean does not reach 0.50; the interval contains 0.50; about 7 seeds",
         ),
-        ("higher", [0.4, 0.5, 0.6], HOLDS, "its mean, +0.50, reaches 0.50"),
+        ("higher", [0.4, 0.5, 0.6], HOLDS, "the observed mean, +0.50, reaches 0.50"),
         ("higher", [0.1, -0.1, 0.05], FAILS, "lies below 0.50: an advantage of the margin is excluded"),
         (
             "higher",
@@ -37,12 +42,17 @@ from nclab.analysis.verdict import CEILING, FAILS, HOLDS, NOT_ENOUGH, SMALLER, d
         ("higher", [-0.2, -0.21, -0.19], FAILS, "lies below 0: the treatment is lower"),
         ("higher", [0.9, 0.1, 0.6], NOT_ENOUGH, "interval contains 0; about"),
         ("higher", [0.9, -0.4, 0.6], NOT_ENOUGH, "interval contains 0.50; about"),
-        ("lower", [-0.9, -1.0, -1.1], HOLDS, "lies below 0 and its mean, -1.00, reaches -0.50"),
+        (
+            "lower",
+            [-0.9, -1.0, -1.1],
+            HOLDS,
+            "lies below 0: the treatment is lower; the observed mean, -1.00, reaches -0.50",
+        ),
         (
             "lower",
             [-0.3, -0.5, -0.4],
             NOT_ENOUGH,
-            "there is a drop, but its mean does not reach -0.50; the interval contains -0.50",
+            "there is a drop, but the observed mean does not reach -0.50; the interval contains -0.50",
         ),
         ("lower", [0.1, -0.1, 0.05], FAILS, "lies above -0.50: a drop of the margin is excluded"),
         ("lower", [-0.2, -0.21, -0.19], SMALLER, "lies between -0.50 and 0: there is a drop, smaller than the margin"),
@@ -68,19 +78,53 @@ from nclab.analysis.verdict import CEILING, FAILS, HOLDS, NOT_ENOUGH, SMALLER, d
         ("equals", [1.4, 1.6], NOT_ENOUGH, "contains 0.50 or 1.50"),
         ("every_seed_at_least", [1.0, 2.0, 3.0], HOLDS, "all 3 seeds at least 1.00"),
         ("every_seed_at_least", [1.0 - 1e-12, 1.0, 1.0], HOLDS, "all 3 seeds"),  # rounding of percentages
-        ("every_seed_at_least", [0.0, 0.9, 0.5], FAILS, "none of 3 seeds at least 1.00"),
-        ("every_seed_at_least", [2.0] * 9 + [0.0], NOT_ENOUGH, "9 of 10 seeds at least 1.00: neither all nor none"),
+        ("every_seed_at_least", [0.0, 0.9, 0.5], FAILS, "3 of 3 seeds miss it: not at least 1.00"),
+        ("every_seed_at_least", [2.0] * 9 + [0.0], FAILS, "1 of 10 seeds misses it: not at least 1.00"),
         ("every_seed_at_least", [2.0, 2.0], NOT_ENOUGH, "2 of 2 seeds at least 1.00; 3 seeds are the least"),
         ("every_seed_at_least", [0.0], NOT_ENOUGH, "0 of 1 seeds"),
         ("every_seed_at_most", [1.0, 0.0, 0.2], HOLDS, "all 3 seeds at most 1.00"),
-        ("every_seed_at_most", [1.1, 2.0, 3.0], FAILS, "none of 3 seeds at most 1.00"),
-        ("every_seed_at_most", [1.1, 1.0, 3.0], NOT_ENOUGH, "1 of 3 seeds at most 1.00"),
+        ("every_seed_at_most", [1.1, 2.0, 3.0], FAILS, "3 of 3 seeds miss it: not at most 1.00"),
+        ("every_seed_at_most", [1.1, 1.0, 3.0], FAILS, "2 of 3 seeds miss it: not at most 1.00"),
+        ("every_seed_at_most", [0.0, 2.0], NOT_ENOUGH, "1 of 2 seeds at most 1.00; 3 seeds are the least"),
     ],
 )
 def test_every_branch_of_every_rule(kind, values, verdict, reason):
     found = decide(kind, estimate(values), margin=0.5, threshold=1.0)
     assert found.verdict == verdict
     assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "reason"),
+    [
+        ("not_lower", [-0.9, 0.3, 0.0], "the interval contains -0.50; "),
+        ("equivalent", [0.1, 1.4, 0.3], "the interval contains -0.50 or 0.50; "),
+        ("at_least", [0.0, 1.2, 2.1], "the interval contains 1.00; "),
+        (
+            "higher",
+            [0.3, 0.5, 0.4],
+            "there is an advantage, but the observed mean does not reach 0.50; the interval contains 0.50; ",
+        ),
+        ("not_lower", [0.1] * 4, "4 equal numbers may be chance, their resolution is not known; "),
+    ],
+)
+def test_no_more_seeds_are_asked_for_where_all_that_are_stated_were_used(kind, values, reason):
+    e = estimate(values)
+    asked, done = (decide(kind, e, margin=0.5, threshold=1.0, stated=stated) for stated in (None, len(values)))
+    assert asked.reason.startswith(reason)
+    assert "would decide" in asked.reason
+    assert done.reason == f"{reason}undecided with the stated {len(values)} seeds"
+    assert (done.verdict, done.p_holds, done.p_fails) == pytest.approx(
+        (NOT_ENOUGH, asked.p_holds, asked.p_fails), nan_ok=True
+    )
+
+
+@pytest.mark.parametrize("kind", ["higher", "lower"])
+def test_the_margin_of_an_advantage_is_said_to_be_no_test(kind):
+    """An effect of 0.9 of the margin holds in a third of cases: the words must not promise an amount."""
+    assert "which is the test" in KINDS[kind].rule
+    assert "an extra bar and no test" in KINDS[kind].rule
+    assert "matters" not in KINDS[kind].rule
 
 
 @pytest.mark.parametrize(

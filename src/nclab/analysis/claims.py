@@ -24,7 +24,7 @@ from nclab.analysis.judgement import ALWAYS, POLICY, Judgement
 from nclab.analysis.ledger import Claim, condition_text, meets
 from nclab.analysis.margins import Margin, accuracy_margin
 from nclab.analysis.moderation import Prior, fit_prior
-from nclab.analysis.pairs import Numbers, Side, first_seeds, is_free, may_pair, seed_list, sides
+from nclab.analysis.pairs import Numbers, Side, comparable, first_seeds, is_free, may_pair, seed_list, sides
 from nclab.analysis.runs import AnalysisError, Run, differences
 from nclab.analysis.series import Series, depth_of
 from nclab.analysis.trend import LEAST_DEPTHS
@@ -42,7 +42,7 @@ def judge(claims: Iterable[Claim], runs: list[Run]) -> list[Judgement]:
 
 
 def has_diverged(run: Run) -> bool:
-    """Whether training ended in numbers that are none, and was not resumed since."""
+    """Whether training ended in nan or infinity, and was not resumed since."""
     if run.finished:
         return False
     try:
@@ -101,9 +101,14 @@ def _numbers(claim: Claim, treatment: Side, baseline: Side | None) -> Numbers:
 
 
 def _pool(numbers: Numbers) -> tuple:
-    """Settings of a claim share what they have of the spread if their data and number of epochs are the same."""
-    settings = numbers.treatment.settings
-    return tuple(f"{key}={settings[key]}" for key in sorted(settings) if key == "epochs" or key.startswith("dataset."))
+    """What must be equal where settings of a claim share their spread: everything but the keys in `per`.
+
+    Another schedule, optimizer or variant of a policy is another experiment: nothing says that its spread is alike.
+    """
+    claim = numbers.claim
+    runs = [side.any_run for side in (numbers.treatment, numbers.baseline) if side]
+    compared = (sorted(comparable(claim, run).items()) for run in runs)
+    return tuple(tuple(f"{key}={value!r}" for key, value in items if key not in claim.per) for items in compared)
 
 
 def _priors(settings: list[Numbers]) -> dict[tuple, Prior]:
@@ -137,7 +142,9 @@ def _compare(numbers: Numbers, prior: Prior | None) -> Judgement:
     margin = _margin(numbers)
     room = 100.0 - np.mean(judgement.baseline) if baseline and claim.statistic.split else np.inf
     amount = margin.amount if margin else 0.0
-    found = decide(claim.kind, e, amount, claim.threshold, float(room), nothing=0.0 if claim.along else None)
+    stated = claim.seeds if claim.seeds and len(numbers.tried) >= claim.seeds else None
+    nothing = 0.0 if claim.along else None
+    found = decide(claim.kind, e, amount, claim.threshold, float(room), nothing, stated)
     verdict, reason = found.verdict, found.reason
     if verdict == HOLDS and numbers.flatters:
         verdict = NOT_ENOUGH
@@ -167,7 +174,7 @@ def _margin(numbers: Numbers) -> Margin | None:
         return None
     if claim.margin is not None:
         return Margin(claim.margin, claim.why)
-    return accuracy_margin(float(np.mean([*numbers.right.values()])), numbers.images)
+    return accuracy_margin(float(np.mean([*numbers.right.values()])), numbers.images, claim.statistic.split)
 
 
 def _provisional(claim: Claim, seeds: int) -> str:
@@ -178,7 +185,7 @@ def _provisional(claim: Claim, seeds: int) -> str:
 
 
 def _all_full(numbers: Numbers) -> bool:
-    """Whether every seed lacks its number for want of room, and none for another reason."""
+    """Whether every seed lacks its number because it left no room, and none for another reason."""
     others = (*numbers.missing.values(), numbers.broken, numbers.twins, numbers.treatment.diverged)
     return bool(numbers.full) and not any(others)
 

@@ -22,13 +22,15 @@ def load_registered() -> None:
     if _loaded["all"]:
         return
     _loaded["all"] = True  # before: a module may look into a registry while it is imported
-    for module in (*GENERAL, *_wing_modules()):
-        importlib.import_module(module)
     try:
+        for module in (*GENERAL, *_wing_modules()):
+            importlib.import_module(module)
         load_plugins((entry.module for entry in installed()), "entry points nclab.plugins")
-    except PluginError as error:
+    except BaseException as error:  # also an interrupt: the next call tries again
         _loaded["all"] = False
-        raise AnalysisError(str(error)) from error
+        if isinstance(error, PluginError):
+            raise AnalysisError(str(error)) from error
+        raise
 
 
 def _wing_modules() -> list[str]:

@@ -63,9 +63,11 @@ class Judgement:
         return ", ".join(parts) or "no runs"
 
 
-def count(judgements: Iterable[Judgement], arithmetic: bool = False) -> dict[str, int]:
-    """How many have each verdict, in the order of VERDICTS: of the empirical ones, or of those that are arithmetic."""
-    counts = Counter(judgement.verdict for judgement in judgements if judgement.arithmetic == arithmetic)
+def count(judgements: Iterable[Judgement], arithmetic: bool = False, provisional: bool = False) -> dict[str, int]:
+    """How many have each verdict, in the order of VERDICTS. Never counted together are three kinds: empirical ones with
+    all the seeds that their claim states; `provisional` ones, with fewer; those that are `arithmetic`."""
+    kind = (arithmetic, provisional)
+    counts = Counter(one.verdict for one in judgements if (one.arithmetic, bool(one.provisional)) == kind)
     return {verdict: counts[verdict] for verdict in VERDICTS}
 
 

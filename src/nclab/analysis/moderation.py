@@ -9,8 +9,9 @@ each variance s^2 with d degrees of freedom towards what all of them have in com
 
 d0 comes from the settings themselves, by the moments of log s^2 (his section 6.2): the more the variances differ, the
 smaller d0, and the less is lent. He has thousands of settings, a claim has three, and with so few his rule errs too
-often: at three seeds 3.6 % instead of 2.5 %, in the noisiest of unequal settings 8 %. Three things differ here, and
-bring it back (docs/statistics.md has the simulation):
+often: at three seeds 3.6 % instead of 2.5 %, in the noisiest of unequal settings 8 %. Three things differ here. They
+bring it back to 2.5 % where the spreads are equal, not in the noisiest of unequal ones, where it is 4.7 % at 1 : 2 : 4
+and up to about 7 % (docs/statistics.md has the simulation):
 
 - d0 is at most d / 2, so that a setting's own variance always counts for two thirds and more;
 - s0^2 is the pooled variance, the mean of all s^2 weighted by their d, which noisy settings pull up;

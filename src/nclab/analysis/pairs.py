@@ -50,7 +50,7 @@ def sides(claim: Claim, runs: list[Run]) -> list[Side]:
     """The runs grouped by all that may not differ, sorted by data set and epochs."""
     groups: dict[frozenset, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.config["dataset"]["name"], run.config["epochs"], str(run.path))):
-        groups.setdefault(frozenset((k, repr(v)) for k, v in _compared(claim, run).items()), []).append(run)
+        groups.setdefault(frozenset((k, repr(v)) for k, v in comparable(claim, run).items()), []).append(run)
     found = []
     for group in groups.values():
         by_seed: dict[int, list[Run]] = {}
@@ -98,7 +98,7 @@ def is_free(claim: Claim, run: Run, key: str) -> bool:
 def may_pair(claim: Claim, treatment: Run, baseline: Run) -> bool:
     """Equal in every key that both have; a key that one alone has is of the policy, or free in the other."""
     one, two = (
-        {key: value for key, value in _compared(claim, run).items() if key not in claim.named}
+        {key: value for key, value in comparable(claim, run).items() if key not in claim.named}
         for run in (treatment, baseline)
     )
     for key in {**one, **two}:
@@ -110,7 +110,8 @@ def may_pair(claim: Claim, treatment: Run, baseline: Run) -> bool:
     return True
 
 
-def _compared(claim: Claim, run: Run) -> dict[str, Any]:
+def comparable(claim: Claim, run: Run) -> dict[str, Any]:
+    """Its settings without the keys that have no say in its number."""
     return {key: value for key, value in run.settings.items() if not _has_no_say(claim, run, key)}
 
 
@@ -180,6 +181,12 @@ class Numbers:
                 )
                 return None, math.nan
         return first, value
+
+    @property
+    def tried(self) -> set[int]:
+        """Seeds with which all that is needed was run, whether they have a number or not."""
+        there = [{*side.runs, *side.diverged} for side in (self.treatment, self.baseline) if side]
+        return set.intersection(*there)
 
     @property
     def values(self) -> list[float]:

@@ -35,7 +35,8 @@ class Report:
 
     title: str
     facts: list[tuple[str, str]]
-    counts: dict[str, int]  # of settings with runs of empirical claims
+    counts: dict[str, int]  # of settings of empirical claims that have all the seeds stated
+    provisional_counts: dict[str, int]  # of those with fewer
     arithmetic_counts: dict[str, int]  # of claims that the configuration alone decides
     without_runs: int  # settings
     rules: list[tuple[str, str]]
@@ -75,6 +76,7 @@ def make_report(
         paper=paper,
         facts=facts(runs),
         counts=count(there),
+        provisional_counts=count(there, provisional=True),
         arithmetic_counts=count(there, arithmetic=True),
         without_runs=len(judgements) - len(there),
         rules=[(KINDS[kind].name, KINDS[kind].rule) for kind in kinds],

@@ -1,6 +1,6 @@
 """The numbers that claims are about: each a function of one finished run, with its unit.
 
-A statistic is called as value(run, treated). `treated` is the run of the same pair whose maps were fixed (the run
+A statistic is called as value(run, treated). `treated` is the run of the same pair whose layers were fixed (the run
 itself where nothing is paired): 'the layers before the ETFs' are those of the treated run, also in its baseline.
 It returns nan where the run has no such number; the seed then does not count and the verdict says so.
 """
@@ -27,7 +27,7 @@ class Statistic:
     says that a claim without a margin takes that of `margins`, a share of the baseline's errors. `measured` says that
     it comes from the measurements while training, so that `metrics.*` belongs to its setting; `positive`, that it is a
     positive number, of which there is a logarithm to draw a slope through. `full` tells whether a run without this
-    number lacks it for want of room.
+    number lacks it because there is no room left.
     """
 
     name: str
@@ -71,7 +71,7 @@ def images(runs: Iterable[Run], split: str) -> int | None:
 
     A run folder says how many images a split has only where the configuration cut it (dataset.test_size). Else the
     accuracies, which are fractions k / N in full precision, are asked for their least common denominator. It divides
-    N, so that resolution is never overrated; networks that are right everywhere have none.
+    N, so that resolution is never overrated. Accuracy 1.0 reveals no denominator.
     """
     common = 1
     for run in runs:
@@ -104,7 +104,7 @@ def train_accuracy(run: Run, treated: Run) -> float:
 def saved_share(run: Run, treated: Run) -> float:
     """Share of all parameters that are not learnable at the end, 100 (1 - learnable / total), in percent.
 
-    total counts the parameters of the same network before any map was fixed, as in the summary tables.
+    total counts the parameters of the same network before any layer was fixed, as in the summary tables.
     """
     return 100.0 * (1.0 - run.result("parameters_learnable") / run.result("parameters_total"))
 
@@ -112,7 +112,7 @@ def saved_share(run: Run, treated: Run) -> float:
 @statistic("points", measured=True)
 def ncc_drop(run: Run, treated: Run) -> float:
     """Largest fall of the train NCC accuracy after the last epoch, from any stage to any later one; 0 where it never
-    falls. Stages are all maps of an MLP and the blocks of a transformer, without its head.
+    falls. Stages are all layers of an MLP and the blocks of a transformer, without its head.
 
     A fall in points and no rank correlation: near the ceiling ranks are chance (97, 100, 100, 100, 100 does not fall,
     its rho is 0.71), and of two or three blocks a correlation takes only two or four values.

@@ -56,6 +56,8 @@ def judge_wing(
     columns = ["claim", "setting", "verdict", "with Holm", "effect [95 % interval]", "seeds"]
     print(text_table(pd.DataFrame(rows, columns=columns)))
     print("", f"empirical: {totals(report.counts)}", sep="\n")
+    if any(report.provisional_counts.values()):
+        print(f"provisional, fewer seeds than stated: {totals(report.provisional_counts)}")
     if any(report.arithmetic_counts.values()):
         print(f"arithmetic of the configuration, no evidence: {totals(report.arithmetic_counts)}")
     if report.without_runs:

@@ -13,7 +13,7 @@ from nclab.analysis.ledger import load_ledger
 from nclab.analysis.runs import AnalysisError, load_runs
 from nclab.analysis.statistics import STATISTICS
 from nclab.analysis.tables import readable, save_table
-from nclab.analysis.verdict import FAILS, HOLDS, NOT_ENOUGH
+from nclab.analysis.verdict import FAILS, HOLDS
 from nclab.papers.simplex_etf import depth_profile
 from nclab.papers.simplex_etf.depth_profile import layers_beyond
 from nclab.papers.simplex_etf.switch_times import switch_table
@@ -128,7 +128,7 @@ def test_the_shipped_claim_tells_the_clock_from_the_bar(tmp_path):
         write_run(tmp_path, CLOCK | {"threshold": 0.99}, seed, fix=[(8 + seed, "fc5")])
         write_run(tmp_path, CLOCK | {"threshold": 0.98}, seed, fix=[(6 + seed, "fc5")])
     found = {j.run.settings["etf.threshold"]: (j.verdict, j.estimate.values) for j in judged(tmp_path, decides)}
-    assert {key: verdict for key, (verdict, _) in found.items()} == {0.9: FAILS, 0.99: HOLDS, 0.98: NOT_ENOUGH}
+    assert {key: verdict for key, (verdict, _) in found.items()} == {0.9: FAILS, 0.99: HOLDS, 0.98: FAILS}
     assert sorted(found[0.98][1]) == [0, 1, 2]
 
 

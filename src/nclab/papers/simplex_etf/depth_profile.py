@@ -38,7 +38,7 @@ LOOKS = [
 ]
 
 
-def train_ncc(run: Run) -> list[float] | None:
+def ncc_at_end(run: Run) -> list[float] | None:
     """Train NCC accuracy of every stage after the last epoch, input to output; None where it was not measured."""
     measured = at_end(run)
     ncc = [measured.get((stage, "ncc_accuracy"), math.nan) for stage in run.stages]
@@ -62,7 +62,7 @@ def layers_beyond_strict(run: Run, treated: Run) -> float:
     """Stages after the effective depth at the strictest tolerance, a train NCC error of 0.005; 0 where there is no
     effective depth. With more tolerance there are never fewer.
     """
-    return layers_beyond(train_ncc(run), STRICT)
+    return layers_beyond(ncc_at_end(run), STRICT)
 
 
 @statistic("layers", measured=True)
@@ -70,7 +70,7 @@ def layers_beyond_loose(run: Run, treated: Run) -> float:
     """Stages after the effective depth at the loosest tolerance, a train NCC error of 0.1, that of the rule in the
     author's earlier code; 0 where there is no effective depth. With less tolerance there are never more.
     """
-    return layers_beyond(train_ncc(run), LOOSE)
+    return layers_beyond(ncc_at_end(run), LOOSE)
 
 
 @statistic("layers", measured=True)
@@ -80,7 +80,7 @@ def layers_beyond_mean(run: Run, treated: Run) -> float:
 
     The area under the depth profile: it has no tolerance at which it jumps by a whole layer.
     """
-    ncc = train_ncc(run)
+    ncc = ncc_at_end(run)
     return float(np.mean([layers_beyond(ncc, eps) for eps in GRID]))
 
 
@@ -89,7 +89,7 @@ def tolerance_for_one_layer(run: Run, treated: Run) -> float:
     """Least tolerance at which a stage lies beyond the effective depth, in points of train NCC error: the greater of
     the errors of the last two stages.
     """
-    ncc = train_ncc(run)
+    ncc = ncc_at_end(run)
     return math.nan if ncc is None or len(ncc) < 2 else 100.0 * (1.0 - min(ncc[-2:]))
 
 
@@ -101,7 +101,7 @@ def profiles(runs: list[Run]) -> pd.DataFrame:
     """
     rows = []
     for run in runs:
-        if (ncc := train_ncc(run)) is None:
+        if (ncc := ncc_at_end(run)) is None:
             raise AnalysisError(f"{run.path / 'metrics.csv'}: no train ncc_accuracy at epoch {run.config['epochs']}")
         for eps in AXIS:
             depth = effective_depth(ncc, eps)

@@ -6,7 +6,7 @@ from nclab.analysis.runs import Run
 from nclab.analysis.statistics import layers_before_etf, statistic, train_ncc
 
 
-@statistic("points", split="train", measured=True)
+@statistic("points", measured=True)
 def ncc_above_fixed(run: Run, treated: Run) -> float:
     """Train NCC accuracy, in percent after the last epoch, of the last learnable stage before the fixed ones, minus the
     best of the fixed hidden stages behind it; positive where separation is lost in the fixed layers.
