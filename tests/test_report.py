@@ -149,17 +149,17 @@ def test_a_report_without_figures_or_provenance(tmp_path):
 
 def test_seeds_margins_holm_and_what_is_provisional_stand_beside_the_verdict(folder):
     stated = replace(claims()[0], margin=None, seeds=3)
-    html, text = write(folder, [stated, replace(stated, id="other", seeds=5)])
+    html, text = write(folder, [stated, replace(stated, id="other", seeds=5), replace(stated, id="more", seeds=10)])
     row = (
         r"| digits, 20 epochs | ✔ holds | also with Holm | 90.10 ± 0.10 | 90.00 ± 0.00 | +0.10 [-0.15, +0.35] points |"
     )
     assert row in text
     assert "✔ holds (3 of 5 seeds)" in text
     assert "provisional: 3 of 5 seeds" in html
-    assert "\n**1 holds**; provisional, fewer seeds than stated: 1 holds\n" in text
-    assert "<b>1 ✔ holds</b>; provisional, fewer seeds than stated:\n1 ✔ holds." in html
+    assert "\n**1 holds**; provisional, fewer seeds than stated: 2 holds\n" in text
+    assert "<b>1 ✔ holds</b>; provisional, fewer seeds than stated:\n2 ✔ holds." in html
     strip = Page(re.search(r'<ul class="strip">.*?</ul>', html, re.DOTALL)[0]).text
-    assert " ".join(strip.split()).startswith("1 ✔ holds and 1 provisional 0 ✘ fails 0 ▼")
+    assert " ".join(strip.split()).startswith("1 ✔ holds and 2 provisional 0 ✘ fails 0 ▼")
     assert "margin 0.95 points: the binomial standard error of 90 % on 1,000 images" in html
 
 
