@@ -10,8 +10,9 @@ No fixed number of points does: 0.5 points are a third of the errors that a good
 and never less than one image. Both are taken at the mean accuracy of the baseline over the seeds that count.
 
 Near 100 % both go to 0: at 99.99 % of 60,000 train images they are 0.004 points, two images. Networks end there on the
-train split. Its margin is therefore no less than LEAST (0.1 points): the last epochs move a train accuracy by as much,
-and no reader calls less a difference. Where the baseline leaves less room than that, an advantage is a ceiling.
+train split. Its margin is therefore no less than LEAST (0.1 points): the last fifth of 20 epochs moves the train
+accuracy of an MLP on Fashion-MNIST by 0.2 to 1 points, and no reader calls 0.1 a difference. Where the baseline leaves
+less room than the margin, an advantage is a ceiling.
 """
 
 import math
