@@ -5,13 +5,14 @@ import torch
 from conftest import composed
 from run_folders import assert_same_run, events, flat, killed_after, rows
 
-from nclab.etf import POLICIES, FixedLinear, Measures
+from nclab.etf import POLICIES, ETFPolicy, FixedLinear, Measures
 from nclab.etf.frame import nearest_etf
 from nclab.etf.policy import PolicySettings
 from nclab.models.mlp import MLP
 from nclab.models.vit import ViT
 from nclab.run.execute import train
 from nclab.runfolder import checkpoint
+from nclab.training import fit as fit_module
 
 
 def clock(**settings):
@@ -198,3 +199,28 @@ def test_a_clock_needs_no_measurement(tiny):
 def test_a_clock_that_ends_too_late_is_refused_before_training():
     with pytest.raises(ValueError, match="etf=clock would not end in time"):
         composed("etf=clock", "etf.k=3", "etf.start=4", "epochs=6")
+
+
+@pytest.mark.parametrize(
+    ("keys", "copies"),
+    [
+        (("etf=clock", "etf.k=1", "etf.start=5"), 1),
+        (("etf=clock", "etf.k=2", "etf.start=4", "etf.pause=3"), 2),
+        (("etf=adaptive", "etf.start=7", "etf.patience=1", "etf.threshold=1e-6"), 3),  # three stages, one an epoch
+        (("etf=none",), 0),
+    ],
+)
+def test_the_network_is_copied_before_a_switch_alone(tiny, monkeypatch, keys, copies):
+    made, copy = [], fit_module.deepcopy
+    monkeypatch.setattr(fit_module, "deepcopy", lambda model: made.append(model) or copy(model))
+    folder = train(tiny("epochs=12", *keys))
+    assert len({e["epoch"] for e in events(folder, "switch")}) == len(made) == copies
+
+
+def test_a_policy_that_does_not_say_when_may_switch_after_every_epoch():
+    class Own(ETFPolicy):
+        def after_epoch(self, model, optimizer, measures, epoch):
+            return []
+
+    assert Own(PolicySettings()).may_switch_after(mlp(), 3)
+    assert not ETFPolicy(PolicySettings()).may_switch_after(mlp(), 3)

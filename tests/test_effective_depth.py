@@ -70,3 +70,12 @@ def test_the_rule_of_adaptive_is_the_same_depth_held_for_patience_epochs(relativ
 def test_an_example_is_right():
     assert doctest.testmod(module).attempted
     assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("samples", [7, 200, 1000, 60_000])
+def test_an_error_of_exactly_eps_is_separated_and_one_more_is_not(samples):
+    for wrong in range(0, samples, max(1, samples // 1000)):
+        eps = wrong / samples
+        for accuracy, expected in (((samples - wrong) / samples, 1.0), ((samples - wrong - 1) / samples, math.nan)):
+            for found in (effective_depth([accuracy], eps), effective_depth_first([accuracy], eps)):
+                assert found == expected or (math.isnan(found) and math.isnan(expected)), (wrong, accuracy)

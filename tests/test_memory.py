@@ -42,7 +42,7 @@ def failing(error):
         (fit, "train_epoch", TRAINING),
         (fit, "evaluate", MEASURING),
         (run_module, "built", r"out of memory while building the network{}; make the model smaller"),
-        (run_module, "load_dataset", r"out of memory while loading the dataset{}; keep fewer samples"),
+        (run_module, "load_with_outside", r"out of memory while loading the dataset{}; keep fewer samples"),
         (checkpoint, "save", "out of memory while working on this run{}; make the model smaller"),
     ],
 )

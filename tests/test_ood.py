@@ -14,6 +14,7 @@ from nclab.config.checks import ConfigError
 from nclab.data import load_dataset
 from nclab.data.dataset import DATASETS, Dataset, DatasetSettings
 from nclab.data.images import ImageSettings
+from nclab.data.outside import load_with_outside
 from nclab.data.split import Split
 from nclab.interfaces.targets import Classes
 from nclab.metrics import geometry, nc5, neco_auroc
@@ -133,6 +134,10 @@ def test_a_run_logs_them(tiny, others, monkeypatch):
             ("metrics.suite=[ood]", "metrics.ood_dataset=speckel"),
             "unknown metrics.ood_dataset 'speckel'; did you mean",
         ),
+        *(
+            (("metrics.suite=[ood]", f"metrics.ood_dataset={name}"), f"unknown metrics.ood_dataset '{name}'; .*speckle")
+            for name in ("npz", "image_folder", "torchvision", "digits")  # a key without a default; the run's own
+        ),
         (("metrics.ood_dataset=speckle",), "metrics.ood_dataset has no effect with metrics.suite=\\[collapse\\]"),
     ],
 )
@@ -147,3 +152,22 @@ def test_the_key_changes_no_older_name():
     plain, other = composed(), composed("metrics.ood_dataset=mnist")
     assert "ood_dataset" not in plain.identity()["metrics"]
     assert other.identity()["metrics"]["ood_dataset"] == "mnist"
+
+
+def test_a_wrong_name_is_refused_before_the_dataset_is_read(tmp_path):
+    with pytest.raises(ValueError, match=r"metrics\.ood_dataset 'npz'; valid: .*mnist"):
+        load_with_outside(DatasetSettings("mnist"), tmp_path, "cpu", "npz")  # no mnist here: no MissingDataError
+
+
+def test_labels_that_are_not_the_true_ones_leave_no_in_sample_numbers(tiny, others):
+    """Split train_clean has the samples of train, which both suites learn from."""
+    suites = ("metrics.suite=[probe,ood]", "metrics.ood_dataset=speckle")
+    folder = train(tiny("epochs=1", "dataset.label_noise=0.4", "dataset.valid_size=60", *suites))
+    by_split = {}
+    for _, split, _, metric, _ in rows(folder):
+        by_split.setdefault(split, set()).add(metric)
+    names = {"linear_probe_accuracy", "knn_accuracy", "neco_auroc"}
+    assert by_split["test"] >= names
+    assert by_split["valid"] >= names
+    assert not by_split["train_clean"] & names
+    assert "accuracy" in by_split["train_clean"]

@@ -13,8 +13,11 @@ from nclab.etf import convert
 from nclab.interfaces.batch import Batch, Output
 from nclab.models.mlp import MLP
 from nclab.run.execute import train, train_seeds
+from nclab.training import fit as fit_module
+from nclab.training import memory as memory_module
 from nclab.training.memory import activation_bytes, gradient_bytes, peak, weight_bytes
 from nclab.training.objective import CROSS_ENTROPY
+from nclab.training.step import PRECISIONS, training_run
 
 FLOAT, LONG = 4, 8
 
@@ -78,6 +81,18 @@ def test_activations_are_what_autograd_keeps_besides_weights_and_batch():
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
+def test_copies_of_weights_that_autocast_makes_are_no_activations():
+    """bf16 halves what a layer keeps; its weights are the same, and so is every count of theirs."""
+    model, batch = mlp(), batch_of(5)
+    convert(model, ["fc2"], frame="random", seed=0)  # its frame is cast as the weights are
+    half = activation_bytes(model, lambda m: training_run(m, "bf16"), CROSS_ENTROPY, batch)
+    # The batch and two outputs of ReLU in bf16, log-probabilities in float32, the divisor of the loss.
+    assert half == 2 * (5 * 10 + 2 * 5 * 8) + FLOAT * (5 * 3 + 1)
+    wide = MLP(10, 3, 3, 400, "none")
+    counts = {p: activation_bytes(wide, lambda m, p=p: training_run(m, p), CROSS_ENTROPY, batch) for p in PRECISIONS}
+    assert counts["bf16"] < counts["float32"]
+
+
 def test_fixed_layers_need_fewer_activations():
     """A fixed layer's input is kept only where something else needs it: behind tanh nothing but its output."""
 
@@ -106,10 +121,10 @@ def test_measuring_activations_changes_no_statistics():
 
 
 def test_the_peak_of_a_cpu_is_that_of_the_process():
-    found = peak(torch.device("cpu"))
+    found = peak(torch.device("cpu"), None)
     assert found["peak_of"] == "resident set of the process"
     more = torch.ones(2**25)  # 128 MiB, written
-    after = peak(torch.device("cpu"))["peak_bytes"]
+    after = peak(torch.device("cpu"), None)["peak_bytes"]
     assert after >= more.nbytes
     assert after >= found["peak_bytes"] > 2**25
     assert after - found["peak_bytes"] <= 2 * more.nbytes
@@ -127,7 +142,8 @@ def test_a_summary_says_memory_and_step_time(tiny):
     assert m["weights_fixed_bytes"] == FLOAT * (width * width + width * 10)
     assert m["statistics_bytes"] == 3 * (2 * FLOAT * width + LONG)
     assert m["gradients_bytes"] == m["weights_learnable_bytes"]
-    assert m["optimizer_bytes"] == m["weights_learnable_bytes"] == summary["optimizer_bytes"]  # momentum
+    assert m["optimizer_bytes"] == m["weights_learnable_bytes"]  # momentum
+    assert "optimizer_bytes" not in summary  # said once
     assert m["activations_bytes"] > FLOAT * batch * (2 * 3 * width)  # norm's input and ReLU's output, of three layers
     assert m["peak_bytes"] > 2**25
     assert m["peak_of"] == "resident set of the process"
@@ -152,3 +168,70 @@ def test_seeds_that_train_together_say_it_too(tiny):
         summary = json.loads((folder / "summary.json").read_text())
         assert summary["memory"]["gradients_bytes"] == summary["memory"]["weights_learnable_bytes"] > 0
         assert summary["step_seconds"] > 0
+
+
+OUT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
+
+
+@pytest.mark.parametrize("error", [OUT, MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_trained_run_is_not_lost_where_counting_its_memory_runs_out_of_it(tiny, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(memory_module, "batch_loss", fails)
+    folder = train(tiny("epochs=2"))
+    assert (folder / "DONE").exists()
+    memory = json.loads((folder / "summary.json").read_text())["memory"]
+    assert memory.pop("activations_bytes") is None
+    assert None not in memory.values()
+    (warning,) = events(folder, "warning")
+    assert warning["epoch"] == 2
+    assert "activations_bytes is null: out of memory while counting it" in warning["text"]
+
+
+def test_an_error_of_another_kind_is_not_taken_for_want_of_memory(tiny, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("expected m1 and m2 to have the same dtype")
+
+    monkeypatch.setattr(memory_module, "batch_loss", fails)
+    with pytest.raises(RuntimeError, match="same dtype"):
+        train(tiny("epochs=1"))
+
+
+def test_gradients_are_freed_before_activations_are_counted(tiny, monkeypatch):
+    seen, count = [], memory_module.activation_bytes
+
+    def noted(model, *more):
+        seen.append([p.grad for p in model.parameters()])
+        return count(model, *more)
+
+    monkeypatch.setattr(memory_module, "activation_bytes", noted)
+    train(tiny("epochs=1"))
+    assert len(seen) == 1
+    assert {type(grad) for grad in seen[0]} == {type(None)}
+
+
+def test_the_peak_of_a_gpu_is_that_of_the_training_steps(tiny, monkeypatch):
+    """A stub of torch's counter: evaluations allocate 900, the steps of three epochs 300, 500 and 400."""
+    held, of_epochs = [0], iter([300, 500, 400])
+    evaluate, epoch = fit_module.evaluate, fit_module.train_epoch
+
+    def counted(call, most):
+        def run(*given, **named):
+            held[0] = max(held[0], most())
+            return call(*given, **named)
+
+        return run
+
+    monkeypatch.setattr(fit_module, "begin_peak", lambda device: held.__setitem__(0, 0))
+    monkeypatch.setattr(fit_module, "allocated_peak", lambda device: held[0])
+    monkeypatch.setattr(fit_module, "evaluate", counted(evaluate, lambda: 900))
+    monkeypatch.setattr(fit_module, "train_epoch", counted(epoch, lambda: next(of_epochs)))
+    peaks = []
+    count = memory_module.peak
+    monkeypatch.setattr(memory_module, "peak", lambda device, steps: peaks.append(steps) or count(device, steps))
+    train(tiny("epochs=3"))
+    assert held == [900]
+    assert peaks == [500]
+    assert peak(torch.device("cuda"), 500) == {"peak_bytes": 500, "peak_of": "tensors on the GPU in training steps"}
+    assert peak(torch.device("cuda"), None)["peak_bytes"] is None  # a resume that had nothing left to train

@@ -55,7 +55,7 @@ def test_a_run_folder_holds_what_it_promises(tiny):
     final = {(s, m): v for e, s, layer, m, v in logged if e == 6 and layer == "network"}
     assert summary["final"]["test"]["accuracy"] == final["test", "accuracy"]
     assert summary["parameters_learnable"] == summary["parameters_total"] == final["train", "learnable_parameters"]
-    assert summary["optimizer_bytes"] == 4 * summary["parameters_learnable"]
+    assert summary["memory"]["optimizer_bytes"] == 4 * summary["parameters_learnable"]
     assert {"commit", "versions", "hardware", "seed", "wall_seconds"} < set(summary)
     assert [e["event"] for e in events(folder)] == ["start", *["epoch"] * 6, "done"]
 

@@ -15,16 +15,34 @@ def load_with_outside(
     """`load_dataset`, with `outside` the test split (train, where it has none) of the dataset of that name under the
     defaults of its keys; None: without.
 
-    Raises what `load_dataset` does, and ValueError for an unknown name and for samples of another shape or range.
+    Raises what `load_dataset` does, and ValueError for a name that is unknown, this dataset's own or that of a dataset
+    with a key that has no default (npz, image_folder, torchvision), and for samples of another shape or range.
     """
+    if outside is not None:
+        _require_other(outside, settings.name)
     dataset = load_dataset(settings, root, device)
     if outside is None:
         return dataset
-    if outside not in DATASETS.names():
-        raise no_choice("metrics.ood_dataset", outside, DATASETS.names())
     other = load_dataset(DATASETS[outside].settings(name=outside), root, device)
     split = other.splits.get("test", other.train)
     try:
         return dataclasses.replace(dataset, outside=split)
     except ValueError as error:
         raise ValueError(f"metrics.ood_dataset={outside}: {error}, beside dataset={settings.name}") from None
+
+
+def _require_other(outside: str, own: str) -> None:
+    """Raise ValueError where `outside` is no dataset that its name alone describes, or is the run's own."""
+    if outside in DATASETS.names() and outside != own and not _needs_keys(outside):
+        return
+    raise no_choice(
+        "metrics.ood_dataset", outside, [name for name in DATASETS.names() if name != own and not _needs_keys(name)]
+    )
+
+
+def _needs_keys(name: str) -> bool:
+    """Whether a key of this dataset, besides its name, has no default."""
+    return any(
+        field.default is field.default_factory is dataclasses.MISSING and field.name != "name"
+        for field in dataclasses.fields(DATASETS[name].settings)
+    )

@@ -54,6 +54,9 @@ class LatePolicy(ETFPolicy):
         sites = [site for stage in self.stages(model) for site in stage]
         return dict.fromkeys(self.still_learnable(model, sites), self.settings.start)
 
+    def may_switch_after(self, model: nn.Module, epoch: int) -> bool:
+        return any(first <= epoch for first in self.candidates(model).values())
+
     def stages(self, model: nn.Module) -> list[list[str]]:
         """The layers of every stage but the first that may become fixed at all, in network order; none is empty."""
         stages = [probe.stage for probe in model.probes("linear") if probe.stage is not None]

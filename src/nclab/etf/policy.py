@@ -203,6 +203,11 @@ class ETFPolicy:
         """True where `after_epoch` may fix a layer, so that the model before it is worth keeping for a comparison."""
         return type(self).after_epoch is not ETFPolicy.after_epoch
 
+    def may_switch_after(self, model: nn.Module, epoch: int) -> bool:
+        """True where `after_epoch` may fix a layer after this epoch: the model is then copied before it. A policy that
+        knows its epochs should override this; by default every epoch is one of them."""
+        return self.may_switch
+
     def candidates(self, model: nn.Module) -> dict[str, int]:
         """Layers that `after_epoch` may fix later on -> the first epoch after which it may. For what is said at the
         start of a run; a policy that overrides `after_epoch` should override this too."""

@@ -32,7 +32,8 @@ class Context:
     split: name of the split. samples: how many it has, of all processes. train: the same suite after it measured the
     train split, None where this is the train split: class means are its. eps: NCC error up to which a layer counts as
     separated. outside: how many samples there are of none of the classes (metrics.ood_dataset). penalties: name of each
-    parameter in the loss's own L2 penalty -> its lambda (`Objective.penalties`).
+    parameter in the loss's own L2 penalty -> its lambda (`Objective.penalties`). of_train: whether the samples are
+    those of the train split under other targets (`train_clean`): a test on them would be in-sample.
     """
 
     model: nn.Module
@@ -44,6 +45,7 @@ class Context:
     samples: int = 0
     outside: int = 0
     penalties: Mapping[str, float] = field(default_factory=dict)
+    of_train: bool = False
 
 
 class Metric:

@@ -39,7 +39,6 @@ from nclab.system.signals import StopSignals
 from nclab.training.evaluate import check_headline, headline_of, suites_of
 from nclab.training.feed import Feed
 from nclab.training.fit import Diverged, Fit, FitSettings
-from nclab.training.memory import begin_peak
 from nclab.training.objective import LOSSES, Objective
 from nclab.training.observer import Guarded, Observer, Observers, Start
 from nclab.training.optim import OPTIMIZERS, learning_rate
@@ -204,7 +203,6 @@ def opened(
             if world.first:
                 _make_folder(config)
             stack.enter_context(out)
-        begin_peak(config.device)
         if world.broadcast_call(lambda: out.done and not config.overwrite):
             print(f"already finished: {config.folder}")
             yield None

@@ -10,7 +10,6 @@ from nclab.etf.policy import learnable
 from nclab.training.evaluate import Evaluation
 from nclab.training.fit import Fit
 from nclab.training.memory import memory
-from nclab.training.optim import optimizer_bytes
 from nclab.training.step import training_run
 
 
@@ -29,6 +28,7 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
     }
     depth = result.values["train"]["network"].get("effective_depth")
     learner, run_of = fit.learner, partial(training_run, precision=config.precision)
+    warn = partial(fit.observer.warned, fit.progress.epoch)
     return {
         "run": config.run_name,
         "experiment_name": config.experiment_name,
@@ -42,8 +42,7 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
         "headline": result.headline(learner.objective, config.metrics.headline),
         "parameters_learnable": learnable(fit.model.parameters()),
         "parameters_total": fit.progress.total_parameters,
-        "optimizer_bytes": optimizer_bytes(learner.optimizer),
-        "memory": memory(learner.model, learner.optimizer, learner.objective, fit.feed, run_of),
+        "memory": memory(learner.model, learner.optimizer, learner.objective, fit.feed, run_of, fit.peak_bytes, warn),
         "step_seconds": statistics.median(fit.progress.step_seconds or [math.nan]),
         "wall_seconds": round(fit.progress.seconds, 3),
         "processes": fit.world.size,

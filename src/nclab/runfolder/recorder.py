@@ -59,6 +59,10 @@ class Recorder(Observer):
     def stopped(self, signal: str, epoch: int, batches: int) -> None:
         self.folder.event("stopped", signal=signal, epoch=epoch, batches=batches)
 
+    def warned(self, epoch: int, text: str) -> None:
+        self.folder.event("warning", epoch=epoch, text=text)
+        checkpoint.to_stderr(f"{self.folder.path.name}: {text}")
+
     def diverged(self, epoch: int, running_loss: float, learning_rate: float, where: str | None) -> None:
         numbers = {"running_loss": running_loss, "learning_rate": learning_rate}
         self.folder.event("diverged", epoch=epoch, **numbers, where=where)

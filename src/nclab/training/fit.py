@@ -3,8 +3,8 @@
 import math
 import signal
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from nclab.system.signals import Stopped
 from nclab.training.evaluate import Evaluation, MetricsSettings, evaluate, refreshed, scores, scores_of_few
 from nclab.training.feed import Feed
 from nclab.training.finite import first_not_finite, is_finite
+from nclab.training.memory import allocated_peak, begin_peak
 from nclab.training.objective import penalty
 from nclab.training.observer import EpochEnd, Measured, Observer, Switched
 from nclab.training.optim import optimizer_bytes
@@ -76,6 +77,7 @@ class Fit:
         self.diverging = False  # seen in a batch
         self._culprit: str | None = None  # where in the network that began
         self.saved_epoch = -1  # of the latest checkpoint
+        self.peak_bytes: int | None = None  # on a GPU, of the training steps of every epoch in this process
 
     @property
     def model(self) -> Classifier:
@@ -141,9 +143,15 @@ class Fit:
         with self.training():
             return train_epoch(self.learner, self.feed, p.part, p.epoch, p.steps, self.check, self.watch)
 
-    def training(self) -> AbstractContextManager[None]:
-        """For the steps of an epoch: says what to lower where they need more memory than there is."""
-        return needs_memory("training", f"lower batch_size (now {self.feed.batch_size}) or the size of the model")
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """For the steps of an epoch: notes the peak of their memory on a GPU, and says what to lower where they need
+        more than there is."""
+        device = self.feed.dataset.train.targets.device
+        begin_peak(device)
+        with needs_memory("training", f"lower batch_size (now {self.feed.batch_size}) or the size of the model"):
+            yield
+        self.peak_bytes = max(self.peak_bytes or 0, allocated_peak(device))
 
     def watch(self, loss: Tensor, batch: Batch) -> bool:
         """Whether the loss () of the batch, before its step, is not finite; notes where in the network that began.
@@ -292,7 +300,8 @@ class Fit:
         learner, epoch = self.learner, self.progress.epoch
         policy, measures = learner.policy, None if result is None else result.measures()
         # For the comparison below; not where it cannot come to that.
-        idle = not policy.may_switch or (measures is None and policy.settings.needs_measures)
+        unmeasured = measures is None and policy.settings.needs_measures
+        idle = unmeasured or not policy.may_switch_after(self.model, epoch)
         old = self.model if idle else deepcopy(self.model)
         switches = policy.after_epoch(self.model, learner.optimizer, measures, epoch)
         if policy.may_switch:  # also what it froze without a switch

@@ -105,6 +105,9 @@ class Observer:
     def stopped(self, signal: str, epoch: int, batches: int) -> None:
         """A signal ends the training after so many epochs and batches; `saved` follows."""
 
+    def warned(self, epoch: int, text: str) -> None:
+        """Something went wrong that does not end the training."""
+
     def diverged(self, epoch: int, running_loss: float, learning_rate: float, where: str | None) -> None:
         """Numbers are no longer finite, first at `where`; `failed` follows."""
 
@@ -141,6 +144,9 @@ class _Relay(Observer):
 
     def stopped(self, signal: str, epoch: int, batches: int) -> None:
         self._tell("stopped", signal, epoch, batches)
+
+    def warned(self, epoch: int, text: str) -> None:
+        self._tell("warned", epoch, text)
 
     def diverged(self, epoch: int, running_loss: float, learning_rate: float, where: str | None) -> None:
         self._tell("diverged", epoch, running_loss, learning_rate, where)

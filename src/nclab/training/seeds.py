@@ -143,7 +143,9 @@ def least_to_pay(fit: Fit) -> float:
 def _train_epoch(group: list[Member], run: StackedRun) -> list[float]:
     if len(group) > 1:
         fits = [member.fit for member in group]
-        with fits[0].training():
+        with contextlib.ExitStack() as training:
+            for fit in fits:
+                training.enter_context(fit.training())
             return train_epoch_stacked(fits, run)
     with group[0].own_random_state():
         return [group[0].fit.train_epoch()]

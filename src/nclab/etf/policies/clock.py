@@ -68,6 +68,9 @@ class Clock(LatePolicy):
         due = {site: epoch for epoch, sites in self._due(model).items() for site in sites}
         return {site: due[site] for site in self.still_learnable(model, list(due))}
 
+    def may_switch_after(self, model: nn.Module, epoch: int) -> bool:
+        return epoch in self.candidates(model).values()
+
     def after_epoch(
         self, model: nn.Module, optimizer: Optimizer, measures: Measures | None, epoch: int
     ) -> list[Switch]:

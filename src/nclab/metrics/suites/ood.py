@@ -15,7 +15,8 @@ MOST_ROWS = 2000  # samples of a split, and of those outside, whose features are
 @METRICS.add("ood", SuiteSettings)
 class OODSuite(Metric):
     """One pass. nc5 with the train split, of all samples outside; neco_auroc with every other split, of at most 2000
-    samples of the train split, of that split and outside (`nclab.metrics.rows.chosen_rows`)."""
+    samples of the train split, of that split and outside (`nclab.metrics.rows.chosen_rows`); of `train_clean`, whose
+    samples are those of train, nothing."""
 
     outside = True
 
@@ -66,6 +67,8 @@ class OODSuite(Metric):
             self.others.accept(others)
             self.meter.accept(means)
             return {f"{self.layer}/nc5": nc5(self.meter.class_means, total / self.context.outside)}
+        if self.context.of_train:
+            return {}
         self.rows.accept(reduced)
         given = (train.rows[self.feature], self.rows[self.feature], train.others[self.feature])
         return {f"{self.layer}/neco_auroc": neco_auroc(*given, self.context.targets.dim)}

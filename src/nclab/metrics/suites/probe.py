@@ -14,7 +14,8 @@ LABELS = "labels "  # no feature is called so
 @METRICS.add("probe", SuiteSettings)
 class ProbeSuite(Metric):
     """One pass. linear_probe_accuracy and knn_accuracy of every split but train: trained on at most 2000 samples of the
-    train split, tested on at most 2000 of the other (`nclab.metrics.rows.chosen_rows`)."""
+    train split, tested on at most 2000 of the other (`nclab.metrics.rows.chosen_rows`). None of `train_clean`, whose
+    samples are those of train."""
 
     def __init__(self, settings: SuiteSettings | None = None):
         pass
@@ -37,7 +38,7 @@ class ProbeSuite(Metric):
 
     def compute(self, reduced: Tensor) -> dict[str, float]:
         self.rows.accept(reduced)
-        if self.context.train is None:
+        if self.context.train is None or self.context.of_train:
             return {}
         own, train = self.rows, self.context.train.rows
         found = {}
