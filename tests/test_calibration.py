@@ -91,3 +91,12 @@ def test_a_run_logs_them(tiny):
         found = {name: logged[split, "network", name] for name in expected}
         assert found == pytest.approx(expected, rel=1e-5)
         assert found["nll"] == pytest.approx(logged[split, "network", "loss"], rel=1e-5)  # trained by cross-entropy
+
+
+@pytest.mark.parametrize("bad", [-math.inf, math.inf, math.nan])
+@pytest.mark.parametrize("of_the_label", [True, False])
+def test_a_logit_that_is_not_finite_leaves_nothing_defined(bad, of_the_label):
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(6) % 3
+    logits[2, 2 if of_the_label else 0] = bad
+    assert all(math.isnan(value) for value in calibration(logits, y).values())

@@ -84,6 +84,21 @@ def test_neco_of_what_lies_outside_the_span_of_the_means():
     assert math.isnan(neco_auroc(h, inside, others * math.nan, C))
 
 
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-30, 1e30])
+def test_neco_of_equal_rows_is_undefined_whatever_the_mean_rounds_to(value):
+    equal = torch.full((90, D), value, dtype=torch.float64) * torch.linspace(0.3, 2, D).double()
+    inside = equal[:20] * (1 + torch.rand(20, D, generator=torch.Generator().manual_seed(1)).double())
+    assert math.isnan(neco_auroc(equal, inside, inside.flip(1), C))
+
+
+def test_neco_of_a_feature_that_is_the_centre_up_to_rounding_is_undefined():
+    (h, _), (inside, _) = clusters(90, 0, offset=0.3), clusters(20, 1, offset=0.3)
+    centre = h.mean(0)
+    at_centre = torch.cat([inside, centre[None] * (1 + 2e-16)])
+    assert math.isnan(neco_auroc(h, at_centre, inside + 0.1, C))
+    assert 0 <= neco_auroc(h, inside, inside + 0.1, C) <= 1
+
+
 def images(shape=(1, 8, 8), pixel_max=16, n=60):
     g = torch.Generator().manual_seed(5)
     samples = torch.randint(0, pixel_max + 1, (n, *shape), generator=g).to(torch.uint8)
@@ -96,7 +111,6 @@ def others(own_registries):
     DATASETS.add("speckle", ImageSettings)(lambda settings, root: images())
     DATASETS.add("wide", ImageSettings)(lambda settings, root: images((1, 9, 9)))
     DATASETS.add("bright", ImageSettings)(lambda settings, root: images(pixel_max=255))
-    assert issubclass(ImageSettings, DatasetSettings)
 
 
 SUITE = ("metrics.suite=[collapse,ood]", "metrics.ood_dataset=speckle")

@@ -12,11 +12,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_info
 
+from nclab.data import load_dataset
 from nclab.metrics import knn_accuracy, linear_probe_accuracy
 from nclab.metrics.rows import chosen_rows
 from nclab.metrics.suites import probe
+from nclab.run.build import built
 from nclab.run.execute import train
 from nclab.run.trained import load_trained
+from nclab.training.evaluate import evaluate
 
 C, D = 4, 6
 
@@ -116,3 +119,24 @@ def test_a_run_logs_them_of_what_is_not_trained_on(tiny, monkeypatch):
         assert logged["test", layer, "knn_accuracy"] == pytest.approx(
             knn_accuracy(h, y[own], h_test, y_test[other]), abs=2 / 90
         )
+
+
+def test_a_stop_does_not_wait_for_the_probes_of_all_layers(tiny, monkeypatch):
+    fitted = []
+
+    class Asked(Exception):
+        pass
+
+    def check():
+        if fitted:
+            raise Asked
+
+    monkeypatch.setattr(probe, "linear_probe_accuracy", lambda *given: fitted.append(1) or 0.5)
+    config = tiny("metrics.suite=[probe]")
+    dataset = load_dataset(config.dataset, "data")
+    model = built(config, dataset).model
+    with pytest.raises(Asked):
+        evaluate(model, dataset, config.metrics, check=check)
+    assert len(fitted) == 1
+    evaluate(model, dataset, config.metrics)
+    assert len(fitted) == 1 + 5  # of all layers

@@ -1,14 +1,26 @@
 """Effective and stable rank, and how evenly class means lie on the sphere, against numpy's SVD and closed forms."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from run_folders import rows
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from nclab import metrics
 from nclab.etf import simplex_etf
-from nclab.metrics import effective_rank, geometry, gnc2, hyperspherical_uniformity, spectrum, stable_rank
+from nclab.metrics import (
+    effective_rank,
+    feature_spectrum,
+    geometry,
+    gnc2,
+    hyperspherical_uniformity,
+    spectrum,
+    stable_rank,
+)
 from nclab.metrics.rows import SampledRows, chosen_rows
 from nclab.metrics.suites import spectra
 from nclab.run.execute import train
@@ -158,3 +170,74 @@ def test_more_samples_than_are_taken(tiny, monkeypatch):
     mean = torch.stack([h[data.train.targets == c].mean(0) for c in range(10)]).mean(0)
     expected = by_svd(h[chosen_rows(200, 50)] - mean)[0]
     assert logged["train", "fc2", "effective_rank_features"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("k", [-900, -600, 500])
+def test_a_cut_at_noise_does_not_depend_on_scale(k):
+    matrix = torch.diag(torch.tensor([3.0, 2.0, 1e-5])).double()
+    noise = 2.0**-200 if k < -500 else 1e-8  # squares of a matrix that is smaller leave the range of a float
+    found = spectrum(matrix * 2.0**k, noise * 2.0 ** (2 * k) if k > -500 else 0.0)
+    assert torch.count_nonzero(found) == (2 if k > -500 else 3)
+    assert torch.isnan(spectrum(matrix * 2.0**k, noise * 2.0**200)).all() == (k < -500)
+
+
+def test_gnc2_where_the_mean_is_0_is_undefined(monkeypatch):
+    import nclab.metrics.spectra as module
+
+    means = means_of(torch.eye(3))
+    assert gnc2(means) == pytest.approx(0, abs=1e-12)
+    monkeypatch.setattr(module, "_log_inverse_distances", lambda m: torch.tensor([1.0, -1.0]).double())
+    assert math.isnan(gnc2(means))
+    assert hyperspherical_uniformity(means) == 0
+
+
+class Ops(TorchDispatchMode):
+    """The names of the operators that ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_taking_rows_waits_for_no_device():
+    """Tensors without memory have no values to wait for: what asks for one raises."""
+    taken = SampledRows(50, most=20)
+    batch, index = torch.empty(8, 3, device="meta"), torch.empty(8, dtype=torch.int64, device="meta")
+    taken.add({"a": batch}, index)
+    with Ops() as ops:
+        taken.add({"a": batch}, index)
+    assert not [name for name in ops.seen if "_to_copy" in name]  # nothing is moved or cast a second time
+    assert any("index_copy" in name for name in ops.seen)
+
+
+def test_the_recipe_of_the_docs_gives_the_number_of_the_suite(tiny):
+    folder = train(tiny("epochs=2", "metrics.suite=[spectra]", "etf=last_k", "etf.k=2"))
+    logged = {r[1:4]: r[4] for r in rows(folder) if r[0] == 2}
+    recipes = re.findall(r"`((effective|stable)_rank\(feature_spectrum[^`]*)`", Path("docs/metrics.md").read_text())
+    assert len(recipes) == 2
+    model, data, _ = load_trained(folder)
+    with torch.no_grad():
+        found = {split: model(data.inputs(s.samples)).features for split, s in data.splits.items()}
+    for layer in ("fc1", "act3"):
+        meter = metrics.CollapseMeter(10)
+        meter.add_means(found["train"][layer], data.train.targets)
+        for split in ("train", "test"):
+            given = {**vars(metrics), "features": found[split][layer], "class_means": meter.class_means}
+            for text, which in recipes:
+                found_by_recipe = eval(text, given)  # noqa: S307 - of our own page
+                assert found_by_recipe == pytest.approx(logged[split, layer, f"{which}_rank_features"], rel=1e-5)
+
+
+def test_the_spectrum_of_equal_features_is_undefined():
+    h = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    means = geometry(torch.eye(3, 6).double() + 0.1)
+    at_centre = means.means.mean(0).float().expand(40, 6)  # each entry is rounded to float32
+    assert torch.isnan(feature_spectrum(at_centre, means)).all()
+    assert torch.isnan(feature_spectrum(at_centre.double(), means, torch.float32)).all()
+    assert not torch.isnan(feature_spectrum(h, means)).any()
+    with pytest.raises(ValueError, match=r"features must have shape \(n, 6\), as the class means, got \(40, 5\)"):
+        feature_spectrum(h[:, :5], means)

@@ -14,7 +14,14 @@ from nclab.metrics.outside import nc5, neco_auroc
 from nclab.metrics.passes import WithinSums, class_sums, within_sums
 from nclab.metrics.precision import full_precision
 from nclab.metrics.probing import knn_accuracy, linear_probe_accuracy
-from nclab.metrics.spectra import effective_rank, gnc2, hyperspherical_uniformity, spectrum, stable_rank
+from nclab.metrics.spectra import (
+    effective_rank,
+    feature_spectrum,
+    gnc2,
+    hyperspherical_uniformity,
+    spectrum,
+    stable_rank,
+)
 
 __all__ = [
     "ClassMeans",
@@ -27,6 +34,7 @@ __all__ = [
     "effective_depth",
     "effective_depth_first",
     "effective_rank",
+    "feature_spectrum",
     "full_precision",
     "geometry",
     "gnc2",

@@ -39,7 +39,8 @@ def calibration(logits: Array, labels: Array) -> dict[str, float]:
 def sample_scores(logits: Tensor, labels: Tensor) -> Tensor:
     """(N, 4), float64: 1 - confidence, whether the prediction is wrong, -log p_y and the sum of squared errors.
 
-    What is 1 minus a probability is the sum of the others, which keeps its digits near certainty."""
+    nan where a logit is not finite. What is 1 minus a probability is the sum of the others, which keeps its digits near
+    certainty."""
     log_p = torch.log_softmax(logits.double(), 1)  # (N, C)
     p, own = log_p.exp(), labels[:, None]
     predicted = log_p.argmax(1, keepdim=True)
@@ -47,7 +48,8 @@ def sample_scores(logits: Tensor, labels: Tensor) -> Tensor:
     others = p.scatter(1, own, 0)
     brier = others.sum(1).square() + others.square().sum(1)
     wrong = (predicted != own)[:, 0].double()
-    return torch.stack([doubt, wrong, -log_p.gather(1, own)[:, 0], brier], 1)
+    scores = torch.stack([doubt, wrong, -log_p.gather(1, own)[:, 0], brier], 1)
+    return scores.where(torch.isfinite(logits).all(1, keepdim=True), NAN)
 
 
 def of_samples(scores: Tensor) -> dict[str, float]:

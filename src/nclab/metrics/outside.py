@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nclab.metrics.geometry import NAN, ClassMeans, power_of_two
+from nclab.metrics.geometry import EPS, NAN, ClassMeans, power_of_two
 
 
 def nc5(m: ClassMeans, ood_mean: Tensor) -> float:
@@ -32,7 +32,8 @@ def neco_auroc(train_features: Tensor, features: Tensor, ood_features: Tensor, n
         train_features: (N, d). features: (n, d) of other samples of the classes. ood_features: (o, d).
         num_classes: C.
 
-    Returns: nan where a feature is not finite, equal features span nothing, or a feature is c itself.
+    Returns: nan where a feature is not finite, equal features span nothing, or a feature is c itself, each up to the
+    rounding of float64 (singular values and lengths below max(N, d) eps64 times those of the uncentred features).
     """
     from sklearn.metrics import roc_auc_score  # a second to import, and most commands do not need it
 
@@ -40,14 +41,20 @@ def neco_auroc(train_features: Tensor, features: Tensor, ood_features: Tensor, n
     scale = power_of_two(train)
     centre = (scale * train).mean(0)
     centred = scale * train - centre
-    if not torch.isfinite(centred).all() or not centred.any():
+    if not torch.isfinite(centred).all():
         return NAN
     _, values, components = torch.linalg.svd(centred, full_matrices=False)
-    components = components[: min(num_classes - 1, int((values > 0).sum()))]  # (k, d)
+    rounding = max(train.shape) * EPS
+    directions = int((values > rounding * torch.linalg.matrix_norm(scale * train)).sum())
+    if directions == 0:
+        return NAN
+    components = components[: min(num_classes - 1, directions)]  # (k, d)
 
     def scores(rows: Tensor) -> Tensor:
         own = scale * rows - centre
-        return torch.linalg.vector_norm(own @ components.T, dim=1) / torch.linalg.vector_norm(own, dim=1)
+        length = torch.linalg.vector_norm(own, dim=1)
+        length = length.where(length > rounding * torch.linalg.vector_norm(centre), NAN)
+        return torch.linalg.vector_norm(own @ components.T, dim=1) / length
 
     both = torch.cat([scores(inside), scores(outside)])
     if not torch.isfinite(both).all():

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+MOST_ROWS = 2000  # samples of a split that suites look at, where no sum can give what they measure
+
 
 def chosen_rows(samples: int, most: int) -> Tensor:
     """Indices (n,) in rising order of n = min(samples, most) samples of a split: all, or a random subset, always the
@@ -28,28 +30,30 @@ class SampledRows:
     def __init__(self, samples: int, most: int):
         chosen = chosen_rows(samples, most)
         self.count = len(chosen)
-        self._place = torch.full((samples,), -1)  # of a sample: its row, or -1
+        self._place = torch.full((samples,), self.count)  # of a sample: its row, or the spare one behind the last
         self._place[chosen] = torch.arange(len(chosen))
         self._rows: dict[str, Tensor] = {}
 
     def add(self, features: Mapping[str, Tensor], index: Tensor) -> None:
         """A batch: name -> (B, d), and the samples' rows of the split (B,)."""
-        place = self._place.to(index.device)[index]
-        here = (place >= 0).nonzero().flatten()
+        if self._place.device != index.device:
+            self._place = self._place.to(index.device)  # once
+        # What is not taken goes to the spare row: to leave it out, the host would have to wait for its number.
+        place = self._place[index]
         for name, feature in features.items():
             if name not in self._rows:
-                self._rows[name] = feature.new_zeros(self.count, feature.shape[1], dtype=torch.float64)
-            self._rows[name].index_copy_(0, place[here], feature[here].double())
+                self._rows[name] = feature.new_zeros(self.count + 1, feature.shape[1])
+            self._rows[name].index_copy_(0, place, feature)
 
     def sums(self) -> Tensor:
         """What processes add up, for `accept`."""
-        return torch.cat([rows.flatten() for rows in self._rows.values()])
+        return torch.cat([rows[: self.count].double().flatten() for rows in self._rows.values()])
 
     def accept(self, reduced: Tensor) -> None:
         """Go on with the rows of all processes."""
-        parts = reduced.split([rows.numel() for rows in self._rows.values()])
-        self._rows = {name: part.view_as(rows) for (name, rows), part in zip(self._rows.items(), parts, strict=True)}
+        parts = reduced.split([self.count * rows.shape[1] for rows in self._rows.values()])
+        self._rows = {name: part.view(self.count, -1) for name, part in zip(self._rows, parts, strict=True)}
 
     def __getitem__(self, name: str) -> Tensor:
         """(n, d), float64, in host memory."""
-        return self._rows[name].cpu()
+        return self._rows[name][: self.count].double().cpu()

@@ -1,5 +1,7 @@
 """How many directions a matrix uses, and how evenly class means lie on the sphere."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -26,9 +28,36 @@ def spectrum(matrix: Tensor, noise: float = 0.0) -> Tensor:
     if not torch.isfinite(gram).all():
         return torch.full((len(gram),), NAN, dtype=torch.float64)
     squares = torch.linalg.eigvalsh(gram).flip(0)
-    cut = max(max(matrix.shape) * EPS * float(squares[0]), noise * scale**2)
+    # The square of a scale of 2^600 is beyond a float: the root of the noise is scaled, and infinite is no error.
+    root = math.sqrt(noise) * scale
+    cut = max(max(matrix.shape) * EPS * float(squares[0]), root * root)
     squares = torch.where(squares > cut, squares, 0.0)
     return squares if squares[0] > 0 else torch.full_like(squares, NAN)
+
+
+def feature_spectrum(features: Tensor, means: ClassMeans, precision: torch.dtype | None = None) -> Tensor:
+    """`spectrum` of features (n, d) minus mu_G, the unweighted mean of the class means of the train split; what is
+    below the rounding of the features themselves, (eps ||H||_F)^2, counts as 0. What suite `spectra` takes its
+    `_features` columns of.
+
+    Args:
+        features: (n, d) of any split. means: of the train features, as a meter gives them. precision: the dtype in
+            which the features were computed, if it is not theirs.
+
+    Raises ValueError for features of another width than the means.
+
+    >>> import torch
+    >>> from nclab.metrics import geometry
+    >>> h = torch.eye(4)
+    >>> round(stable_rank(feature_spectrum(h, geometry(h))), 6)
+    3.0
+    """
+    if features.ndim != 2 or features.shape[1] != means.means.shape[1]:
+        width = means.means.shape[1]
+        raise ValueError(f"features must have shape (n, {width}), as the class means, got {tuple(features.shape)}")
+    rows = features.detach().double().cpu()
+    root = torch.finfo(precision or features.dtype).eps * float(rows.norm())
+    return spectrum(rows - means.means.mean(0), root * root)
 
 
 def effective_rank(squares: Tensor) -> float:
@@ -67,7 +96,7 @@ def gnc2(m: ClassMeans) -> float:
 
     nan where `hyperspherical_uniformity` is, and where that is 0."""
     logs = _log_inverse_distances(m)
-    return NAN if logs is None or len(logs) == 0 else float(logs.std(correction=0) / logs.mean().abs())
+    return NAN if logs is None or logs.mean() == 0 else float(logs.std(correction=0) / logs.mean().abs())
 
 
 def _log_inverse_distances(m: ClassMeans) -> Tensor | None:

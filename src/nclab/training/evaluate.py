@@ -235,6 +235,7 @@ def evaluate(
                     "samples": len(dataset.splits[name]),
                     "outside": len(dataset.outside or ()),
                     "penalties": penalties,
+                    "check": check,
                     "of_train": dataset.splits[name].samples is dataset.train.samples,
                 }
                 suite.start(Context(model, probes, dataset.targets, name, own, settings.eps, **seen))

@@ -6,10 +6,8 @@ from torch import Tensor
 from nclab.interfaces.batch import Batch, Output
 from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.outside import nc5, neco_auroc
-from nclab.metrics.rows import SampledRows
+from nclab.metrics.rows import MOST_ROWS, SampledRows
 from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, require_classes
-
-MOST_ROWS = 2000  # samples of a split, and of those outside, whose features are kept
 
 
 @METRICS.add("ood", SuiteSettings)

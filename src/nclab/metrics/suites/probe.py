@@ -4,10 +4,9 @@ from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
 from nclab.metrics.probing import knn_accuracy, linear_probe_accuracy
-from nclab.metrics.rows import SampledRows
+from nclab.metrics.rows import MOST_ROWS, SampledRows
 from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, require_classes
 
-MOST_ROWS = 2000  # samples of a split that are trained or tested on
 LABELS = "labels "  # no feature is called so
 
 
@@ -43,6 +42,7 @@ class ProbeSuite(Metric):
         own, train = self.rows, self.context.train.rows
         found = {}
         for f in self.features:
+            self.context.check()  # a fit takes seconds
             given = (train[f], train[LABELS][:, 0], own[f], own[LABELS][:, 0])
             found[f] = {"linear_probe_accuracy": linear_probe_accuracy(*given), "knn_accuracy": knn_accuracy(*given)}
         return {

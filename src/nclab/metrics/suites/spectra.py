@@ -4,13 +4,17 @@ import torch
 from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
-from nclab.metrics.geometry import ClassMeans
 from nclab.metrics.meter import CollapseMeter
-from nclab.metrics.rows import SampledRows
-from nclab.metrics.spectra import effective_rank, gnc2, hyperspherical_uniformity, spectrum, stable_rank
+from nclab.metrics.rows import MOST_ROWS, SampledRows
+from nclab.metrics.spectra import (
+    effective_rank,
+    feature_spectrum,
+    gnc2,
+    hyperspherical_uniformity,
+    spectrum,
+    stable_rank,
+)
 from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, require_classes
-
-MOST_ROWS = 2000  # samples of a split whose features have their spectrum taken
 
 
 @METRICS.add("spectra", SuiteSettings)
@@ -54,7 +58,7 @@ class SpectraSuite(Metric):
         values, layers, train = {}, self.context.model.etf_sites(), self.context.train or self
         for probe in self.context.probes:
             means = train.meters[probe.feature].class_means
-            found = _ranks("features", self._spectrum(self.rows[probe.feature], means))
+            found = _ranks("features", feature_spectrum(self.rows[probe.feature], means, self.precision))
             if train is self:
                 found |= _ranks("means", means.eigenvalues[: means.rank])
                 found |= {"gnc2": gnc2(means), "hyperspherical_uniformity": hyperspherical_uniformity(means)}
@@ -62,11 +66,6 @@ class SpectraSuite(Metric):
                     found |= _ranks("weight", spectrum(layers[probe.site].weight))
             values |= {f"{probe.layer}/{name}": value for name, value in found.items()}
         return values
-
-    def _spectrum(self, rows: Tensor, means: ClassMeans) -> Tensor:
-        """Of the features (n, d) about mu_G; what is their own rounding counts as 0."""
-        noise = (torch.finfo(self.precision).eps * float(rows.norm())) ** 2
-        return spectrum(rows - means.means.mean(0), noise)
 
 
 def _ranks(what: str, squares: Tensor) -> dict[str, float]:
