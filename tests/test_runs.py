@@ -150,13 +150,18 @@ def test_policy_labels_and_their_order():
     assert sorted(order, key=policy_order) == order[::-1]
 
 
-def test_a_frame_that_is_canonical_in_part_stays_a_setting(tmp_path):
-    """Nothing is averaged over: the label is that of random frames, and the setting is named."""
-    write_run(tmp_path, last(3, classifier_frame="random"))
-    write_run(tmp_path, last(3, classifier_frame="random", frame="canonical"))
+def test_frames_that_are_canonical_in_part(tmp_path):
+    """Hidden layers say so; a classifier alone has the label of random frames, and stays a setting."""
+    write_run(tmp_path, last(3))
+    write_run(tmp_path, last(3, frame="canonical"))
     runs = load_runs([tmp_path])
-    assert {run.policy for run in runs} == {"last 3 ETF"}
-    assert set(differences(runs)) == {"etf.frame"}
+    assert [run.policy for run in runs] == ["last 3 ETF", "last 3 ETF canonical hidden"]
+    assert differences(runs) == {}
+    write_run(tmp_path, last(3, classifier_frame="canonical"))
+    write_run(tmp_path, last(1, frame="canonical"))  # it has no hidden layer
+    runs = load_runs([tmp_path])
+    assert {run.policy for run in runs} == {"last 1 ETF", "last 3 ETF", "last 3 ETF canonical hidden"}
+    assert set(differences(runs)) == {"etf.classifier_frame"}
 
 
 @pytest.mark.parametrize(
@@ -226,8 +231,8 @@ def test_keys_of_an_etf_mean_nothing_where_maps_are_frozen(tmp_path):
     assert differences(runs) == {}
     assert "etf.frame" not in runs[-1].settings
     assert runs[-1].settings["etf.k"] == 2
-    write_run(tmp_path, last(2, frame="canonical", scale=None), seed=1)
-    assert differences(load_runs([tmp_path])) == {"etf.frame": ["random", "canonical"]}
+    write_run(tmp_path, last(2, frame="hadamard", scale=None), seed=1)
+    assert differences(load_runs([tmp_path])) == {"etf.frame": ["random", "hadamard"]}
 
 
 def test_a_transformer_without_ffn_is_compared_with_its_baseline(tmp_path):

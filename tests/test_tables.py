@@ -74,11 +74,11 @@ def test_summary_names_the_file_that_lacks_an_entry(tmp_path):
 
 def test_summary_shows_no_frame_of_frozen_maps(tmp_path):
     write_run(tmp_path, last(2))
-    write_run(tmp_path, last(2, frame="canonical"))
+    write_run(tmp_path, last(2, frame="hadamard"))
     write_run(tmp_path, last(2, kind="frozen"))
     table = summary_table(load_runs([tmp_path]))
     assert {name: set(rows["etf.frame"]) for name, rows in table.groupby("policy")} == {
-        "last 2 ETF": {"random", "canonical"},
+        "last 2 ETF": {"random", "hadamard"},
         "frozen last 2": {"-"},
     }
 

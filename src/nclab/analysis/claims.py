@@ -228,8 +228,47 @@ def _with_settings(claim: Claim, judged: list[tuple[Judgement, Side | None, Side
             other = baseline.settings if baseline else {}
             differ = [key for key in vary_baseline if key in other and other[key] != shown.get(key)]
             setting |= {f"baseline {key}": other[key] for key in differ}
-        named.append(replace(judgement, setting=setting, run=treatment.any_run if treatment else None))
-    return sorted(named, key=_order)
+        judgement = replace(judgement, setting=setting, run=treatment.any_run if treatment else None)
+        named.append((judgement, treatment, baseline))
+    return sorted(_told_apart(claim, named), key=_order)
+
+
+def _told_apart(claim: Claim, named: list[tuple[Judgement, Side | None, Side | None]]) -> list[Judgement]:
+    """The judgements, with the keys added that tell settings of one name apart: the label of a policy stands for keys
+    that it does not say, such as the frames behind 'canonical'. Raises AnalysisError where none does."""
+    by_name: dict[str, list[tuple[Judgement, Side | None, Side | None]]] = {}
+    for one in named:
+        by_name.setdefault(one[0].where, []).append(one)
+    found = []
+    for name, alike in by_name.items():
+        if len(alike) == 1:
+            found.append(alike[0][0])
+            continue
+        apart = [
+            (f"{word}{key}", i, key)
+            for i, word in ((1, ""), (2, "baseline "))
+            for key in _unlike(claim, [one[i].any_run for one in alike if one[i]])
+        ]
+        more = [
+            replace(
+                one[0], setting=one[0].setting | {shown: one[i].settings.get(key) for shown, i, key in apart if one[i]}
+            )
+            for one in alike
+        ]
+        if len({judgement.where for judgement in more}) < len(more):
+            raise AnalysisError(f"claim {claim.id}: {len(more)} settings have one name, {name}; close its conditions")
+        found += more
+    return found
+
+
+def _unlike(claim: Claim, runs: list[Run]) -> list[str]:
+    """Keys that have a say and in which any two of the runs differ, whatever their policies are called."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    return [
+        key
+        for key in keys
+        if len({repr(run.settings.get(key)) for run in runs}) > 1 and not all(is_free(claim, run, key) for run in runs)
+    ]
 
 
 def _differing(claim: Claim, runs: list[Run]) -> list[str]:

@@ -21,12 +21,12 @@ ORDER = [
 def policy_label(config: dict) -> str:
     """'baseline', 'last 2 ETF', 'Adaptive-ETF', 'FFN-ETF last 1 + head', 'frozen at switch', 'scaled last 2', ...
 
-    An ETF whose frames are all canonical, as in the author's code, says so: 'last 2 ETF canonical'.
+    An ETF whose frames are all canonical, as in the author's code, says so: 'last 2 ETF canonical'; one whose hidden
+    layers alone have them too: 'last 3 ETF canonical hidden'.
     """
     etf = config["etf"]
     control = CONTROLS.get(etf.get("kind"))
-    frames = {etf.get("frame"), etf.get("classifier_frame")}
-    return _policy(config, etf, control) + (" canonical" if frames == {"canonical"} else "")
+    return _policy(config, etf, control) + _canonical(etf)
 
 
 def _policy(config: dict, etf: dict, control: str | None) -> str:
@@ -42,6 +42,14 @@ def _policy(config: dict, etf: dict, control: str | None) -> str:
         head = " + head" if etf.get("classifier") else ""
         return f"{f'{control} FFN' if control else 'FFN-ETF'}{_blocks(etf.get('blocks', 'all'))}{head}"
     return etf["name"]
+
+
+def _canonical(etf: dict) -> str:
+    if etf.get("frame") != "canonical":
+        return ""
+    if etf.get("classifier_frame") == "canonical":
+        return " canonical"
+    return " canonical hidden" if etf["name"] == "last_k" and etf.get("k", 0) > 1 else ""
 
 
 def policy_order(label: str) -> tuple[int, str, int]:
