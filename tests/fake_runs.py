@@ -14,14 +14,17 @@ from nclab.analysis.statistics import STATISTICS
 from nclab.analysis.verdict import KINDS
 
 BASELINE = {"name": "none"}
-ADAPTIVE = {"name": "adaptive", "kind": "etf", "frame": "nearest", "threshold": 0.98}
+ADAPTIVE = {"name": "adaptive", "kind": "etf", "frame": "nearest", "classifier_frame": "nearest", "threshold": 0.9}
+ADAPTIVE |= {"relative": True, "order": "deepest_first"}
 FFN = {"name": "transformer_ffn", "kind": "etf", "blocks": "all", "classifier": False, "frame": "random"}
+FFN |= {"rank": "full", "in_scale": None, "out_scale": None, "bias": True}
 MLP = {"name": "mlp", "depth": 5, "width": 400}
-VIT = {"name": "vit", "patch": 4, "width": 64, "blocks": 2, "ratio": 4.0}
+VIT = {"name": "vit", "patch": 4, "width": 64, "blocks": 2, "ratio": 4.0, "ffn_norm": "none"}
 
 
 def last(k, **settings):
-    return {"name": "last_k", "kind": "etf", "k": k, "frame": "random"} | settings
+    frames = {"frame": "random", "classifier_frame": "random", "rank": "full"}
+    return {"name": "last_k", "kind": "etf", "k": k} | frames | settings
 
 
 def vit(blocks, ratio=4.0):
@@ -90,6 +93,7 @@ def write_run(
         "dataset": {"name": "digits", "train_size": None},
         "model": model,
         "optimizer": {"name": "sgd", "lr": 0.01},
+        "schedule": {"name": "cosine"},
         "metrics": {"every": every, "probe": probe},
         "etf": etf,
     } | settings

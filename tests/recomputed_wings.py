@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from recomputed_runs import STATISTICS, Statistic, before_etf, last, read_by_classifier, stages
+from recomputed_runs import STATISTICS, Statistic, accuracy, before_etf, last, read_by_classifier, stages
 
 # arXiv 2412.00884
 
@@ -13,18 +13,13 @@ def last_ncc(run):
     return [ncc.get((run.end, name), math.nan) for name in stages(run)]
 
 
-def beyond(run, eps):
-    """Stages after the first one from which on every NCC accuracy is at least 1 - eps; 0 where there is none."""
-    ncc = last_ncc(run)
-    if all(map(math.isnan, ncc)):
-        return math.nan
-    depth = next((i for i in range(len(ncc)) if all(value >= 1 - eps for value in ncc[i:])), None)
-    return 0.0 if depth is None else len(ncc) - 1 - depth
+def where_fixed(same):
+    """The test accuracy, where run and treated run are the same in what was fixed."""
 
+    def value(run, treated):
+        return accuracy("test")(run, treated) if same(run) == same(treated) else math.nan
 
-def layers_beyond_mean(run, treated):
-    """Over 201 tolerances, evenly spread from 0.005 to 0.1 on a log axis."""
-    return float(np.mean([beyond(run, eps) for eps in 0.005 * 20 ** (np.arange(201) / 200)]))
+    return Statistic(value, "test", measured=False, by_errors=True)
 
 
 def ncc_above_fixed(run, treated):
@@ -80,9 +75,10 @@ def layers_kept_learnable(run, treated):
 
 
 STATISTICS |= {
-    "layers_beyond_strict": Statistic(lambda run, _: beyond(run, 0.005)),
-    "layers_beyond_loose": Statistic(lambda run, _: beyond(run, 0.1)),
-    "layers_beyond_mean": Statistic(layers_beyond_mean),
+    "test_accuracy_with_as_many_fixed": where_fixed(lambda run: len(run.fixed)),
+    "test_accuracy_with_the_same_fixed": where_fixed(
+        lambda run: {(event["site"], event["epoch"]) for event in run.events if event["event"] == "switch"}
+    ),
     "tolerance_for_one_layer": Statistic(lambda run, _: 100 * (1 - min(last_ncc(run)[-2:]))),
     "ncc_above_fixed": Statistic(ncc_above_fixed),
     "switch_delay": Statistic(switch_delay),

@@ -40,7 +40,7 @@ def test_no_common_seed(tmp_path):
         {"epochs": 8},
         {"model": MLP | {"depth": 4}},
         {"optimizer": {"name": "sgd", "lr": 0.1}},
-        {"schedule": {"name": "cosine"}},
+        {"schedule": {"name": "constant"}},
     ],
 )
 def test_runs_of_different_settings_are_never_paired(tmp_path, other):
@@ -202,7 +202,7 @@ def test_settings_of_a_claim_share_their_spread_where_the_data_are_the_same(tmp_
     [
         {"dataset": {"name": "mnist", "train_size": None}},
         {"epochs": 8},
-        {"schedule": {"name": "cosine"}},
+        {"schedule": {"name": "constant"}},
         {"optimizer": {"name": "sgd", "lr": 0.1}},
         {"model": MLP | {"width": 100}},
         {"etf": {"frame": "canonical"}},

@@ -140,14 +140,18 @@ def first_runs(tmp_path_factory):
         for k, of_etf, of_frozen in ((1, 0.88, 0.891), (2, 0.882, 0.879), (3, 0.86, 0.865)):
             made(runs, last(k), seed, near(of_etf, 3 * seed + k), near(of_etf + 0.05, seed), experiment="etf")
             made(runs, last(k, kind="frozen_scaled"), seed, near(of_frozen, seed + k), experiment="frozen")
-        for kind in ("etf", "frozen"):
+        for kind in ("etf", "frozen_scaled"):
             fix = [(7, "fc5")] if seed else []  # nothing is fixed with seed 0
             rule = {"kind": kind, "patience": 1, "start": 5, "pause": 1, "order": "deepest_first", "maps": "all"}
             made(runs, ADAPTIVE | rule, seed, near(0.884, seed + 1), experiment=f"a{kind}", fix=fix)
-        canonical = last(3, frame="canonical", classifier_frame="canonical")
-        made(runs, canonical, seed, near(0.85, seed), near(0.9, seed), experiment="author")
-        drawn = last(3, classifier_frame="random")
-        made(runs, drawn, seed, near(0.86, seed + 1), near(0.91, seed + 1), experiment="author")
+        clock = rule | {"name": "clock", "kind": "etf", "frame": "nearest", "classifier_frame": "nearest"}
+        del clock["patience"]
+        for k, fix in ((1, [(5, "fc5")]), (2, [(5, "fc5"), (6, "fc4")])):  # Adaptive-ETF fixed one layer
+            made(runs, clock | {"k": k}, seed, near(0.87, seed + k), experiment="clock", fix=fix)
+        constant = {"experiment": "author", "schedule": {"name": "constant"}}
+        for of_all, frames in enumerate((("canonical", "canonical"), ("canonical", "random"), ("random", "random"))):
+            etf = last(3, frame=frames[0], classifier_frame=frames[1])
+            made(runs, etf, seed, near(0.85, seed + of_all), near(0.9 + 0.005 * of_all, seed), **constant)
         for blocks in (1, 2):
             how = {"model": vit(blocks), "experiment": "vit", "epochs": 12}
             made(runs, BASELINE, seed, near(0.86, seed), **how)
@@ -202,14 +206,14 @@ def test_both_judges_agree_on_series(depth_paper):
 @pytest.mark.parametrize(
     ("of", "found", "instead", "message"),
     [
-        ("verdicts", r"(last_k_test.*etf.k=3.*None\",)fails", r"\1holds", "'verdict': ('holds', 'fails')"),
-        ("verdicts", r"(last_k_test.*etf.k=3.*None\",fails,-\d\.)\d", r"\g<1>7", "'effect'"),
-        ("verdicts", r"(last_k_test.*etf.k=3.*None\",fails,[^,]*,-\d\.)\d", r"\g<1>9", "'low'"),
+        ("verdicts", r"(last_k_test.*etf.k=3\",)fails", r"\1holds", "'verdict': ('holds', 'fails')"),
+        ("verdicts", r"(last_k_test.*etf.k=3\",fails,-\d\.)\d", r"\g<1>7", "'effect'"),
+        ("verdicts", r"(last_k_test.*etf.k=3\",fails,[^,]*,-\d\.)\d", r"\g<1>9", "'low'"),
         ("verdicts", r"(ncc_rises_mlp.*fashion.*,)\d$", r"\g<1>9", "'seeds': ('9', "),
-        ("details", r"(last_k_test.*etf.k=3.*None\",no,[^,]*,fails,)fails", r"\1not enough runs", "'holm'"),
+        ("details", r"(last_k_test.*etf.k=3\",no,[^,]*,fails,)fails", r"\1not enough runs", "'holm'"),
         ("details", r"(ffn_etf_saves.*1\",)yes", r"\1no", "'arithmetic': ('no', 'yes')"),
-        ("both", r"last_k_test.*etf.k=3.*None.*\n", "", "not in verdicts.csv: last_k_test of etf/last_k"),
-        ("details", r"last_k_test.*etf.k=3.*None.*\n", "", "details.csv has other rows"),
+        ("both", r"last_k_test.*etf.k=3\".*\n", "", "not in verdicts.csv: last_k_test of etf/last_k"),
+        ("details", r"last_k_test.*etf.k=3\".*\n", "", "details.csv has other rows"),
         ("verdicts", r"(ffn_etf_test,model.blocks=3,)not enough runs", r"\1holds", "no such runs"),
     ],
 )
@@ -252,14 +256,14 @@ def test_a_report_that_says_something_else_is_found(first_paper, tmp_path):
     assert len(stated(report)) > 30
     text = report.read_text()
     for found, instead in (
-        (r"(\| last\\_k\\_test .*etf\.k=3.*None \| ✘) fails", r"\1 holds"),
-        (r"(\| last\\_k\\_test .*etf\.k=3.*None \| .*? \[-\d\.)\d", r"\g<1>9"),
+        (r"(\| last\\_k\\_test .*etf\.k=3 \| ✘) fails", r"\1 holds"),
+        (r"(\| last\\_k\\_test .*etf\.k=3 \| .*? \[-\d\.)\d", r"\g<1>9"),
     ):
         changed, count = re.subn(found, instead, text)
         assert count == 1
         report.write_text(changed)
         assert [one[:2] for one in unproved(report, [first_paper])] == [
-            ("last_k_test", "fashion_mnist, 20 epochs, etf.k=3, etf.classifier_frame=None")
+            ("last_k_test", "fashion_mnist, 20 epochs, etf.k=3")
         ]
 
 

@@ -7,7 +7,7 @@ import yaml
 from fake_runs import last, write_run
 
 from nclab.analysis.ledger import condition_text, load_ledger, meets
-from nclab.analysis.runs import AnalysisError, load_runs
+from nclab.analysis.runs import AnalysisError, flatten, load_runs
 
 ROOT = Path(__file__).parents[1]
 LEDGER = ROOT / "conf" / "paper" / "simplex_etf" / "claims.yaml"
@@ -262,8 +262,8 @@ def test_conditions(tmp_path):
 
 
 def test_the_shipped_ledger_names_keys_that_exist():
-    keys = set(yaml.safe_load((ROOT / "conf" / "train.yaml").read_text()))
-    for group in ("dataset", "model", "etf"):
+    keys = {*flatten(yaml.safe_load((ROOT / "conf" / "train.yaml").read_text()))}
+    for group in ("dataset", "model", "etf", "schedule"):
         for file in (ROOT / "conf" / group).glob("*.yaml"):
             keys |= {f"{group}.{key}" for key in yaml.safe_load(file.read_text())}
     claims = load_ledger(LEDGER)

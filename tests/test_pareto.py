@@ -61,7 +61,8 @@ def test_a_point_a_policy_and_size_with_the_spread_over_seeds(runs):
     assert line.get_drawstyle() == "steps-post"
     filled = {x for (x, _), point in points(test).items() if point.get_markerfacecolor() != "white"}
     assert len(filled) == 3
-    assert "digits, MLP, width 400: accuracy and learnable parameters; mean ± std of 3 seeds" in figure.get_suptitle()
+    title = "digits, MLP, width 400, cosine rate: accuracy and learnable parameters; mean ± std of 3 seeds"
+    assert title in figure.get_suptitle()
 
 
 def test_points_of_equally_many_parameters_stand_side_by_side(runs):

@@ -48,7 +48,9 @@ def test_export_is_the_csv_files_with_what_tells_runs_apart(tmp_path, capsys, mo
     fixed, logged = ["run", "experiment", "seed", "policy", "finished"], ["epoch", "split", "layer", "metric", "value"]
     choices = [name for name in frame if name not in (*fixed, *logged)]
     assert [*frame] == [*fixed, *choices, *logged]
-    assert {*choices} == {"optimizer.lr", "metrics.probe", "etf.name", "etf.k", "etf.kind", "etf.frame"}
+    assert {*choices} == {"optimizer.lr", "metrics.probe", "etf.name", "etf.k", "etf.kind"} | {
+        f"etf.{name}" for name in ("frame", "classifier_frame")
+    }
     assert frame["finished"].all()
     first = frame.drop_duplicates("run").set_index("policy")
     assert first.loc["baseline", "etf.k"].isna().all()

@@ -1,12 +1,11 @@
 """Depth profiles and switch times: the numbers behind "the bar decides when", against values known by hand."""
 
-import doctest
 import json
 import math
 
 import numpy as np
 import pytest
-from fake_runs import ADAPTIVE, BASELINE, claim, judged, last, write_run
+from fake_runs import ADAPTIVE, BASELINE, judged, last, write_run
 
 from nclab.analysis.found import load_registered
 from nclab.analysis.ledger import load_ledger
@@ -14,8 +13,8 @@ from nclab.analysis.runs import AnalysisError, load_runs
 from nclab.analysis.statistics import STATISTICS
 from nclab.analysis.tables import readable, save_table
 from nclab.analysis.verdict import FAILS, HOLDS
+from nclab.interfaces.effective_depth import effective_depth
 from nclab.papers.simplex_etf import depth_profile
-from nclab.papers.simplex_etf.depth_profile import layers_beyond
 from nclab.papers.simplex_etf.switch_times import switch_table
 from nclab.papers.wings import find_wing
 
@@ -37,51 +36,47 @@ def with_ncc(folder, *ncc):
     return folder
 
 
-def mean_by_hand(ncc):
-    """The integral over log eps: a stage lies beyond from the greatest error of the one before it and of all later."""
-    low, high = math.log(0.005), math.log(0.1)
-    jumps = [max(1 - a for a in ncc[i:]) for i in range(len(ncc) - 1)]  # stage i + 1 counts from this tolerance on
-    parts = [high - min(max(math.log(jump), low), high) if jump > 0 else high - low for jump in jumps]
-    return sum(parts) / (high - low)
-
-
 @pytest.mark.parametrize(
-    ("ncc", "strict", "loose", "tolerance"),
+    ("ncc", "tolerance"),
     [
-        ((0.7, 0.8, 0.91, 0.99, 1.0), 0, 2, 1.0),
-        ((0.7, 0.999, 0.999, 0.999, 1.0), 3, 3, 0.1),
-        ((0.7, 0.999, 0.93, 0.999, 0.989), 0, 3, 1.1),  # a stage that is worse again counts from there on
-        ((0.7, 0.8, 0.9, 0.9, 0.89), 0, 0, 11.0),
+        ((0.7, 0.8, 0.91, 0.99, 1.0), 1.0),
+        ((0.7, 0.999, 0.999, 0.999, 1.0), 0.1),
+        ((0.7, 0.999, 0.93, 0.999, 0.989), 1.1),  # a stage that is worse again counts from there on
+        ((0.7, 0.8, 0.9, 0.9, 0.89), 11.0),
     ],
 )
-def test_numbers_of_the_profile(tmp_path, ncc, strict, loose, tolerance):
-    folder = with_ncc(write_run(tmp_path), *ncc)
-    assert value("layers_beyond_strict", folder) == strict
-    assert value("layers_beyond_loose", folder) == loose
-    assert value("tolerance_for_one_layer", folder) == pytest.approx(tolerance)
-    assert value("layers_beyond_mean", folder) == pytest.approx(mean_by_hand(ncc), abs=0.02)
-    profile = [layers_beyond(list(ncc), eps) for eps in np.geomspace(1e-4, 0.5, 50)]
-    assert profile == sorted(profile)
+def test_from_its_tolerance_on_a_stage_lies_beyond_the_effective_depth(tmp_path, ncc, tolerance):
+    found = value("tolerance_for_one_layer", with_ncc(write_run(tmp_path), *ncc))
+    assert found == pytest.approx(tolerance)
+    for eps in np.geomspace(1e-4, 0.5, 50):
+        assert (effective_depth(list(ncc), eps) < 5) == (100 * eps > found)
 
 
 def test_a_run_that_was_not_measured_has_no_profile(tmp_path):
-    folder = write_run(tmp_path, every=0)
-    for name in ("layers_beyond_strict", "layers_beyond_loose", "layers_beyond_mean", "tolerance_for_one_layer"):
-        assert math.isnan(value(name, folder))
+    assert math.isnan(value("tolerance_for_one_layer", write_run(tmp_path, every=0)))
 
 
-def test_the_mean_does_not_flip_where_one_tolerance_does(tmp_path):
-    """Errors of 1.1 %: at eps 0.010 no layer is beyond, at 0.012 one. The verdict of the mean is that of its range."""
-    ncc = [0.7, 0.8, 0.9, 0.989, 0.9885]
-    assert (layers_beyond(ncc, 0.010), layers_beyond(ncc, 0.012)) == (0, 1)
+@pytest.mark.parametrize(
+    ("error", "verdicts"),
+    [
+        (0.004, (HOLDS, HOLDS, HOLDS)),
+        (
+            0.0115,
+            (HOLDS, HOLDS, FAILS),
+        ),  # at eps 0.010 no layer is beyond, at 0.012 one
+        (0.03, (FAILS, HOLDS, FAILS)),
+        (0.12, (FAILS, FAILS, FAILS)),
+    ],
+)
+def test_the_claims_on_the_effective_depth_are_of_half_its_range_and_of_its_ends(tmp_path, error, verdicts):
+    ledger = {one.id: one for one in load_ledger(find_wing("simplex_etf").ledger)}
+    names = ("effective_depth", "effective_depth_loose", "effective_depth_strict")
     for seed in range(3):
-        with_ncc(write_run(tmp_path, seed=seed), *ncc)
-    means, ends = [], []
-    for name in ("layers_beyond_mean", "layers_beyond_strict", "layers_beyond_loose"):
-        (j,) = judged(tmp_path, claim("every_seed_at_least", name, {"etf.name": "none"}, threshold=1.0))
-        (means if "mean" in name else ends).append(j.verdict)
-    assert means == [HOLDS if mean_by_hand(ncc) >= 1 else FAILS]
-    assert ends == [FAILS, HOLDS]
+        with_ncc(write_run(tmp_path, seed=seed), 0.7, 0.8, 0.9, 1 - error, 1.0)
+    assert tuple(judged(tmp_path, ledger[name])[0].verdict for name in names) == verdicts
+    at = np.geomspace(depth_profile.STRICT, depth_profile.LOOSE, 2001)  # half of the range, counted
+    beyond = np.mean([effective_depth([0.7, 0.8, 0.9, 1 - error, 1.0], eps) < 5 for eps in at])
+    assert (beyond >= 0.5) == (verdicts[0] == HOLDS)
 
 
 # ---- when layers become fixed
@@ -132,19 +127,8 @@ def test_the_shipped_claim_tells_the_clock_from_the_bar(tmp_path):
     assert sorted(found[0.98][1]) == [0, 1, 2]
 
 
-def test_examples_are_right():
-    assert doctest.testmod(depth_profile).attempted
-    assert doctest.testmod(depth_profile).failed == 0
-
-
 def test_the_ledger_knows_them_all(tmp_path):
-    names = (
-        "layers_beyond_mean",
-        "layers_beyond_strict",
-        "layers_beyond_loose",
-        "switch_delay",
-        "layers_kept_learnable",
-    )
+    names = ("tolerance_for_one_layer", "switch_delay", "layers_kept_learnable")
     file = tmp_path / "claims.yaml"
     for name in names:
         entry = {"id": "c", "claim": "c", "source": "s", "runs": {"etf.name": "adaptive"}, "statistic": name}

@@ -88,7 +88,8 @@ def test_figure2_of_a_transformer_shows_blocks_and_one_switch_a_block(tmp_path):
         write_run(tmp_path, ADAPTIVE, seed, model=vit(2), fix=fix)
     figure, table = figure2(load_runs([tmp_path]))
     assert list(table.layer.unique()) == ["block1", "block2", "head", "network"]
-    assert "digits, ViT of 2 blocks, width 64: NCC accuracy of each block and the head" in figure.get_suptitle()
+    title = "digits, ViT of 2 blocks, width 64, cosine rate: NCC accuracy of each block and the head"
+    assert title in figure.get_suptitle()
     assert switch_lines(figure.axes[2]) == [6.5, 9]
     assert [text.get_text() for text in figure.axes[2].texts] == ["head", "block2"]
     assert set(legend_of(figure)) >= {"block1", "block2", "head", "network accuracy", "fixed layer", "switch"}

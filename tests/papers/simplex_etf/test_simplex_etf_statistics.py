@@ -3,11 +3,13 @@
 import math
 
 import pytest
-from fake_runs import BASELINE, last, write_run
+from fake_runs import ADAPTIVE, BASELINE, edit, judged, last, write_run
 
 from nclab.analysis.found import load_registered
+from nclab.analysis.ledger import load_ledger
 from nclab.analysis.runs import load_runs
 from nclab.analysis.statistics import STATISTICS, statistic
+from nclab.papers.wings import find_wing
 
 load_registered()
 
@@ -48,3 +50,39 @@ def test_a_statistic_registered_twice_is_refused():
         @statistic("points")
         def ncc_above_fixed(run, treated):
             """Taken."""
+
+
+def late(tmp_path, *fix, **settings):
+    (run,) = load_runs([write_run(tmp_path, ADAPTIVE | settings, fix=fix)])
+    return run
+
+
+@pytest.mark.parametrize(
+    ("fix", "as_many", "the_same"),
+    [
+        ([(6, "fc5"), (7, "fc4")], True, True),
+        ([(6, "fc5"), (8, "fc4")], True, False),  # at another epoch
+        ([(6, "fc5"), (7, "fc3")], True, False),  # another layer
+        ([(6, "fc5")], False, False),
+    ],
+)
+def test_accuracies_that_count_only_where_the_same_was_fixed(tmp_path, fix, as_many, the_same):
+    treated = late(tmp_path, (6, "fc5"), (7, "fc4"))
+    control = late(tmp_path, *fix, kind="frozen_scaled")
+    edit(control.path, test=0.875)
+    for name, counts in (("with_as_many_fixed", as_many), ("with_the_same_fixed", the_same)):
+        value = STATISTICS[f"test_accuracy_{name}"].value
+        assert value(control, treated) == pytest.approx(87.5 if counts else math.nan, nan_ok=True)
+        assert value(treated, treated) == pytest.approx(90.0)
+
+
+def test_a_clock_is_compared_where_it_fixed_as_many_layers(tmp_path):
+    clock = {"name": "clock", "kind": "etf", "frame": "nearest", "order": "deepest_first"}
+    one_by_one = [(6, "fc5"), (7, "fc4"), (8, "fc3")]
+    for seed in range(3):
+        write_run(tmp_path, ADAPTIVE, seed, fix=[(6, "fc5"), (9 + seed, "fc4")])
+        for k in (1, 2, 3):
+            write_run(tmp_path, clock | {"k": k}, seed, fix=one_by_one[:k])
+    one = next(one for one in load_ledger(find_wing("simplex_etf").ledger) if one.id == "adaptive_beats_clock")
+    found = {j.setting["baseline etf.k"]: j.seeds for j in judged(tmp_path, one) if j.run}
+    assert found == {1: (), 2: (0, 1, 2), 3: ()}

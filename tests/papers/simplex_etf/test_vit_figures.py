@@ -47,7 +47,7 @@ def test_figure3_has_a_column_a_depth_and_never_mixes_depths(transformers):
     np.testing.assert_array_equal(figure.axes[10].lines[1].get_ydata(), rows["mean"])
     np.testing.assert_array_equal(figure.axes[14].lines[1].get_ydata(), 1 - rows["mean"])
     assert figure.axes[14].get_yscale() == "log"
-    assert "digits, ViT, width 64: accuracy of the network" in figure.get_suptitle()
+    assert "digits, ViT, width 64, cosine rate: accuracy of the network" in figure.get_suptitle()
     assert legend(figure.legends[0]) == ["baseline", "FFN-ETF"]
 
 
