@@ -12,6 +12,7 @@ from conftest import composed
 from run_folders import Killed, assert_same_run, events, rows
 
 from nclab.config.schema import ConfigError, RunConfig, load_named
+from nclab.data import DATASETS
 from nclab.etf import simplex_etf
 from nclab.metrics import measure
 from nclab.metrics.suite import METRICS, Metric, SuiteSettings
@@ -195,11 +196,13 @@ def test_a_headline_or_policy_without_its_measure_is_refused_before_anything_is_
     assert not list(tmp_path.iterdir())
 
 
-def test_the_valid_headlines_are_what_is_measured(tiny, tmp_path):
+def test_the_valid_headlines_are_what_is_measured(tiny, tmp_path, own_registries):
     """Of all suites; also the penalty, which only some losses have, and the depths, which only the train split has."""
-    ours = [name for name in METRICS.names() if METRICS[name].build.__module__.startswith("nclab.")]
+    digits = DATASETS["digits"]
+    DATASETS.add("digits_outside", digits.settings)(digits.build)
+    ours = [name for name in METRICS.names() if METRICS[name].build.__module__.startswith("nclab.metrics.")]
     suites = f"metrics.suite=[{','.join(ours)}]"
-    keys = ("epochs=1", "loss.l2=0.001", "optimizer.weight_decay=0", suites, "metrics.ood_dataset=digits")
+    keys = ("epochs=1", "loss.l2=0.001", "optimizer.weight_decay=0", suites, "metrics.ood_dataset=digits_outside")
     with pytest.raises(ConfigError, match=r"unknown metrics\.headline") as refused:
         train(tiny(*keys, "metrics.headline=xyz"))
     valid = str(refused.value).partition("valid: ")[2].split(", ")
