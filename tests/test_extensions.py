@@ -160,7 +160,7 @@ def test_each_trains_several_seeds_at_once(extended, tmp_path, monkeypatch, keys
     [
         ((*REGRESSION, "metrics.suite=[collapse]"), "collapse needs classes"),
         ((*REGRESSION, "loss=cross_entropy"), "loss=cross_entropy needs classes"),
-        ((*REGRESSION, "metrics.suite=[r3]"), "metrics.suite: unknown metric 'r3'; valid: calibration, collapse"),
+        ((*REGRESSION, "metrics.suite=[r3]"), "metrics.suite: unknown metric 'r3'; valid: .*calibration, .*collapse"),
         ((*REGRESSION, "sampler=class_balanced"), "sampler=class_balanced needs class"),
         (("plugins=[regression]", "metrics.suite=[r2]"), "r2 needs targets that are values, got classes"),
         ((*TASKS, "epochs=1"), "phases must have at least one epoch each and 1 in all, got task1: 0, task2: 1"),
