@@ -20,7 +20,10 @@ def rows(folder):
 
 
 def events(folder, kind=None):
-    all_events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    text = (folder / "events.jsonl").read_text()
+    if not (folder / "DONE").exists():
+        text, _, _ = text.rpartition("\n")  # its process is writing the last line
+    all_events = [json.loads(line) for line in text.splitlines()]
     return [e for e in all_events if kind in (None, e["event"])]
 
 
