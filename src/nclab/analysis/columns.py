@@ -58,6 +58,12 @@ def floor_of(runs: Iterable[Run], split: str, values: Iterable[float]) -> tuple[
     return least / 2, f"half of the smallest {split} error"
 
 
+def floors_of(runs: Iterable[Run], table: pd.DataFrame, splits: Iterable[str]) -> dict[str, tuple[float, str]]:
+    """`floor_of` the errors 1 - mean of each split in a table of accuracies."""
+    runs = list(runs)
+    return {split: floor_of(runs, split, 1 - table["mean"][table.split == split]) for split in splits}
+
+
 def log_limits(values: pd.Series | np.ndarray) -> tuple[float, float]:
     """The ends of a log axis that holds these positive values: the next of 1, 2, 5 times a power of ten outwards.
 

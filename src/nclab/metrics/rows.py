@@ -45,6 +45,11 @@ class SampledRows:
                 self._rows[name] = feature.new_zeros(self.count + 1, feature.shape[1])
             self._rows[name].index_copy_(0, place, feature)
 
+    @property
+    def size(self) -> int:
+        """How many numbers `sums` gives."""
+        return sum(self.count * rows.shape[1] for rows in self._rows.values())
+
     def sums(self) -> Tensor:
         """What processes add up, for `accept`."""
         return torch.cat([rows[: self.count].double().flatten() for rows in self._rows.values()])

@@ -101,10 +101,18 @@ class Metric:
         raise NotImplementedError(f"{type(self).__name__} must define compute(reduced)")
 
 
-def require_classes(suite: str, context: Context) -> None:
-    """Raise ValueError, for a suite of this name, where the targets are no classes."""
+def require_classes(suite: str, context: Context, least: int = 2) -> None:
+    """Raise ValueError, for a suite of this name, where the targets are no classes, or fewer than `least`."""
     if context.targets.groups(torch.zeros(0, dtype=torch.int64)) is None:
         raise ValueError(f"metrics.suite: {suite} needs classes, and this dataset's targets are values")
+    if (classes := context.targets.dim) < least:
+        raise ValueError(f"metrics.suite: {suite} needs at least {least} classes, got {classes}")
+
+
+def last_layer(context: Context) -> tuple[str, str]:
+    """The feature that the classifier reads, and the layer under which it is logged."""
+    feature = context.model.inputs()[context.model.classifier]
+    return feature, next(probe.layer for probe in context.probes if probe.feature == feature)
 
 
 def by_layer(values: dict[str, float]) -> dict[str, dict[str, float]]:

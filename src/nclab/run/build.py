@@ -36,9 +36,10 @@ from nclab.system.atomic import make_folder, write_atomic
 from nclab.system.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.system.redact import redact
 from nclab.system.signals import StopSignals
-from nclab.training.evaluate import check_headline, headline_of, suites_of
+from nclab.training.evaluate import suites_of
 from nclab.training.feed import Feed
 from nclab.training.fit import Diverged, Fit, FitSettings
+from nclab.training.headline import check_headline, headline_of
 from nclab.training.objective import LOSSES, Objective
 from nclab.training.observer import Guarded, Observer, Observers, Start
 from nclab.training.optim import OPTIMIZERS, learning_rate
@@ -121,7 +122,8 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     split, _ = headline_of(objective, config.metrics.headline, dataset.splits)
     if split not in (splits := phases[-1].splits or tuple(dataset.splits)):
         raise ConfigError(f"metrics.headline: expected a split that is measured ({', '.join(splits)}), got {split}")
-    as_config_error(check_headline, config.metrics, objective, dataset, suites, splits)
+    headline, measures = config.metrics.headline, bool(config.metrics.every)
+    as_config_error(check_headline, headline, measures, objective, dataset, suites, splits)
     return Parts(
         model=model,
         policy=policy,

@@ -7,7 +7,7 @@ suites; else further forward passes make them again. The numbers are the same.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,16 +16,15 @@ from torch.optim.swa_utils import update_bn
 from nclab.data import Dataset, Split
 from nclab.etf import Measures
 from nclab.interfaces.batch import Batch, Output
-from nclab.interfaces.valid import OutOfRange, no_choice
+from nclab.interfaces.valid import OutOfRange
 from nclab.metrics import full_precision
 from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, by_layer
 from nclab.models import PROBES, Classifier
 from nclab.parallel.group import SINGLE, ProcessGroup
+from nclab.training.headline import headline_of
 from nclab.training.objective import CROSS_ENTROPY, Objective
 
 GIB = 2**30
-# What a training logs of the network beside an evaluation of the train split, and l2_penalty where there is one.
-SCALARS = ("running_loss", "learning_rate", "learnable_parameters", "optimizer_bytes")
 
 
 @dataclass
@@ -76,37 +75,6 @@ class Evaluation:
             valid = ", ".join(f"{s}/{m}" for s, layers in self.values.items() for m in layers.get(NETWORK, {}))
             raise ValueError(f"metrics.headline: '{split}/{metric}' is not measured; valid: {valid}")
         return {"split": split, "metric": metric, "value": measured[metric]}
-
-
-def headline_of(objective: Objective, configured: str | None, splits: Iterable[str]) -> tuple[str, str]:
-    """Split and metric of the headline: as configured, else the objective's own, of the split `test`, without one of
-    `valid`, without that of `train`."""
-    split, _, metric = (configured or objective.headline).rpartition("/")
-    return split or next(name for name in ("test", "valid", "train") if name in splits), metric
-
-
-def check_headline(
-    settings: MetricsSettings, objective: Objective, dataset: Dataset, suites: Sequence[Metric], splits: Sequence[str]
-) -> None:
-    """Raise OutOfRange where the configured headline is a number that will not be measured, as far as objective and
-    suites (those of the train split) say what they measure."""
-    if settings.headline is None:
-        return
-    split, metric = headline_of(objective, settings.headline, dataset.splits)
-    valid = []
-    for name in splits:
-        own = objective.score_names(dataset.splits[name].targets)
-        measured = [own, *(suite.names(name) for suite in suites)]
-        if None in measured:
-            if name == split:
-                return
-            continue
-        found = set().union(*measured)
-        if name == "train" and settings.every:
-            found |= {*SCALARS, *(("l2_penalty",) if objective.penalises else ())}
-        valid += [f"{name}/{number}" for number in sorted(found)]
-    if f"{split}/{metric}" not in valid:
-        raise no_choice("metrics.headline", f"{split}/{metric}", valid)
 
 
 def _go_on() -> None:
@@ -197,16 +165,31 @@ def suites_of(
         suites = [METRICS[name].build() for name in settings.suite]
     except KeyError as error:
         raise OutOfRange(f"metrics.suite: {error.args[0]}", "metrics.suite") from None
-    outside = 0 if dataset.outside is None else len(dataset.outside)
-    if outside and not any(suite.outside for suite in suites):
+    if dataset.outside is not None and not any(suite.outside for suite in suites):
         named = f"metrics.suite=[{','.join(settings.suite)}]"
         raise ValueError(f"metrics.ood_dataset has no effect with {named}; leave it out, or add ood to the suites")
-    probes, samples = model.probes(settings.probe), len(dataset.train)
-    more = {"samples": samples, "outside": outside, "penalties": objective.penalties(model)}
-    context = Context(model, probes, dataset.targets, eps=settings.eps, **more)
+    context = _context(model, dataset, settings, objective, "train")
     for suite in suites:
         suite.start(context)
     return suites
+
+
+def _context(
+    model: Classifier, dataset: Dataset, settings: MetricsSettings, objective: Objective, split: str
+) -> Context:
+    """What suites are told of a split."""
+    samples = dataset.splits[split].samples
+    return Context(
+        model,
+        model.probes(settings.probe),
+        dataset.targets,
+        split,
+        eps=settings.eps,
+        samples=len(samples),
+        outside=len(dataset.outside or ()),
+        penalties=objective.penalties(model),
+        of_train=split != "train" and samples is dataset.train.samples,
+    )
 
 
 def evaluate(
@@ -224,25 +207,18 @@ def evaluate(
     probes = model.probes(settings.probe)
     result = Evaluation(stages={p.layer: p.stage for p in probes if p.stage is not None})
     of_train = suites_of(model, dataset, settings, objective) if measured else []
-    penalties = objective.penalties(model)
     for name in ["train", *(split for split in splits or dataset.splits if split != "train")]:
         if name == "train":
             suites = of_train
         else:
             suites = [METRICS[suite].build() for suite in settings.suite] if measured else []
+            context = _context(model, dataset, settings, objective, name)
             for suite, own in zip(suites, of_train, strict=True):
-                seen = {
-                    "samples": len(dataset.splits[name]),
-                    "outside": len(dataset.outside or ()),
-                    "penalties": penalties,
-                    "check": check,
-                    "of_train": dataset.splits[name].samples is dataset.train.samples,
-                }
-                suite.start(Context(model, probes, dataset.targets, name, own, settings.eps, **seen))
-        others = dataset.outside if name == "train" and measured else None
-        stream, outside = (
-            s and Pass(model, dataset, s, settings.batch_size, check, world) for s in (dataset.splits[name], others)
-        )
+                suite.start(replace(context, train=own, check=check))
+        stream = Pass(model, dataset, dataset.splits[name], settings.batch_size, check, world)
+        outside = None
+        if name == "train" and measured and dataset.outside is not None:
+            outside = Pass(model, dataset, dataset.outside, settings.batch_size, check, world)
         tally = _Tally(objective)
         sums = _passes(stream, outside, suites, tally, settings, world)
         found = [by_layer(suite.compute(reduced)) for suite, reduced in zip(suites, sums, strict=True)]

@@ -7,7 +7,7 @@ from nclab.interfaces.batch import Batch, Output
 from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.outside import nc5, neco_auroc
 from nclab.metrics.rows import MOST_ROWS, SampledRows
-from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, require_classes
+from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, last_layer, require_classes
 
 
 @METRICS.add("ood", SuiteSettings)
@@ -29,8 +29,7 @@ class OODSuite(Metric):
                 "samples have the shape of this one's"
             )
         self.context = context
-        self.feature = context.model.inputs()[context.model.classifier]
-        self.layer = next(probe.layer for probe in context.probes if probe.feature == self.feature)
+        self.feature, self.layer = last_layer(context)
         self.rows = SampledRows(context.samples, MOST_ROWS)
         if context.train is None:
             self.meter = CollapseMeter(context.targets.dim)
@@ -59,7 +58,7 @@ class OODSuite(Metric):
     def compute(self, reduced: Tensor) -> dict[str, float]:
         train = self.context.train
         if train is None:
-            sizes = [len(self.rows.sums()), len(self.others.sums()), len(self.total), len(self.meter.sums())]
+            sizes = [self.rows.size, self.others.size, len(self.total), len(self.meter.sums())]
             rows, others, total, means = reduced.split(sizes)
             self.rows.accept(rows)
             self.others.accept(others)

@@ -49,8 +49,7 @@ class SpectraSuite(Metric):
         return torch.cat([self.rows.sums(), *(meter.sums() for meter in self.meters.values())])
 
     def compute(self, reduced: Tensor) -> dict[str, float]:
-        own = self.rows.sums()
-        sizes = [len(own), *(len(meter.sums()) for meter in self.meters.values())]
+        sizes = [self.rows.size, *(len(meter.sums()) for meter in self.meters.values())]
         rows, *sums = reduced.split(sizes)
         self.rows.accept(rows)
         for meter, total in zip(self.meters.values(), sums, strict=True):

@@ -15,6 +15,7 @@ from nclab.analysis.drawing import caption, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.labels import setting_label
 from nclab.analysis.last_layer import at_end
+from nclab.analysis.looks import looks
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import AnalysisError, Run, choose, refuse_mixture, usual_policies
 from nclab.analysis.statistics import statistic
@@ -25,16 +26,7 @@ AXIS = np.geomspace(1e-3, 0.5, 301)  # tolerances that the figure shows
 USUAL = r"baseline|last \d+ ETF( canonical)?|Adaptive-ETF"
 SIZE = (4.6, 3.3)  # inches: a column and a half
 RANGE = {"color": "0.93", "lw": 0}
-# Okabe and Ito's colours, told apart by colour-blind readers too; line styles for those who print in grey.
-LOOKS = [
-    {"color": "black", "ls": "-"},
-    {"color": "#0072B2", "ls": (0, (5, 1.2))},
-    {"color": "#D55E00", "ls": (0, (3, 1, 1, 1))},
-    {"color": "#009E73", "ls": (0, (1, 1))},
-    {"color": "#CC79A7", "ls": (0, (5, 1, 1, 1, 1, 1))},
-    {"color": "#E69F00", "ls": (0, (2, 1))},
-    {"color": "#56B4E9", "ls": (0, (7, 1))},
-]
+MOST = 7  # policies whose lines can be told apart
 
 
 def ncc_at_end(run: Run) -> list[float] | None:
@@ -97,15 +89,15 @@ def depth_profile(runs: list[Run], policies: list[str] | None = None) -> tuple[F
     runs = choose(runs, policies or usual_policies(runs, USUAL, "baseline, last k ETF, Adaptive-ETF"))
     refuse_mixture(runs)
     table = profiles(runs)
-    if table.policy.nunique() > len(LOOKS):
-        raise AnalysisError(f"depth_profile draws up to {len(LOOKS)} policies, got {table.policy.nunique()}; name some")
+    if table.policy.nunique() > MOST:
+        raise AnalysisError(f"depth_profile draws up to {MOST} policies, got {table.policy.nunique()}; name some")
     stages = len(runs[0].stages)
     with style():
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
         axes.axvspan(STRICT, LOOSE, zorder=0, **RANGE)
-        looks = dict(zip(table.policy.unique(), LOOKS, strict=False))
-        for policy, look in looks.items():
+        lines = {policy: {k: look[k] for k in ("color", "ls")} for policy, look in looks(table.policy.unique()).items()}
+        for policy, look in lines.items():
             line = table[table.policy == policy]
             axes.plot(line.eps, line["mean"], drawstyle="steps-post", lw=1.4, zorder=3, **look)
             low, high = (np.clip(line["mean"] + sign * line["std"], 1, stages + 1) for sign in (-1, 1))
@@ -118,7 +110,7 @@ def depth_profile(runs: list[Run], policies: list[str] | None = None) -> tuple[F
         axes.set_yticks(range(1, stages + 2), [*map(str, range(1, stages + 1)), "none"])
         axes.set_xlabel("tolerance (train NCC error)")
         axes.set_ylabel("effective depth (layer)" if runs[0].stages[0].startswith(("fc", "act")) else "effective depth")
-        keys = [key(policy, **look) for policy, look in looks.items()]
+        keys = [key(policy, **look) for policy, look in lines.items()]
         legend(figure, [*keys, key("range of the claims", lw=6, color=RANGE["color"])])
         caption(figure, setting_label(runs[0].config), seeds_note(table.n))
     return figure, table

@@ -6,7 +6,7 @@ The paper's axis is the accuracy. Beside it stands the error 1 - accuracy on a l
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nclab.analysis.columns import floor_of
+from nclab.analysis.columns import floors_of
 from nclab.analysis.curves import NETWORK, brief, curves, fixed_since, switches
 from nclab.analysis.drawing import THIN, caption, depth_colours, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
@@ -86,7 +86,7 @@ def _draw(table: pd.DataFrame, runs: list[Run], marks: bool) -> Figure:
     marked = [layer for layer in reversed(layers) if marks and layer in set(during.stage)]
     counts = pd.Series([run.policy for run in runs]).value_counts()
     grid = Grid({split: f"{split} NCC accuracy" for split in SPLITS}, {name: name for name in policies})
-    floors = {split: floor_of(runs, split, 1 - table["mean"][table.split == split]) for split in SPLITS}
+    floors = floors_of(runs, table, SPLITS)
     for (split, policy), cell in grid.cells.items():
         cell.floor = floors[split][0]
         panel = table[(table.policy == policy) & (table.split == split)]

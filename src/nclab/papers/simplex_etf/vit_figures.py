@@ -5,7 +5,7 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nclab.analysis.columns import floor_of
+from nclab.analysis.columns import floors_of
 from nclab.analysis.curves import NETWORK, brief, curves, fixed_since
 from nclab.analysis.drawing import GREY, THIN, caption, depth_colours, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
@@ -119,7 +119,7 @@ def _places(run: Run) -> dict[str, tuple[int, str]]:
 def _draw_accuracy(table: pd.DataFrame, policies: list[str], runs: list[Run]) -> Figure:
     looks = _looks(policies)
     grid = Grid({split: f"{split} accuracy" for split in SPLITS}, _columns(table))
-    floors = _floors(runs, table)
+    floors = floors_of(runs, table, SPLITS)
     for (split, number), cell in grid.cells.items():
         cell.floor = floors[split][0]
         panel = table[(table.blocks == number) & (table.split == split)]
@@ -149,7 +149,7 @@ def _draw_layers(table: pd.DataFrame, policies: list[str], runs: list[Run]) -> F
     colours = depth_colours(range(1, table.block.max() + 1))
     rows = {(policy, split): f"{policy}\n{split}\nNCC accuracy" for policy in policies for split in SPLITS}
     grid = Grid(rows, _columns(table))
-    fixed, floors = fixed_since(runs), _floors(runs, table)
+    fixed, floors = fixed_since(runs), floors_of(runs, table, SPLITS)
     for ((policy, split), number), cell in grid.cells.items():
         cell.floor = floors[split][0]
         panel = table[(table.blocks == number) & (table.split == split) & (table.policy == policy)]
@@ -172,10 +172,6 @@ def _draw_layers(table: pd.DataFrame, policies: list[str], runs: list[Run]) -> F
 
 def _columns(table: pd.DataFrame) -> dict[int, str]:
     return {number: count_of_blocks(number) for number in table.blocks.unique()}
-
-
-def _floors(runs: list[Run], table: pd.DataFrame) -> dict[str, tuple[float, str]]:
-    return {split: floor_of(runs, split, 1 - table["mean"][table.split == split]) for split in SPLITS}
 
 
 def _policies(runs: list[Run]) -> list[str]:

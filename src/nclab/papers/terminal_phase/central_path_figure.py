@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nclab.analysis.drawing import THICK, WIDTH, key, legend, seeds_note, style
+from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import AnalysisError, Run
-from nclab.papers.terminal_phase.variants import DASHED, about, variants_of
+from nclab.papers.terminal_phase.variants import DASHED, about, over_seeds, variants_of
 
 CURVES = {  # metric -> label, colour, dash
     "least_squares_nc1": ("L_NC1 (least_squares_nc1)", "#009E73", "-"),
@@ -37,10 +37,8 @@ def central_path_figure(runs: list[Run], policies: list[str] | None = None) -> t
     found = [variant.over_seeds(metric).assign(metric=metric) for metric in CURVES]
     own = [run.metrics.query("split == 'train'").pivot_table(index="epoch", columns="metric", values="value",
            observed=True) for run in variant.runs]  # fmt: skip
-    ratios = pd.concat([t.central_path_distance / t.least_squares_loss for t in own], axis=1)
-    numbers = {"mean": ratios.mean(axis=1), "std": ratios.std(axis=1), "low": ratios.min(axis=1)}
-    numbers |= {"high": ratios.max(axis=1), "n": ratios.count(axis=1)}
-    found.append(pd.DataFrame(numbers).reset_index().assign(metric="ratio"))
+    ratios = [t.central_path_distance / t.least_squares_loss for t in own]
+    found.append(over_seeds(ratios).assign(metric="ratio"))
     table = pd.concat(found, ignore_index=True).assign(variant=variant.label)
     with style():
         return _draw(table, variant), table
@@ -64,7 +62,7 @@ def _draw(table: pd.DataFrame, variant) -> Figure:
         for epoch in {pick(p.start for p in variant.phases) for pick in (min, max) if variant.phases}:
             axes.axvline(epoch, color="0.35", lw=0.7, ls=":", zorder=1)
     seeds = seeds_note([len(variant.runs)])
-    figure.suptitle(f"{about([variant])}; {variant.label}; {seeds}\n{variant.start}", fontsize=7.5, color="0.35")
+    caption(figure, f"{about([variant])}; {variant.label}; {seeds}", variant.start)
     legend(figure, [key(label, color=colour, ls=dash) for label, colour, dash in CURVES.values()], most=2)
     return figure
 

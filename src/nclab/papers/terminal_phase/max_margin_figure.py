@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from nclab.analysis.drawing import THICK, WIDTH, key, legend, style
+from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import AnalysisError, Run
@@ -62,8 +62,6 @@ def _draw(table: pd.DataFrame, variant) -> Figure:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
     seeds = f"mean of {len(variant.runs)} initial weights, band from least to greatest"
-    figure.suptitle(
-        f"{about([variant])}; features fixed, full-batch gradient descent\n{seeds}", fontsize=7.5, color="0.35"
-    )
+    caption(figure, f"{about([variant])}; features fixed, full-batch gradient descent", seeds)
     legend(figure, [key("gradient descent", color="#0072B2"), key("c / log t", ls=DASHED, lw=0.9)])
     return figure

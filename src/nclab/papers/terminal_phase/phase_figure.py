@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from nclab.analysis.curves import NETWORK
-from nclab.analysis.drawing import THICK, WIDTH, key, legend, seeds_note, style
+from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import Run
@@ -95,13 +95,10 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
             axes.set_xlabel("epoch")
         if any(metric in SHARES for metric, _, _ in curves):
             axes.set_ylim(bottom=0.7 * LEAST_ERROR)
-    starts = "\n".join(f"{v.label}: {v.start}" if len(variants) > 1 else v.start for v in variants)
+    first, *rest = [f"{v.label}: {v.start}" if len(variants) > 1 else v.start for v in variants]
     seeds = pd.Series([len(variant.runs) for variant in variants])
-    figure.suptitle(
-        f"{about(variants)}; {seeds_note(seeds)}\na share of 0 is drawn at {LEAST_ERROR:g}; {starts}",
-        fontsize=7.5,
-        color="0.35",
-    )
+    zeros = f"a share of 0 is drawn at {LEAST_ERROR:g}; {first}"
+    caption(figure, f"{about(variants)}; {seeds_note(seeds)}", zeros, *rest)
     keys = [key(variant.label, color=look["color"]) for variant, look in zip(variants, LOOKS, strict=False)]
     keys = keys if len(variants) > 1 else []
     keys += [key("class means; train"), key("rows of W; test", ls=DASHED), key("start of the TPT", ls=":", lw=0.9)]

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nclab.analysis.curves import NETWORK
-from nclab.analysis.drawing import WIDTH, key, legend, style
+from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import classifier_input
 from nclab.analysis.needs import Needs
@@ -48,12 +48,12 @@ def plane_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Fi
     run = min(variants[0].runs, key=lambda run: run.seed)
     table = scaled(points(run))
     accuracy = series(run, "accuracy", layer=NETWORK)
-    caption = f"{about(variants)}; {variants[0].label}; seed {run.seed}"
+    title = f"{about(variants)}; {variants[0].label}; seed {run.seed}"
     table = table.assign(accuracy=table.epoch.map(accuracy))
     phase = terminal_phase(run)
     chosen = chosen_epochs(sorted(table.epoch.unique()), phase.start if phase else None)
     with style():
-        return _draw(table, chosen, phase.start if phase else None, caption), table
+        return _draw(table, chosen, phase.start if phase else None, title), table
 
 
 def points(run: Run) -> pd.DataFrame:
@@ -126,7 +126,7 @@ def _few_colours(gif: bytes) -> bytes:
     return target.getvalue()
 
 
-def _draw(table: pd.DataFrame, chosen: list[int], start: int | None, caption: str) -> Figure:
+def _draw(table: pd.DataFrame, chosen: list[int], start: int | None, title: str) -> Figure:
     columns = 3
     figure = Figure(figsize=(WIDTH, 5.1 if len(chosen) > columns else 3.0), layout="constrained")
     grid = figure.subplots(-(-len(chosen) // columns), columns, squeeze=False)
@@ -137,7 +137,7 @@ def _draw(table: pd.DataFrame, chosen: list[int], start: int | None, caption: st
         axes.set_title(f"epoch {epoch}, {what}: {100 * part.accuracy.iloc[0]:.1f} %", fontsize=7.5)
     for axes in list(grid.flat)[len(chosen) :]:
         axes.remove()
-    figure.suptitle(caption, fontsize=7.5, color="0.35")
+    caption(figure, title)
     keys = [key(f"class {c}", color=colour, marker=mark, ls="") for c, (colour, mark) in _looks().items()]
     keys += [
         key("feature", color="0.35", marker="o", ms=2.5, ls="", alpha=0.6),

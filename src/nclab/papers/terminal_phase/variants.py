@@ -25,11 +25,8 @@ class Variant:
     runs: list[Run]
 
     def over_seeds(self, metric: str, split: str = "train", layer: str | None = None) -> pd.DataFrame:
-        """Mean and sample standard deviation over seeds by epoch: epoch, mean, std, low, high, n; low and high are the
-        least and the greatest."""
-        values = pd.concat([series(run, metric, split, layer) for run in self.runs], axis=1)
-        numbers = {"mean": values.mean(axis=1), "std": values.std(axis=1), "low": values.min(axis=1)}
-        return pd.DataFrame(numbers | {"high": values.max(axis=1), "n": values.count(axis=1)}).reset_index()
+        """`over_seeds` of a metric of these runs."""
+        return over_seeds([series(run, metric, split, layer) for run in self.runs])
 
     @property
     def phases(self) -> list[Phase]:
@@ -45,6 +42,14 @@ class Variant:
         levels = " or ".join(sorted({phase.label for phase in self.phases}))
         lacking = f", {len(self.phases)} of {len(self.runs)} seeds" if len(self.phases) < len(self.runs) else ""
         return f"TPT from epoch {first}{f' to {last}' if last > first else ''} ({levels}{lacking})"
+
+
+def over_seeds(values: list[pd.Series]) -> pd.DataFrame:
+    """Mean and sample standard deviation by epoch, of a series a seed: epoch, mean, std, low, high, n; low and high are
+    the least and the greatest."""
+    table = pd.concat(values, axis=1)
+    numbers = {"mean": table.mean(axis=1), "std": table.std(axis=1), "low": table.min(axis=1)}
+    return pd.DataFrame(numbers | {"high": table.max(axis=1), "n": table.count(axis=1)}).reset_index()
 
 
 def variants_of(runs: list[Run]) -> list[Variant]:

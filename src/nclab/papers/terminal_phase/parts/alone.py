@@ -11,22 +11,6 @@ def require_one_process(suite: str) -> None:
         raise ValueError(f"metrics.suite: {suite} keeps samples of a whole split: expected one process, got {count}")
 
 
-def require_classes(suite: str, context: Context, least: int = 2) -> None:
-    """Raise ValueError for targets that are no classes, or fewer of them than the suite needs."""
-    classes = getattr(context.targets, "count", None)
-    if classes is None:
-        raise ValueError(f"metrics.suite: {suite} needs classes, and this dataset's targets are values")
-    if classes < least:
-        raise ValueError(f"metrics.suite: {suite} needs at least {least} classes, got {classes}")
-
-
-def last_layer(context: Context) -> tuple[str, str]:
-    """The feature that the classifier reads, and the layer under which it is logged."""
-    model = context.model
-    feature = model.inputs()[model.classifier]
-    return feature, next(probe.layer for probe in context.probes if probe.feature == feature)
-
-
 def head(context: Context) -> nn.Module:
     """The classifier: its weight is (C, d), its bias (C) or None."""
     return context.model.etf_sites()[context.model.classifier]

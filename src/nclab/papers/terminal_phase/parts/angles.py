@@ -5,15 +5,15 @@ of the suite `collapse`.
 """
 
 import math
-from itertools import combinations
 
 import torch
 from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
 from nclab.metrics.meter import CollapseMeter
-from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings
-from nclab.papers.terminal_phase.parts.alone import last_layer, require_classes, weight_and_bias
+from nclab.metrics.passes import unit_rows
+from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, last_layer, require_classes
+from nclab.papers.terminal_phase.parts.alone import weight_and_bias
 
 
 @METRICS.add("angles", SuiteSettings)
@@ -53,17 +53,13 @@ class Angles(Metric):
         return {f"{self.layer}/{name}": value for name, value in found.items()}
 
 
-def cosines(rows: Tensor) -> Tensor:
-    """Cosines (C (C-1) / 2,) of all pairs of rows (C, d); nan where a row is 0."""
-    unit = rows / rows.norm(dim=1, keepdim=True)
-    i, j = torch.tensor(list(combinations(range(len(rows)), 2))).T
-    return (unit[i] * unit[j]).sum(1)
-
-
 def cosine_std(rows: Tensor) -> float:
-    """Population standard deviation of the cosines of all pairs of rows (C, d). 0 where they are equiangular.
+    """Population standard deviation of the cosines of all pairs of rows (C, d). 0 where they are equiangular,
+    nan where a row is 0.
 
     >>> cosine_std(torch.eye(3))
     0.0
     """
-    return float(cosines(rows).std(correction=0))
+    unit = unit_rows(rows)
+    i, j = torch.triu_indices(len(rows), len(rows), offset=1)
+    return float((unit[i] * unit[j]).sum(1).std(correction=0))

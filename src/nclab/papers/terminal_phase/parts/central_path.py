@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
-from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings
-from nclab.papers.terminal_phase.parts.alone import head, last_layer, require_classes, weight_and_bias
+from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, last_layer, require_classes
+from nclab.papers.terminal_phase.parts.alone import head, weight_and_bias
 
 
 @METRICS.add("central_path", SuiteSettings)

@@ -28,6 +28,7 @@ class ETFFeaturesSettings(ArraySettings):
     noise: float = 0.0  # expected length of the noise; 0: exact collapse
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("dataset.classes", self.classes, 2)
         at_least("dataset.per_class", self.per_class, 1)
         at_least("dataset.noise", self.noise, 0)

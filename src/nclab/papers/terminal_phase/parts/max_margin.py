@@ -11,14 +11,8 @@ import torch
 from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
-from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings
-from nclab.papers.terminal_phase.parts.alone import (
-    head,
-    last_layer,
-    require_classes,
-    require_one_process,
-    weight_and_bias,
-)
+from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, last_layer, require_classes
+from nclab.papers.terminal_phase.parts.alone import head, require_one_process, weight_and_bias
 
 MOST_NUMBERS = 2**25  # of the constraints' matrix, 256 MiB
 TOLERANCE = 1e-6  # by which a margin of the solution may miss 1

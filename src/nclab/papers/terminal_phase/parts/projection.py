@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
-from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings
-from nclab.papers.terminal_phase.parts.alone import last_layer, require_classes, require_one_process, weight_and_bias
+from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, last_layer, require_classes
+from nclab.papers.terminal_phase.parts.alone import require_one_process, weight_and_bias
 
 SHOWN = 3  # classes 0, 1 and 2
 POINTS = 15  # the first samples of each in the split

@@ -1,0 +1,47 @@
+"""The number by which runs are compared: which one it is, and whether it will be measured."""
+
+from collections.abc import Iterable, Sequence
+
+from nclab.data import Dataset
+from nclab.interfaces.valid import no_choice
+from nclab.metrics.suite import Metric
+from nclab.training.objective import Objective
+
+# What a training logs of the network beside an evaluation of the train split, and l2_penalty where there is one.
+SCALARS = ("running_loss", "learning_rate", "learnable_parameters", "optimizer_bytes")
+
+
+def headline_of(objective: Objective, configured: str | None, splits: Iterable[str]) -> tuple[str, str]:
+    """Split and metric of the headline: as configured, else the objective's own, of the split `test`, without one of
+    `valid`, without that of `train`."""
+    split, _, metric = (configured or objective.headline).rpartition("/")
+    return split or next(name for name in ("test", "valid", "train") if name in splits), metric
+
+
+def check_headline(
+    configured: str | None,
+    trained: bool,
+    objective: Objective,
+    dataset: Dataset,
+    suites: Sequence[Metric],
+    splits: Sequence[str],
+) -> None:
+    """Raise OutOfRange where the configured headline is a number that will not be measured, as far as objective and
+    suites (those of the train split) say what they measure. `trained`: what a training logs is measured, too."""
+    if configured is None:
+        return
+    split, metric = headline_of(objective, configured, dataset.splits)
+    valid = []
+    for name in splits:
+        own = objective.score_names(dataset.splits[name].targets)
+        measured = [own, *(suite.names(name) for suite in suites)]
+        if None in measured:
+            if name == split:
+                return
+            continue
+        found = set().union(*measured)
+        if name == "train" and trained:
+            found |= {*SCALARS, *(("l2_penalty",) if objective.penalises else ())}
+        valid += [f"{name}/{number}" for number in sorted(found)]
+    if f"{split}/{metric}" not in valid:
+        raise no_choice("metrics.headline", f"{split}/{metric}", valid)
