@@ -21,6 +21,7 @@ ARROWS = {
     "metrics": "interfaces",
     "models": "interfaces",
     "parallel": "etf system",
+    "theory": "",
     "training": "data etf interfaces metrics models parallel system",
     "runfolder": "etf interfaces metrics models system training",
     "config": "data etf interfaces models parallel runfolder system training",
@@ -28,13 +29,20 @@ ARROWS = {
     "analysis": "config interfaces system",
     "runs": "analysis system",
     "cluster": "config interfaces parallel run runfolder runs system training",
-    "papers": "analysis cluster config data etf interfaces metrics models run system training",
+    "papers": "analysis cluster config data etf interfaces metrics models run system theory training",
     "train": "cluster config parallel run system training",
     "bench": "config data etf models parallel runfolder system train training",
     "slurm": "cluster",
     "hydra_plugins": "config",
 }
-CORE = ("interfaces", "data", "etf", "metrics", "models")  # each can be used without runs, their files and commands
+CORE = (
+    "interfaces",
+    "data",
+    "etf",
+    "metrics",
+    "models",
+    "theory",
+)  # each can be used without runs, their files and commands
 NOT_IN_CORE = {"hydra", "omegaconf", "wandb"}
 
 
