@@ -11,7 +11,7 @@ from nclab.analysis.cli import main
 
 DEEP = {"depth", "depth_blocks"}
 ANY = {"depth_profile", "layers", "pareto", "summary", "variants"}
-UNASKED = {"curves", "heatmap", "memory"}  # of any runs that measured what is asked for: they name no kind
+UNASKED = {"curves", "heatmap", "memory", "sweep"}  # of any runs that measured what is asked for: they name no kind
 # Kind of runs -> the drawings that can show them; all others refuse them.
 FITTING = {
     "mlp": ANY | {"figure1", "figure2", "table1"},

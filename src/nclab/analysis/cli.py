@@ -3,6 +3,7 @@
     nclab-draw --list                                                   every drawing, and what runs it is made of
     nclab-draw figure1 outputs/figure1 --dataset fashion_mnist --out outputs/figures/figure1
     nclab-draw curves outputs/figure1 --metric nc1,nc2_gram,nc3         # any column of metrics.csv, layer by layer
+    nclab-draw sweep outputs/exp --along dataset.label_noise            # a final number against a swept key
     nclab-draw summary outputs/figure1 outputs/figure2 --where optimizer.lr=0.01
 
 A figure is written as PDF and PNG, with the numbers behind it as CSV; a table as CSV (numbers), Markdown and, where it
@@ -18,7 +19,7 @@ from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import AnalysisError, load_runs
 from nclab.system.terminal import lasting_terminal
 
-OPTIONS = ("metric", "split", "layers")  # that some drawings take
+OPTIONS = ("along", "metric", "split", "layers")  # that some drawings take
 ENDINGS = (".pdf", ".png", ".csv", ".md", ".tex")
 
 
@@ -76,8 +77,13 @@ def _parser() -> Parser:
     add("folders", nargs="+", type=Path, metavar="FOLDER", help="run folder, experiment folder or output root")
     add("--out", type=Path, help="where to write, without ending (outputs/figures/NAME)")
     add("--policies", type=names, help='these, in this order: "baseline,frozen last 3"')
-    add("--metric", type=words_of, help="of curves and heatmap: columns of metrics.csv, such as nc1,nc3 (nc1)")
-    add("--split", help="of curves and heatmap: train, test or another split of the runs (train)")
+    add("--along", metavar="KEY", help="of sweep: the key on its axis, such as dataset.label_noise")
+    add(
+        "--metric",
+        type=words_of,
+        help="of curves and heatmap: columns of metrics.csv, such as nc1,nc3 (nc1); of sweep: final numbers (accuracy)",
+    )
+    add("--split", help="of curves, heatmap (train) and sweep (test): train, test or another split of the runs")
     add("--layers", type=words_of, help="of curves and heatmap: these layers, such as fc4,fc5")
     add_selection(parser)
     return parser

@@ -8,7 +8,8 @@ from nclab.interfaces.plugins import PARTS, WINGS, PluginError, installed, load_
 
 # Modules of the drawings that are no paper's.
 GENERAL = tuple(
-    f"nclab.analysis.{module}" for module in ("summary", "metric_curves", "heatmap", "pareto", "memory_figure")
+    f"nclab.analysis.{module}"
+    for module in ("summary", "metric_curves", "heatmap", "pareto", "memory_figure", "sweep_figure")
 )
 _loaded = {"all": False}
 
