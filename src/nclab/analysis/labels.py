@@ -82,14 +82,18 @@ def count_of_blocks(blocks: int) -> str:
     return "1 block" if blocks == 1 else f"{blocks} blocks"
 
 
+def dataset_label(config: dict) -> str:
+    """'Fashion-MNIST': the dataset as papers write it."""
+    return DATASETS.get(config["dataset"]["name"], config["dataset"]["name"])
+
+
 def setting_label(config: dict, without: tuple[str, ...] = ()) -> str:
     """'Fashion-MNIST, MLP of 5 layers, width 400, cosine rate': what runs of one picture share, for its title.
 
     without: Dotted keys that the panels of the picture tell apart, such as model.blocks.
     """
     model, schedule = config["model"], config.get("schedule") or {}
-    dataset = DATASETS.get(config["dataset"]["name"], config["dataset"]["name"])
-    parts = [dataset, MODELS.get(model["name"], model["name"])]
+    parts = [dataset_label(config), MODELS.get(model["name"], model["name"])]
     if "model.depth" not in without and "depth" in model:
         parts[1] += f" of {model['depth']} layers"
     if "model.blocks" not in without and "blocks" in model:

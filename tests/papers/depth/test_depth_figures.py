@@ -78,7 +78,7 @@ def test_the_table_holds_every_number(three):
     assert whole[whole.metric == "accuracy"].slope.isna().all()
     assert {"nc1", "nc2_weight_gram", "nc2_weight_orthogonal", "nc3_cosine"} < set(table.metric)
     assert "3 seeds" in figure.get_suptitle()
-    assert "mnist, 5,000 train samples, 100 epochs" in figure.get_suptitle()
+    assert "MNIST, 5,000 train samples, 100 epochs" in figure.get_suptitle()
 
 
 def test_a_power_law_gives_its_exponent_and_the_line_that_is_drawn(tmp_path):

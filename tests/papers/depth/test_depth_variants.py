@@ -65,7 +65,7 @@ def test_variants_are_told_apart_by_what_differs_at_last_by_the_experiment(tmp_p
 def test_data_sets_are_named_where_there_are_several(tmp_path):
     write_series(tmp_path, seeds=(0,))
     write_series(tmp_path, seeds=(0,), model=T11, experiment="text", dataset={"name": "imdb"})
-    assert labels(tmp_path) == ["RN1, λ = 0.005, mnist", "T11, λ = 0.005, imdb"]
+    assert labels(tmp_path) == ["RN1, λ = 0.005, MNIST", "T11, λ = 0.005, IMDB"]
 
 
 def test_lambda_of_neither_kind_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from nclab.analysis.labels import BASELINE
+from nclab.analysis.labels import BASELINE, dataset_label
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import MAY_DIFFER, AnalysisError, Run, choose, differences, refuse_twins
 
@@ -88,9 +88,11 @@ def colours_and_marks(variants: list[Variant]) -> dict[str, dict]:
 
 
 def about(variants: list[Variant]) -> str:
-    """'mnist, 1,000 train samples, 5,000 epochs', as far as the variants agree, for captions."""
+    """'MNIST, 1,000 train samples, 5,000 epochs', as far as the variants agree, for captions."""
     runs = [run for variant in variants for run in variant.runs]
-    datasets, epochs = ({get(run) for run in runs} for get in (_dataset, lambda run: run.config["epochs"]))
+    datasets, epochs = (
+        {get(run) for run in runs} for get in (lambda run: dataset_label(run.config), lambda run: run.config["epochs"])
+    )
     parts = [*datasets] if len(datasets) == 1 else []
     kept = {run.settings.get("dataset.train_size") for run in runs}
     parts += [f"{size:,} train samples" for size in kept if len(kept) == 1 and size is not None]
@@ -151,8 +153,8 @@ def _equal(values: list[float]) -> bool:
 def _distinct(labelled: list[tuple[str, list[Run]]]) -> list[tuple[str, list[Run]]]:
     """Equal labels get the settings in which their runs differ, at last the experiment's name; the data set is named
     where there are several."""
-    if len({_dataset(group[0]) for _, group in labelled}) > 1:
-        labelled = [(f"{label}, {_dataset(group[0])}", group) for label, group in labelled]
+    if len({dataset_label(group[0].config) for _, group in labelled}) > 1:
+        labelled = [(f"{label}, {dataset_label(group[0].config)}", group) for label, group in labelled]
     for add in (_settings, lambda run, _: str(run.config.get("experiment_name"))):
         same = {label: [group[0] for other, group in labelled if other == label] for label, _ in labelled}
         labelled = [
@@ -164,10 +166,6 @@ def _distinct(labelled: list[tuple[str, list[Run]]]) -> list[tuple[str, list[Run
 
 def _settings(run: Run, others: list[Run]) -> str:
     return ", ".join(f"{key}={run.settings.get(key)}" for key in differences(others) if key not in FREE)
-
-
-def _dataset(run: Run) -> str:
-    return run.config["dataset"]["name"]
 
 
 def _mean(values: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from nclab.analysis.labels import dataset_label
 from nclab.analysis.runs import Run, refuse_mixture
 from nclab.papers.terminal_phase.phase import Phase, series, terminal_phase
 
@@ -75,7 +76,7 @@ def label_of(run: Run) -> str:
 
 
 def about(variants: list[Variant]) -> str:
-    """'mnist, 5,000 train samples, mlp 3x256, 200 epochs', of the first run, for captions."""
+    """'MNIST, 5,000 train samples, MLP of depth 3 and width 256, 200 epochs', of the first run, for captions."""
     run = variants[0].runs[0]
     settings = run.settings
     size = settings.get("dataset.train_size")
@@ -85,7 +86,7 @@ def about(variants: list[Variant]) -> str:
     if "model.depth" in settings:
         model = f"{model.upper()} of depth {settings['model.depth']} and width {settings['model.width']}"
     parts = [
-        settings["dataset.name"],
+        dataset_label(run.config),
         f"{size:,} train samples" if size else "",
         model,
         f"{run.config['epochs']:,} {'steps' if settings['model.name'] == 'linear' else 'epochs'}",
