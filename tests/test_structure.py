@@ -18,7 +18,7 @@ ARROWS = {
     "system": "",
     "data": "interfaces system",
     "etf": "interfaces",
-    "metrics": "interfaces",
+    "metrics": "interfaces theory",
     "models": "interfaces",
     "parallel": "etf system",
     "theory": "",

