@@ -38,6 +38,7 @@ CURVES = {  # metrics.batch_size=70: two, two and one batch of one, two and thre
     "crop_flip": ("dataset.augment=crop_flip", "dataset.train_size=201", "etf=last_k", "etf.k=2"),
     "vit": (*VIT, "dataset.train_size=202", "dataset.augment=crop_flip", "metrics.memory_gib=0"),
     "bf16": ("precision=bf16", "epochs=1", "metrics.every=0", "dataset.label_noise=0.4"),
+    "float64": ("precision=float64", "etf=last_k", "etf.k=1", "metrics.suite=[collapse,spectra]"),
 }
 
 

@@ -39,8 +39,8 @@ def test_arrays_are_seen_as_they_are_or_standardised_number_by_number():
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (torch.zeros(6, 3), r"train split: expected values \(N, 2\) float32, got \(6, 3\) of torch.float32"),
-        (torch.zeros(6).long(), r"train split: expected values \(N, 2\) float32, got \(6,\) of torch.int64"),
+        (torch.zeros(6, 3), r"train split: expected values \(N, 2\) float32 or float64, got \(6, 3\) of torch.float32"),
+        (torch.zeros(6).long(), r"train split: expected values \(N, 2\) float32 or float64, got \(6,\) of torch.int64"),
         (torch.tensor([[0.0, 1]] * 5 + [[0, torch.inf]]), "train split: expected finite values, got another in row 5"),
     ],
 )

@@ -101,7 +101,7 @@ NAN = np.where(np.arange(48).reshape(12, 4) == 21, np.nan, POINTS)
         (
             {"x_train": POINTS, "y_train": LABELS, "x_test": POINTS, "y_test": POINTS},
             {},
-            "test split: expected class numbers (N,) int64, got (12, 4) of torch.float32",
+            "test split: expected class numbers (N,) int64, got (12, 4) of torch.float64",
         ),
         (
             {"x_train": POINTS, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS},

@@ -34,7 +34,7 @@ KEYS = (
 class PlainMLP(nn.Module):
     """The MLP of `tiny`, written out: three layers that learn, two fixed."""
 
-    def __init__(self):
+    def __init__(self, floats):
         super().__init__()
         self.fc1, self.norm1 = nn.Linear(64, 24), nn.BatchNorm1d(24)
         self.fc2, self.norm2 = nn.Linear(24, 24), nn.BatchNorm1d(24)
@@ -42,9 +42,10 @@ class PlainMLP(nn.Module):
         self.fc4 = nn.Linear(24, 10)
         fixed = {"fc3": Recipe(seed=site_seed(SEED, "fc3"), num_classes=10)}
         fixed["fc4"] = Recipe(rank="rows", seed=site_seed(SEED, "fc4"), num_classes=10)
+        self.to(floats)
         for name, recipe in fixed.items():
             layer = getattr(self, name)
-            layer.weight.data = etf_weight(layer.out_features, layer.in_features, recipe)[0].float()
+            layer.weight.data = etf_weight(layer.out_features, layer.in_features, recipe)[0].to(floats)
             layer.weight.requires_grad_(False)
 
     def forward(self, x):
@@ -53,17 +54,17 @@ class PlainMLP(nn.Module):
         return self.fc4(torch.relu(self.norm3(self.fc3(h))))
 
 
-def reference(images, labels):
+def reference(images, labels, floats=torch.float32):
     """Ten lines of plain PyTorch: cosine schedule, momentum, weight decay, shuffling, crop and flip."""
     torch.manual_seed(SEED)
-    model = PlainMLP()
+    model = PlainMLP(floats)
     order, augment = (torch.Generator().manual_seed(site_seed(SEED, name)) for name in ("order", "augment"))
     learnt = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(learnt, lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
     for epoch in range(EPOCHS):
         optimizer.param_groups[0]["lr"] = LR * (1 + math.cos(math.pi * epoch / EPOCHS)) / 2
         for batch in torch.randperm(len(images), generator=order).split(BATCH):
-            x = crop_flip(images[batch], augment).float() / 16
+            x = crop_flip(images[batch], augment).to(floats) / 16
             loss = functional.cross_entropy(model(x), labels[batch])
             optimizer.zero_grad()
             loss.backward()
@@ -71,11 +72,11 @@ def reference(images, labels):
     return model.state_dict()
 
 
-def difference(tiny, *more):
+def difference(tiny, *more, floats=torch.float32):
     """The largest difference of a weight between a run and the reference, relative to the largest weight."""
     config = tiny(*KEYS, *more)
     data = load_dataset(config.dataset, ".").train
-    expected = reference(data.samples, data.targets)
+    expected = reference(data.samples, data.targets, floats)
     state = checkpoint.load(train(config))["model"]
     learnt = [name for name in expected if name in state and expected[name].is_floating_point()]
     assert {"fc1.weight", "fc2.bias", "fc3.bias", "fc4.bias", "norm3.running_var"} <= set(learnt)
@@ -85,6 +86,11 @@ def difference(tiny, *more):
 @pytest.mark.fast
 def test_a_run_is_the_plain_loop(tiny):
     assert difference(tiny) < 1e-5
+
+
+def test_a_run_in_float64_is_the_plain_loop_in_float64(tiny):
+    assert difference(tiny, "precision=float64", floats=torch.float64) < 1e-12
+    assert difference(tiny, floats=torch.float64) > 1e-9  # a run in float32 is not
 
 
 @pytest.mark.parametrize("wrong", ["schedule=constant", "dataset.augment=none", "optimizer.momentum=0.7",

@@ -12,7 +12,7 @@ from nclab.data.stratify import stratified_indices
 def test_split_checks_dtype_dimensions_and_counts():
     images, labels = random_images(4, 1, 2, 2), torch.arange(4)
     for wrong, came in (
-        (images.double(), "4 dimensions of torch.float64"),
+        (images.half(), "4 dimensions of torch.float16"),
         (images[:, 0], "3 dimensions of torch.uint8"),
     ):
         with pytest.raises(ValueError, match=rf"samples: expected one of images \(N, ch, h, w\) uint8, .*; got {came}"):
@@ -21,7 +21,7 @@ def test_split_checks_dtype_dimensions_and_counts():
         (labels.int(), "1 dimensions of torch.int32"),
         (labels.float(), "1 dimensions of torch.float32"),
     ):
-        expected = r"targets: expected classes \(N,\) int64 or values \(N, n\) float32, got"
+        expected = r"targets: expected classes \(N,\) int64 or values \(N, n\) float32 or float64, got"
         with pytest.raises(ValueError, match=f"{expected} {came}"):
             Split(images, wrong)
     with pytest.raises(ValueError, match="expected one target a sample, got 4 samples and 3 targets"):

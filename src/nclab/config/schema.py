@@ -82,7 +82,7 @@ class RunConfig:
     seeds: list[int] | None = None
     epochs: int = 60  # passes over the train split
     batch_size: int | None = 128  # samples a step; null: the whole train split at once
-    # of the training steps: float32 | bf16 (autocast); metrics are always of the float32 network
+    # float32 | bf16 (autocast, in training steps alone) | float64 (weights, inputs, steps and metrics: for theory)
     precision: str = "float32"
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     # CPU threads; null: OMP_NUM_THREADS, else as many as this process may use, at most 4; with several runs on one
@@ -234,6 +234,8 @@ def _check_values(c: RunConfig) -> None:
     for key, value, valid in (("precision", c.precision, PRECISIONS), ("metrics.probe", c.metrics.probe, PROBES)):
         if value not in valid:
             raise NeverValid(unknown(key, value, valid))
+    if c.tf32 and PRECISIONS[c.precision].floats == torch.float64:
+        raise ValueError("tf32 has no effect with precision=float64; leave it out (got tf32=true)")
     for key in ("output_root", "data_root", "resume"):
         if getattr(c, key) is not None:
             setattr(c, key, at_home(getattr(c, key)))  # in quotes no shell expands it

@@ -27,6 +27,7 @@ NAMES_ELSEWHERE = {
     "optimizer.weight_decay": "wd",
     "output_root": "output_dir out_dir out output outdir",
     "precision=bf16": "amp fp16 bf16 mixed_precision",
+    "precision=float64": "float64 fp64 double",
     "schedule": "scheduler lr_scheduler",
     "seed": "random_seed random_state",
     "tracker=wandb": "wandb use_wandb",

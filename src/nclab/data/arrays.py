@@ -1,4 +1,4 @@
-"""Datasets of numbers: float32 arrays, and row numbers of a model that holds what belongs to a row."""
+"""Datasets of numbers: arrays of floats, and row numbers of a model that holds what belongs to a row."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -24,17 +24,17 @@ class ArraySettings(DatasetSettings):
 
 @dataclass(frozen=True)
 class ArrayDataset(Dataset, of=ArrayShape):
-    """Arrays (N, ...) float32, as they are or standardised.
+    """Arrays (N, ...) float32 or float64, as they are or standardised.
 
     ValueError for what no dataset may be (see Dataset), and if a number is not finite.
     """
 
     noun: ClassVar[str] = "array"
-    dtype: ClassVar[torch.dtype] = torch.float32
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.float64)
     augment: ClassVar[str] = "none"
 
-    mean: Tensor | None = None  # (...) float32, of the train split; None: arrays stay as they are
-    std: Tensor | None = None  # (...) float32
+    mean: Tensor | None = None  # (...) of the train split, in its precision; None: arrays stay as they are
+    std: Tensor | None = None  # (...) likewise
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ class ArrayDataset(Dataset, of=ArrayShape):
         rows: slice = slice(None),
         of: int | None = None,
     ) -> Tensor:
-        """The arrays (B, ...) float32, standardised if the dataset has a mean and std; nothing is random in them."""
+        """The arrays (B, ...), standardised if the dataset has a mean and std; nothing is random in them."""
         return samples if self.mean is None else (samples - self.mean) / self.std
 
     def standardized(self) -> "ArrayDataset":
@@ -64,11 +64,12 @@ class ArrayDataset(Dataset, of=ArrayShape):
 
         For each of the numbers of an array, std with 1/N; ValueError if one is constant.
         """
-        train = self.train.samples.double()
+        own = self.train.samples
+        train = own.double()
         std, mean = torch.std_mean(train, 0, correction=0)
         if constant := (train == train[0]).all(0).flatten().nonzero().flatten().tolist():
             raise ValueError(f"cannot standardize: expected numbers that vary, number {constant[0]} is constant")
-        return dataclasses.replace(self, mean=mean.float(), std=std.float())
+        return dataclasses.replace(self, mean=mean.to(own), std=std.to(own))
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class IndexDataset(Dataset, of=IndexShape):
     """
 
     noun: ClassVar[str] = "row"
-    dtype: ClassVar[torch.dtype] = torch.int64
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.int64,)
     augment: ClassVar[str] = "none"
 
     @property

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -83,13 +83,15 @@ class Dataset(ABC):
 
     kinds: ClassVar[dict[type, type["Dataset"]]] = {}  # of shape -> of dataset
     noun: ClassVar[str]  # what the messages call a sample
-    dtype: ClassVar[torch.dtype]  # of the samples
+    dtypes: ClassVar[tuple[torch.dtype, ...]]  # that samples may have
 
     splits: Mapping[str, Split]  # "train" always, first; "test", "valid" and others where the data have them
     targets: Targets
     shape: Shape  # of one sample, as models are told
     # samples of none of the classes, whose targets mean nothing (`nclab.data.outside`)
     outside: Split | None = dataclasses.field(default=None, kw_only=True)
+    # of what `inputs` makes of pixels; of arrays and values `cast` makes them so
+    floats: torch.dtype = dataclasses.field(default=torch.float32, kw_only=True)
 
     def __init_subclass__(cls, of: type) -> None:
         Dataset.kinds[of] = cls
@@ -124,8 +126,8 @@ class Dataset(ABC):
         self.targets.check(split.targets)
 
     def _check_samples(self, samples: Tensor) -> None:
-        if samples.dtype != self.dtype or tuple(samples.shape[1:]) != self.size:
-            kind = "" if samples.dtype == self.dtype else f" of {samples.dtype}"
+        if samples.dtype not in self.dtypes or tuple(samples.shape[1:]) != self.size:
+            kind = "" if samples.dtype in self.dtypes else f" of {samples.dtype}"
             raise ValueError(f"expected {self.noun}s of shape {self.size}, got {tuple(samples.shape[1:])}{kind}")
         if len(samples) == 0:
             raise ValueError(f"expected at least one {self.noun}, got no {self.noun}")
@@ -160,15 +162,25 @@ class Dataset(ABC):
         Samples that are the `rows` of a batch of `of` change as they do in that batch."""
 
     def to(self, device: torch.device | str) -> "Dataset":
+        return self._changed(lambda tensor: tensor.to(device))
+
+    def cast(self, floats: torch.dtype) -> "Dataset":
+        """The same dataset in another precision, float32 or float64: samples and targets that are floats, and what
+        `inputs` gives. Called once, so that no training step casts."""
+        change = lambda tensor: tensor.to(floats) if tensor.is_floating_point() else tensor  # noqa: E731
+        return self._changed(change, floats)
+
+    def _changed(self, change: Callable[[Tensor], Tensor], floats: torch.dtype | None = None) -> "Dataset":
+        """The dataset with every tensor changed; splits that share their samples still do."""
         held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        moved = {key: value.to(device) for key, value in held.items() if isinstance(value, Tensor)}
-        samples = {id(split.samples): split.samples.to(device) for split in self.splits.values()}  # shared ones stay so
-        moved["splits"] = {
-            name: Split(samples[id(split.samples)], split.targets.to(device)) for name, split in self.splits.items()
+        changed: dict = {key: change(value) for key, value in held.items() if isinstance(value, Tensor)}
+        samples = {id(split.samples): change(split.samples) for split in self.splits.values()}
+        changed["splits"] = {
+            name: Split(samples[id(split.samples)], change(split.targets)) for name, split in self.splits.items()
         }
         if self.outside is not None:
-            moved["outside"] = Split(self.outside.samples.to(device), self.outside.targets.to(device))
-        return dataclasses.replace(self, **moved)
+            changed["outside"] = Split(change(self.outside.samples), change(self.outside.targets))
+        return dataclasses.replace(self, **changed, floats=floats or self.floats)
 
 
 def data_root(configured: str | Path | None) -> Path:
@@ -176,8 +188,13 @@ def data_root(configured: str | Path | None) -> Path:
     return Path(at_home(str(configured or os.environ.get("NCLAB_DATA") or "data")))
 
 
-def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.device | str = "cpu") -> Dataset:
-    """The dataset that the settings describe, whole on `device`. Downloads nothing.
+def load_dataset(
+    settings: DatasetSettings,
+    root: str | Path,
+    device: torch.device | str = "cpu",
+    floats: torch.dtype = torch.float32,
+) -> Dataset:
+    """The dataset that the settings describe, whole on `device`, in the precision `floats`. Downloads nothing.
 
     Plain DatasetSettings stand for the dataset's own settings with the defaults of all other keys. Raises
     MissingDataError (not under root), ChecksumError (a ValueError: a file is damaged), KeyError (unknown name),
@@ -201,7 +218,7 @@ def load_dataset(settings: DatasetSettings, root: str | Path, device: torch.devi
     kept = _sized(dataset, settings)
     if noisy is not None:
         kept = _with_noise(kept, noisy[_kept_rows(dataset, settings)], settings)
-    return kept.under(settings).to(device)
+    return kept.cast(floats).under(settings).to(device)
 
 
 def _sized(dataset: Dataset, settings: DatasetSettings) -> Dataset:

@@ -45,12 +45,12 @@ class ImageDataset(Dataset, of=ImageShape):
     """
 
     noun: ClassVar[str] = "image"
-    dtype: ClassVar[torch.dtype] = torch.uint8
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.uint8,)
 
     pixel_max: int = 255  # the pixel value that becomes 1.0
     augment: str = "none"
-    mean: Tensor | None = None  # (ch, 1, 1) float32, of pixels in [0, 1]; None: pixels stay in [0, 1]
-    std: Tensor | None = None  # (ch, 1, 1) float32
+    mean: Tensor | None = None  # (ch, 1, 1) `floats`, of pixels in [0, 1]; None: pixels stay in [0, 1]
+    std: Tensor | None = None  # (ch, 1, 1) `floats`
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -71,7 +71,7 @@ class ImageDataset(Dataset, of=ImageShape):
         rows: slice = slice(None),
         of: int | None = None,
     ) -> Tensor:
-        """What the model sees of a batch of this dataset's images (B, ch, h, w) uint8: float32, same shape.
+        """What the model sees of a batch of this dataset's images (B, ch, h, w) uint8: `floats`, same shape.
 
         In [0, 1], or standardised if the dataset has a mean and std. With a generator (training) the
         dataset's augmentation comes first, so that the border it brings in is black; without one (measuring)
@@ -79,7 +79,7 @@ class ImageDataset(Dataset, of=ImageShape):
         """
         if generator is not None:
             samples = AUGMENTATIONS[self.augment](samples, generator, rows, of)
-        pixels = samples.to(torch.float32).div_(self.pixel_max)
+        pixels = samples.to(self.floats).div_(self.pixel_max)
         return pixels if self.mean is None else pixels.sub_(self.mean).div_(self.std)
 
     def standardized(self) -> "ImageDataset":
@@ -98,4 +98,4 @@ class ImageDataset(Dataset, of=ImageShape):
         if constant := (count.count_nonzero(1) == 1).nonzero().flatten().tolist():
             raise ValueError(f"cannot standardize: expected pixels that vary, channel {constant[0]} is constant")
         moments = {"mean": mean / self.pixel_max, "std": variance.sqrt() / self.pixel_max}
-        return dataclasses.replace(self, **{key: v.float().reshape(-1, 1, 1) for key, v in moments.items()})
+        return dataclasses.replace(self, **{key: v.to(self.floats).reshape(-1, 1, 1) for key, v in moments.items()})

@@ -4,7 +4,7 @@ The file holds `x_train` and `y_train`, and pairs x_NAME and y_NAME for every ot
 x_test, dataset.test_size samples of train become the test split; without either there is none.
 
 Samples: uint8 images (N, H, W), (N, H, W, C) with one or three channels, or (N, C, H, W); a last axis of 1 or 3 is
-taken for channels. Floats (N, ...) of any precision become float32 arrays. Targets: integers (N,) or (N, 1) are
+taken for channels. Floats (N, ...) become arrays in the precision of the run. Targets: integers (N,) or (N, 1) are
 classes, floats (N,) or (N, n) are values. Object arrays are refused: loading them runs code.
 
 `dataset.path` is part of what a run is, as it is written: the same file at another path makes another run.
@@ -58,7 +58,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def samples_of(array: np.ndarray) -> torch.Tensor:
-    """Images (N, ch, h, w) uint8 or arrays (N, ...) float32, see the module. ValueError for other arrays."""
+    """Images (N, ch, h, w) uint8 or arrays (N, ...) float32 or float64, see the module. ValueError for other arrays."""
     if array.dtype == np.uint8 and array.ndim == 3:
         array = array[:, None]
     elif array.dtype == np.uint8 and array.ndim == 4:
@@ -66,7 +66,7 @@ def samples_of(array: np.ndarray) -> torch.Tensor:
             raise ValueError(f"expected (N, H, W, C) of 1 or 3 channels, or (N, C, H, W); got shape {array.shape}")
         array = array.transpose(0, 3, 1, 2) if array.shape[3] in CHANNELS else array
     elif array.dtype.kind == "f" and array.ndim >= 1:
-        array = (array[:, None] if array.ndim == 1 else array).astype(np.float32)
+        array = (array[:, None] if array.ndim == 1 else array).astype(_floats(array))
     else:
         expected = "uint8 images (N, H, W), (N, H, W, C) or (N, C, H, W), or floats (N, ...)"
         raise ValueError(f"expected {expected}; got {array.dtype} of shape {array.shape}")
@@ -76,13 +76,18 @@ def samples_of(array: np.ndarray) -> torch.Tensor:
 
 
 def targets_of(array: np.ndarray) -> torch.Tensor:
-    """Classes (N,) int64 of integers, values (N, n) float32 of floats. ValueError for other arrays."""
+    """Classes (N,) int64 of integers, values (N, n) float32 or float64 of floats. ValueError for other arrays."""
     if array.dtype.kind in "iu" and array.ndim in (1, 2) and array.size == len(array):
         return torch.from_numpy(array.reshape(-1).astype(np.int64))
     if array.dtype.kind == "f" and array.ndim in (1, 2):
-        return torch.from_numpy(array.reshape(len(array), -1).astype(np.float32))
+        return torch.from_numpy(array.reshape(len(array), -1).astype(_floats(array)))
     expected = "integers (N,) for classes or floats (N,) or (N, n) for values"
     raise ValueError(f"expected {expected}; got {array.dtype} of shape {array.shape}")
+
+
+def _floats(array: np.ndarray) -> type:
+    """The precision that holds what an array of floats holds: float64 for those and wider ones, else float32."""
+    return np.float64 if array.dtype.itemsize >= 8 else np.float32
 
 
 def splits_of(arrays: dict[str, np.ndarray]) -> dict[str, Split]:

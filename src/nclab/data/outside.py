@@ -10,7 +10,11 @@ from nclab.interfaces.valid import no_choice
 
 
 def load_with_outside(
-    settings: DatasetSettings, root: str | Path, device: torch.device | str, outside: str | None
+    settings: DatasetSettings,
+    root: str | Path,
+    device: torch.device | str,
+    outside: str | None,
+    floats: torch.dtype = torch.float32,
 ) -> Dataset:
     """`load_dataset`, with `outside` the test split (train, where it has none) of the dataset of that name under the
     defaults of its keys; None: without.
@@ -20,10 +24,10 @@ def load_with_outside(
     """
     if outside is not None:
         _require_other(outside, settings.name)
-    dataset = load_dataset(settings, root, device)
+    dataset = load_dataset(settings, root, device, floats)
     if outside is None:
         return dataset
-    other = load_dataset(DATASETS[outside].settings(name=outside), root, device)
+    other = load_dataset(DATASETS[outside].settings(name=outside), root, device, floats)
     split = other.splits.get("test", other.train)
     try:
         return dataclasses.replace(dataset, outside=split)

@@ -12,6 +12,7 @@ SAMPLES = {
     torch.uint8: ("images (N, ch, h, w)", 4, 4),
     torch.int32: ("texts (N, T)", 2, 2),
     torch.float32: ("arrays (N, ...)", 2, 64),
+    torch.float64: ("arrays (N, ...)", 2, 64),
     torch.int64: ("row numbers (N,)", 1, 1),
 }
 
@@ -20,8 +21,8 @@ SAMPLES = {
 class Split:
     """Samples and their targets, row by row; ValueError if dtype, shape or count is wrong."""
 
-    samples: Tensor  # (N, ch, h, w) uint8 | (N, T) int32 | (N, ...) float32 | (N,) int64
-    targets: Tensor  # (N,) int64: classes | (N, n) float32: values
+    samples: Tensor  # (N, ch, h, w) uint8 | (N, T) int32 | (N, ...) float32 or float64 | (N,) int64
+    targets: Tensor  # (N,) int64: classes | (N, n) float32 or float64: values
 
     def __post_init__(self) -> None:
         samples, targets = self.samples, self.targets
@@ -29,8 +30,8 @@ class Split:
         if not least <= samples.ndim <= most:
             expected = ", ".join(f"{what} {str(dtype).removeprefix('torch.')}" for dtype, (what, *_) in SAMPLES.items())
             raise ValueError(f"samples: expected one of {expected}; got {samples.ndim} dimensions of {samples.dtype}")
-        if (targets.ndim, targets.dtype) not in ((1, torch.int64), (2, torch.float32)):
-            expected = "classes (N,) int64 or values (N, n) float32"
+        if (targets.ndim, targets.dtype) not in ((1, torch.int64), (2, torch.float32), (2, torch.float64)):
+            expected = "classes (N,) int64 or values (N, n) float32 or float64"
             raise ValueError(f"targets: expected {expected}, got {targets.ndim} dimensions of {targets.dtype}")
         if len(samples) != len(targets):
             raise ValueError(f"expected one target a sample, got {len(samples)} samples and {len(targets)} targets")

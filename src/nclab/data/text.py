@@ -46,7 +46,7 @@ class TextDataset(Dataset, of=TokenShape):
     """
 
     noun: ClassVar[str] = "text"
-    dtype: ClassVar[torch.dtype] = torch.int32
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.int32,)
     augment: ClassVar[str] = "none"
 
     @property

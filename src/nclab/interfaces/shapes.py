@@ -25,7 +25,7 @@ class TokenShape(NamedTuple):
 
 
 class ArrayShape(tuple):
-    """Numbers of any dimensions, float32.
+    """Numbers of any dimensions, float32 or float64.
 
     >>> ArrayShape(16, 3)
     ArrayShape(16, 3)

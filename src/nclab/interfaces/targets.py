@@ -50,7 +50,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Values:
-    """Targets (B, dim) float32; a model predicts values of the same shape."""
+    """Targets (B, dim) float32 or float64; a model predicts values of the same shape."""
 
     dim: int
 
@@ -58,8 +58,8 @@ class Values:
         return None
 
     def check(self, targets: Tensor) -> None:
-        if targets.dtype != torch.float32 or tuple(targets.shape[1:]) != (self.dim,):
-            expected = f"values (N, {self.dim}) float32"
+        if targets.dtype not in (torch.float32, torch.float64) or tuple(targets.shape[1:]) != (self.dim,):
+            expected = f"values (N, {self.dim}) float32 or float64"
             raise ValueError(f"expected {expected}, got {tuple(targets.shape)} of {targets.dtype}")
         if not (finite := targets.isfinite().all(1)).all():
             raise ValueError(f"expected finite values, got another in row {(~finite).nonzero()[0].item()}")

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 # Names that other libraries give to values.
 SAME = {"gpu": "cuda", "fp32": "float32", "single": "float32", "float": "float32"}
+SAME |= dict.fromkeys(("double", "fp64"), "float64")
 SAME |= dict.fromkeys(("bf", "bfloat16", "fp16", "float16", "half"), "bf16")
 
 

@@ -46,7 +46,7 @@ from nclab.training.optim import OPTIMIZERS, learning_rate
 from nclab.training.phases import PHASES, Phase, checked
 from nclab.training.progress import Progress, restore_model, restore_rest
 from nclab.training.sampler import SAMPLERS, Sampler
-from nclab.training.step import Learner, Run, training_run
+from nclab.training.step import PRECISIONS, Learner, Run, training_run
 
 
 def prepared(config: RunConfig, world: ProcessGroup = SINGLE) -> Dataset:
@@ -60,12 +60,29 @@ def prepared(config: RunConfig, world: ProcessGroup = SINGLE) -> Dataset:
         torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
     with needs_memory("loading the dataset", "keep fewer samples (dataset.train_size, dataset.test_size)"):
-        given = (config.dataset, config.data_root, config.device, config.metrics.ood_dataset)
-        dataset = as_config_error(load_with_outside, *given)
+        dataset = loaded(config, config.data_root, config.device)
     splits = [*dataset.splits.values(), *([] if dataset.outside is None else [dataset.outside])]
     if (fewest := min(map(len, splits))) < world.size:
         raise ConfigError(f"expected at most {fewest} processes, one a sample of the smallest split; got {world.size}")
     return dataset
+
+
+def loaded(config: RunConfig, root: str, device: str) -> Dataset:
+    """The dataset of a run in the run's precision, whole on the device. Raises ConfigError, MissingDataError."""
+    floats = PRECISIONS[config.precision].floats
+    return as_config_error(load_with_outside, config.dataset, root, device, config.metrics.ood_dataset, floats)
+
+
+def network(config: RunConfig, dataset: Dataset) -> Classifier:
+    """The untrained network of a run, on the default device, before any layer is fixed. Raises ConfigError.
+
+    Its random numbers are drawn in the precision of the builder, by default float32, and cast to that of the run. So a
+    float64 run begins where the float32 run of its seed begins: two precisions differ in rounding alone. A fixed layer
+    is made in float64 and rounded to the dtype of the layer that it replaces, so that in float64 nothing is lost.
+    """
+    build = MODELS[config.model.name].build
+    model = as_config_error(build, config.model, dataset.shape, dataset.targets.dim)
+    return model.to(PRECISIONS[config.precision].floats)
 
 
 def fit_for_several(config: RunConfig, world: ProcessGroup) -> None:
@@ -107,7 +124,7 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     if config.batch_size is not None and config.batch_size > len(dataset.train):
         raise ConfigError(f"batch_size must be at most {len(dataset.train)}, the train split; got {config.batch_size}")
     with torch.device(device):
-        model = as_config_error(MODELS[config.model.name].build, config.model, dataset.shape, dataset.targets.dim)
+        model = network(config, dataset)
         policy = POLICIES[config.etf.name].build(config.etf)
         as_config_error(policy.check, model)
     objective = LOSSES[config.loss.name].build(config.loss)

@@ -10,9 +10,8 @@ from pathlib import Path
 from nclab.config.keys import KEPT_ON_RESUME
 from nclab.config.schema import RunConfig
 from nclab.data import Dataset, data_root
-from nclab.data.outside import load_with_outside
 from nclab.parallel.group import joined, refuse_several, world_size
-from nclab.run.build import as_config_error, built, fit_for_several, opened, prepared, require_tracker
+from nclab.run.build import as_config_error, built, fit_for_several, loaded, opened, prepared, require_tracker
 from nclab.run.longer import parent_of
 from nclab.run.started import as_started, on_this_machine
 from nclab.run.summary import finish
@@ -22,6 +21,7 @@ from nclab.system.signals import StopSignals
 from nclab.training.fit import FAILURES, Fit
 from nclab.training.seeds import Member, train_all
 from nclab.training.stack import stacked_run
+from nclab.training.step import PRECISIONS
 
 
 def train(config: RunConfig) -> Path:
@@ -134,11 +134,9 @@ def check(configs: Iterable[RunConfig], here: bool = True, datasets: dict[str, D
     for config in configs:
         if here:
             on_this_machine(replace(config))
-        key = repr((config.dataset, config.data_root, config.metrics.ood_dataset))
+        key = repr((config.dataset, config.data_root, config.metrics.ood_dataset, PRECISIONS[config.precision].floats))
         if key not in datasets:
-            root = str(data_root(config.data_root))
-            given = (config.dataset, root, "cpu", config.metrics.ood_dataset)
-            datasets[key] = as_config_error(load_with_outside, *given)
+            datasets[key] = loaded(config, str(data_root(config.data_root)), "cpu")
         built(config, datasets[key], "meta")
         require_tracker(config)
         parent_of(config)

@@ -24,7 +24,7 @@ from nclab.system.signals import Stopped
 from nclab.training.fit import Fit
 from nclab.training.objective import Objective, penalised
 from nclab.training.progress import Part
-from nclab.training.step import batch_loss, compiled_step, train_steps
+from nclab.training.step import PRECISIONS, batch_loss, compiled_step, train_steps
 
 Tensors = dict[str, Tensor]
 StackedRun = Callable[[Classifier, Objective, Tensors, Tensors, Batch], Tensor]  # -> losses (S,)
@@ -55,7 +55,7 @@ def stacked_losses(
 def stacked_run(precision: str = "float32", compiled: bool = False) -> StackedRun | None:
     """`stacked_losses` as training steps run it, see `training_run`; None for bf16: autocast rounds elsewhere under
     vmap, and the numbers would not be those of single runs."""
-    if precision != "float32":
+    if PRECISIONS[precision].autocast is not None:
         return None
     return compiled_step(stacked_losses) if compiled else stacked_losses
 
@@ -133,8 +133,8 @@ def train_epoch_stacked(fits: list[Fit], run: StackedRun) -> list[float]:
     """`nclab.training.step.train_epoch` of S fits of one structure at once, each in its own random order; returns their
     mean losses."""
     stack, parts = Stack(fits, run), [fit.progress.part for fit in fits]
-    device = fits[0].feed.dataset.train.targets.device
-    done = replace(parts[0], loss=torch.tensor([float(part.loss) for part in parts], device=device))  # (S,)
+    like = next(fits[0].model.parameters())
+    done = replace(parts[0], loss=like.new_tensor([float(part.loss) for part in parts]))  # (S,)
     first = fits[0]
     try:
         with SummedGradients(stack.parameters.values(), SINGLE) as gradients:

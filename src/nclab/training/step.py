@@ -16,7 +16,21 @@ from nclab.training.feed import Feed
 from nclab.training.objective import Objective, Penalised, add_penalty_gradient, penalised
 from nclab.training.progress import Part
 
-PRECISIONS = {"float32": None, "bf16": torch.bfloat16}  # of the training steps
+
+@dataclass(frozen=True)
+class Precision:
+    """floats: the dtype of weights, fixed layers, inputs, targets that are values, optimizer state and everything that
+    is measured. autocast: what the products of a training step are lowered to; None: nothing is."""
+
+    floats: torch.dtype
+    autocast: torch.dtype | None = None
+
+
+PRECISIONS = {
+    "float32": Precision(torch.float32),
+    "bf16": Precision(torch.float32, autocast=torch.bfloat16),
+    "float64": Precision(torch.float64),
+}
 MOST_GRAPHS = 256  # one a switch and batch shape; torch goes on uncompiled beyond its limit, without a word
 Run = Callable[[Tensor], Output]
 Watch = Callable[[Tensor, Batch], bool]
@@ -33,12 +47,13 @@ def compiled_step(run: Callable[..., Output]) -> Callable[..., Output]:
 def training_run(model: Classifier, precision: str = "float32", compiled: bool = False) -> Run:
     """How a training step runs the model: inputs (B, ...) -> Output with a prediction in the model's own precision.
 
-    bf16: under autocast, weights and optimizer state stay float32. compiled: see `compiled_step`; torch compiles anew
-    when a layer is replaced. Evaluation uses neither: every logged metric is of the float32 network.
+    bf16: under autocast, weights and optimizer state stay float32. float64: the model already is. compiled: see
+    `compiled_step`; torch compiles anew when a layer is replaced. Evaluation neither lowers nor compiles: every logged
+    metric is of the network in the precision of its weights.
     """
     run = compiled_step(model) if compiled else model
     first = next(model.parameters())
-    device, own, dtype = first.device.type, first.dtype, PRECISIONS[precision]
+    device, own, dtype = first.device.type, first.dtype, PRECISIONS[precision].autocast
     if dtype is None:
         return lambda x: Output(*run(x))
 
