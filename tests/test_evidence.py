@@ -76,6 +76,40 @@ def unproved(report, archives):
     return [one for one in stated(report) if not any(shows(one[3], row) for row in known.get(one[:3], []))]
 
 
+EFFECT = re.compile(r"([+−]\d+\.\d\d) \[([+−]\d+\.\d\d), ([+−]\d+\.\d\d)\](?: \**([a-z ]+?)\** \|)?")
+UNDECIDED = {"undecided": "not enough runs"}  # what a page calls it where all stated seeds are there
+
+
+def effects_without_evidence(page, archives=ARCHIVES):
+    """Effects with their interval, and a verdict behind them, in the text of a page that no archive has."""
+    known = set()
+    for archive in archives:
+        verdicts = archive.with_name(archive.name.replace(".tar.xz", ".verdicts.csv"))
+        for row in csv.DictReader(verdicts.read_text().splitlines()):
+            if row["low"] and math.isfinite(float(row["low"])) and math.isfinite(float(row["high"])):
+                numbers = tuple(f"{float(row[name]):+.2f}".replace("-", "−") for name in ("effect", "low", "high"))
+                known |= {(*numbers, row["verdict"]), (*numbers, "")}
+    found = EFFECT.findall(page)
+    return [one for one in found if (*one[:3], UNDECIDED.get(one[3], one[3])) not in known]
+
+
+# Of wings with evidence: the runs of the depth study were not kept.
+PAGES = [DOCS / "papers" / f"{wing}.md" for wing in sorted({re.match(r"\w+", path.name)[0] for path in ARCHIVES})]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_effects_in_the_text_of_pages_are_those_of_the_evidence(page):
+    assert effects_without_evidence(page.read_text()) == []
+
+
+def test_an_effect_that_no_archive_has_is_seen():
+    text = (DOCS / "papers" / "simplex_etf.md").read_text()
+    assert len(EFFECT.findall(text)) >= 24
+    assert effects_without_evidence("| +9.24 [+8.57, +9.92] **holds** |") == [("+9.24", "+8.57", "+9.92", "holds")]
+    assert effects_without_evidence("| +9.24 [+8.57, +9.91] fails |") == [("+9.24", "+8.57", "+9.91", "fails")]
+    assert effects_without_evidence("| +9.24 [+8.57, +9.91] **holds** |") == []
+
+
 REPORTS = {str(path.relative_to(DOCS)): path for path in DOCS.glob("results/**/report.md")}
 # Judged by earlier rules from runs that were not kept. A report that is written anew leaves this list.
 OLD = {"results/cpu/report/report.md", "results/depth/report/report.md"}
