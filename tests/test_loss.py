@@ -208,7 +208,7 @@ def test_the_penalty_falls_with_depth_by_interpolation():
         ("loss.l2_skip=all", "unknown loss.l2_skip 'all'; valid: none, head_bias, biases"),
         ("loss.l2='${over:1,0}'", "loss.l2: .*divides by 0"),
         ("loss.l2=0.1", "loss.l2 and optimizer.weight_decay both shrink the weights.*, got loss.l2=0.1 opt.*=0.0005"),
-        ("loss.l2_skip=biases", "loss.l2_skip=biases needs loss.l2 above 0: without it nothing is penalised"),
+        ("loss.l2_skip=biases", "loss.l2_skip=biases needs loss.l2 above 0: without it no bias is penalised"),
         ("batch_size=1", "batch_size must be at least 2"),
     ],
 )

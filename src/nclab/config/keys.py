@@ -44,6 +44,8 @@ BESIDE_RESUME = (
 # had then, and a configuration stored then is read with it. The value stays as it is when a default changes.
 LATER: dict[str, Any] = {
     "loss": {"name": "cross_entropy", "l2": 0.0, "l2_skip": "none"},
+    "loss.l2_features": None,
+    "loss.l2_biases": None,
     "plugins": [],
     "sampler": {"name": "shuffled"},
     "phases": {"name": "single"},
@@ -101,7 +103,7 @@ def with_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
 
     >>> stored = with_later_keys({"seed": 0, "loss": {"name": "mse"}})
     >>> stored["plugins"], stored["loss"]
-    ([], {'name': 'mse'})
+    ([], {'l2_biases': None, 'l2_features': None, 'name': 'mse'})
     """
     for key, value in sorted(LATER.items(), key=lambda item: item[0].count(".")):
         group, _, inner = key.rpartition(".")

@@ -95,6 +95,10 @@ class Classifier(nn.Module, ABC):
         """Site -> name of the feature that the layer reads, for the layers whose input is handed out; `input` stands
         for the flattened model input."""
 
+    def free_features(self) -> set[str]:
+        """Names of the parameters that are features themselves, not weights: `loss.l2_features` is their penalty."""
+        return set()
+
     @property
     def classifier(self) -> str:
         """The path of the layer that makes the logits."""

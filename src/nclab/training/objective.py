@@ -1,10 +1,11 @@
 """What training minimises: a loss of the model's output and explicit L2 penalties, under the names of conf/loss/.
 
-The objective is mean loss + sum over parameters of (lambda / 2) ||theta||^2, lambda by parameter (`penalties`). Unlike
-AdamW's decoupled `optimizer.weight_decay` a penalty goes through the optimizer as every other gradient does, SGD's own
-weight decay included: with SGD the two are the same.
+The objective is mean loss + sum over parameters of (lambda / 2) ||theta||^2, lambda by parameter (`penalties`):
+weights, free features and biases may have one each. Unlike AdamW's decoupled `optimizer.weight_decay` a penalty goes
+through the optimizer as every other gradient does, SGD's own weight decay included: with SGD the two are the same.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from nclab.data import Dataset
 from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
 from nclab.interfaces.targets import Classes
-from nclab.interfaces.valid import no_choice
+from nclab.interfaces.valid import OutOfRange, no_choice
 from nclab.models import Classifier
 from nclab.training.optim import at_least
 
@@ -26,19 +27,35 @@ SKIPS = ("none", "head_bias", "biases")
 
 @dataclass
 class LossSettings:
-    """l2: lambda. l2_skip: what the penalty leaves alone; `head_bias` is MSE's unregularised bias, under which the
-    optimum of arXiv 2505.15239 is a simplex ETF."""
+    """l2: lambda of every parameter without one of its own. With l2_features and l2_biases the penalty is that of the
+    unconstrained features model, lambda_W of weights, lambda_H of features, lambda_b of biases (arXiv 2105.02375).
+    l2_skip: what the penalty leaves alone; `head_bias` is MSE's unregularised bias, under which the optimum of arXiv
+    2505.15239 is a simplex ETF."""
 
     name: str = "cross_entropy"
     l2: float = 0.0  # lambda of the penalty (l2 / 2) ||theta||^2; falling with depth: ${over:0.005,${model.blocks}}
+    l2_features: float | None = None  # lambda of a model's free features; null: l2
+    l2_biases: float | None = None  # lambda of biases and of shifts of norms; null: l2
     l2_skip: str = "none"  # what the penalty leaves alone: none | head_bias | biases
 
     def __post_init__(self) -> None:
         at_least("loss.l2", self.l2, 0)
+        if self.l2_features is not None:
+            at_least("loss.l2_features", self.l2_features, 0)
         if self.l2_skip not in SKIPS:
             raise no_choice("loss.l2_skip", self.l2_skip, SKIPS)
-        if self.l2_skip != "none" and not self.l2:
-            raise ValueError(f"loss.l2_skip={self.l2_skip} needs loss.l2 above 0: without it nothing is penalised")
+        if self.l2_biases is not None:
+            if not 0 < self.l2_biases < math.inf:
+                said = f"loss.l2_biases must be above 0 and finite, got {self.l2_biases}"
+                raise OutOfRange(f"{said}; loss.l2_skip=biases leaves them alone", "loss.l2_biases")
+            if self.l2_skip == "biases":
+                raise ValueError(
+                    f"loss.l2_skip=biases leaves all biases alone; leave out loss.l2_biases, got {self.l2_biases:g}"
+                )
+        of_biases = self.l2 if self.l2_biases is None else self.l2_biases
+        if self.l2_skip != "none" and not of_biases:
+            needed = "loss.l2 or loss.l2_biases" if self.l2_skip == "head_bias" else "loss.l2"
+            raise ValueError(f"loss.l2_skip={self.l2_skip} needs {needed} above 0: without it no bias is penalised")
 
 
 class Objective:
@@ -61,12 +78,18 @@ class Objective:
     def __init__(self, settings: LossSettings):
         self.settings = settings
         self.l2, self.l2_skip = settings.l2, settings.l2_skip
+        self.l2_features = self.l2 if settings.l2_features is None else settings.l2_features
+        self.l2_biases = self.l2 if settings.l2_biases is None else settings.l2_biases
 
     def check(self, model: Classifier, dataset: Dataset) -> None:
         """Raise ValueError for settings that mean nothing with this network, untrained and without fixed layers, or
         this dataset; changes nothing."""
         if self.l2_skip == "head_bias" and f"{model.classifier}.bias" not in dict(model.named_parameters()):
             raise ValueError("loss.l2_skip=head_bias needs a head with a bias; got model.head_bias=false")
+        if self.settings.l2_features is not None and not model.free_features():
+            raise ValueError("loss.l2_features needs a model with free features, such as unconstrained; this has none")
+        if self.settings.l2_biases is not None and not _biases(model):
+            raise ValueError("loss.l2_biases needs a model with biases; this has none")
 
     def setup(self, model: Classifier, dataset: Dataset) -> None:
         """Called once before training, when model and dataset are on their device: class counts, fixed centres."""
@@ -97,15 +120,19 @@ class Objective:
     @property
     def penalises(self) -> bool:
         """Whether there is a penalty to log, be it 0 where all is fixed."""
-        return bool(self.l2) or type(self).penalties is not Objective.penalties
+        own = self.l2 or self.l2_features or self.l2_biases
+        return bool(own) or type(self).penalties is not Objective.penalties
 
     def penalties(self, model: nn.Module) -> dict[str, float]:
-        """Name of each penalised parameter -> its lambda: the learnable ones, without what `l2_skip` says; empty where
-        lambda is 0, so that nothing is gathered for it."""
-        if not self.l2:
+        """Name of each penalised parameter -> its lambda: the learnable ones, without what `l2_skip` says and what has
+        lambda 0, so that nothing is gathered for it."""
+        if not (self.l2 or self.l2_features or self.l2_biases):
             return {}
-        skipped = {"none": (), "head_bias": (f"{model.classifier}.bias",), "biases": _biases(model)}[self.l2_skip]
-        return {name: self.l2 for name, p in model.named_parameters() if p.requires_grad and name not in skipped}
+        biases = _biases(model)
+        skipped = {"none": (), "head_bias": (f"{model.classifier}.bias",), "biases": biases}[self.l2_skip]
+        own = dict.fromkeys(biases, self.l2_biases) | dict.fromkeys(model.free_features(), self.l2_features)
+        learnt = (name for name, p in model.named_parameters() if p.requires_grad and name not in skipped)
+        return {name: strength for name in learnt if (strength := own.get(name, self.l2))}
 
 
 def penalty(objective: Objective, model: nn.Module) -> float:
