@@ -18,8 +18,10 @@ from torch import distributed
 from nclab.bench.by_hand import feed, learner
 from nclab.data import Dataset, load_dataset
 from nclab.etf import POLICIES, ETFPolicy
+from nclab.etf.policies.nearest import Nearest, NearestSettings
 from nclab.etf.policies.none import NoPolicy
 from nclab.etf.policy import PolicySettings, site_seed
+from nclab.interfaces.batch import Output
 from nclab.models import MODELS
 from nclab.models.mlp import MLPSettings
 from nclab.models.vit import ViTSettings
@@ -37,6 +39,7 @@ CURVES = {  # metrics.batch_size=70: two, two and one batch of one, two and thre
     "adaptive": (*ADAPTIVE, "dataset.train_size=201", "metrics.batch_size=70", "epochs=4"),
     "crop_flip": ("dataset.augment=crop_flip", "dataset.train_size=201", "etf=last_k", "etf.k=2"),
     "vit": (*VIT, "dataset.train_size=202", "dataset.augment=crop_flip", "metrics.memory_gib=0"),
+    "nearest": ("etf=nearest", "dataset.train_size=201", "metrics.batch_size=70", "epochs=3"),
     "bf16": ("precision=bf16", "epochs=1", "metrics.every=0", "dataset.label_noise=0.4"),
     "float64": ("precision=float64", "etf=last_k", "etf.k=1", "metrics.suite=[collapse,spectra]"),
 }
@@ -91,15 +94,18 @@ def sorted_digits():
     return Dataset(splits, whole.targets, whole.shape, whole.pixel_max)
 
 
-def trained(dataset, settings, world, loss):
+def trained(dataset, settings, world, loss, policy=None):
     """Two epochs of SGD in float64, where no rounding hides a mistake. 202 = 5 x 40 + 2: a third process has nothing of
     the last batch."""
     torch.manual_seed(0)
     model = MODELS[settings.name].build(settings, dataset.shape, dataset.targets.dim).double()
     globalize(model, world)
+    if policy:
+        policy.setup(model, 0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     seeds = (site_seed(0, "order"), site_seed(0, "augment"))
-    one, data = learner(model, optimizer, loss, lambda x: model(x.double())), feed(dataset, 40, seeds, world)
+    one = learner(model, optimizer, loss, lambda x: Output(*model(x.double())), policy)
+    data = feed(dataset, 40, seeds, world)
     losses = [train_epoch(one, data) for _ in range(2)]
     return model, losses
 
@@ -108,12 +114,13 @@ def measured(world):
     """Weights and all that is measured of them, of one process or of a world."""
     data, found = sorted_digits(), {}
     penalised = MeanSquaredError(MSESettings(l2=0.02, l2_skip="head_bias"))
-    for name, settings, loss in (
+    for name, settings, loss, *policy in (
         ("mlp", MLPSettings(depth=4, width=24), CROSS_ENTROPY),
         ("vit", ViTSettings(width=24, heads=2, ratio=2), CROSS_ENTROPY),
         ("rn", RNSettings(blocks=2, width=24, maps=2), penalised),
+        ("nearest", MLPSettings(depth=4, width=24), CROSS_ENTROPY, Nearest(NearestSettings())),
     ):
-        model, losses = trained(data, settings, world, loss)
+        model, losses = trained(data, settings, world, loss, *policy)
         found[f"{name}/losses"] = torch.tensor(losses)
         found |= {f"{name}/{key}": value.clone() for key, value in model.state_dict().items()}
         exact = _Exact(data)

@@ -39,7 +39,8 @@ def test_the_command_line(tmp_path):
         (["etf=last_k", "etf.k=9"], "etf.k must be between 1 and 5"),
         (
             ["etf=lastk"],
-            "unknown etf 'lastk'; did you mean last_k? valid: adaptive, clock, last_k, none, transformer_ffn\n",
+            "unknown etf 'lastk'; did you mean last_k? "
+            "valid: adaptive, clock, last_k, nearest, none, transformer_ffn\n",
         ),
         (["resume=somewhere", "seed=9"], "takes the folder's configuration; leave out seed=9"),
         (["seeds=[0,1]", "seed=3"], "seeds takes the place of seed; leave out one of them"),

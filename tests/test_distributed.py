@@ -118,8 +118,8 @@ def folder_in(root):
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_weights_and_metrics_in_float64_are_those_of_one_process(teams, alone, size):
-    """Training with batch norm and with attention, losses, every metric, accuracy and refreshed statistics; with
-    classes and samples that a process lacks."""
+    """Training with batch norm, with attention and with a head set from class means, losses, every metric, accuracy and
+    refreshed statistics; with classes and samples that a process lacks."""
     found, _ = teams(size)
     expected, _ = alone
     for process in found:
@@ -142,7 +142,7 @@ def test_runs_are_those_of_one_process_up_to_rounding(teams, alone, size, name):
     keys = ("site", "epoch", "parameters_freed", "frame")
     switches = [[[e[key] for key in keys] for e in events(folder, "switch")] for folder in (one, several)]
     assert switches[0] == switches[1]
-    assert len(switches[0]) == {"adaptive": 2, "crop_flip": 2, "vit": 2, "bf16": 0, "float64": 1}[name]
+    assert len(switches[0]) == {"adaptive": 2, "crop_flip": 2, "vit": 2, "nearest": 1, "bf16": 0, "float64": 1}[name]
     summary = json.loads((several / "summary.json").read_text())
     assert summary["processes"] == len(found)
     assert events(several, "start")[0]["processes"] == len(found)

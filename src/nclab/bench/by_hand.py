@@ -15,11 +15,16 @@ from nclab.training.step import Learner, Run
 
 
 def learner(
-    model: Classifier, optimizer: Optimizer, objective: Objective = CROSS_ENTROPY, run: Run | None = None
+    model: Classifier,
+    optimizer: Optimizer,
+    objective: Objective = CROSS_ENTROPY,
+    run: Run | None = None,
+    policy: ETFPolicy | None = None,
 ) -> Learner:
-    """No policy, a constant rate; `run` (None: the model) is how a step runs the model."""
+    """A constant rate; `run` (None: the model) is how a step runs the model. policy: None fixes nothing."""
     rate = optimizer.param_groups[0]["lr"]
-    return Learner(model, objective, ETFPolicy(PolicySettings()), optimizer, lambda epoch: rate, run or model)
+    policy = policy or ETFPolicy(PolicySettings())
+    return Learner(model, objective, policy, optimizer, lambda epoch: rate, run or model)
 
 
 def feed(dataset: Dataset, batch_size: int, seeds: tuple[int, int] = (0, 0), world: ProcessGroup = SINGLE) -> Feed:

@@ -3,6 +3,8 @@
 from nclab.etf.convert import AdaptiveETF, convert
 from nclab.etf.frame import nearest_etf, nearest_etf_product, simplex_basis, simplex_etf
 from nclab.etf.layer import ETFLinear, FixedLinear, FrozenLinear, ImplicitETFLinear, fix
+from nclab.etf.nearest import nearest_head
+from nclab.etf.nearest_head import NearestETFHead
 from nclab.etf.policy import POLICIES, ETFPolicy, Measures, Switch
 from nclab.etf.recipe import Recipe, etf_weight
 from nclab.etf.state import fixed_layers, load_without_fixed, state_without_fixed
@@ -16,6 +18,7 @@ __all__ = [
     "FrozenLinear",
     "ImplicitETFLinear",
     "Measures",
+    "NearestETFHead",
     "Recipe",
     "Switch",
     "convert",
@@ -25,6 +28,7 @@ __all__ = [
     "load_without_fixed",
     "nearest_etf",
     "nearest_etf_product",
+    "nearest_head",
     "simplex_basis",
     "simplex_etf",
     "state_without_fixed",

@@ -39,7 +39,7 @@ HOOKS = (
 
 class FixedLinear(nn.Module):
     """y = x W^T + b with W fixed: no gradient, no optimizer state, no weight decay. Where it replaces a layer, the bias
-    is the learnable one of that layer, the same Parameter.
+    is the learnable one of that layer, the same Parameter; a bias that is a plain tensor is fixed too, a buffer.
 
     x (..., d_in) -> y (..., d_out). `weight` is W (d_out, d_in). The state dict has the keys of nn.Linear, W included,
     so that it loads into a plain model and into a converted one. A state with another W is taken over where the layer
@@ -49,10 +49,13 @@ class FixedLinear(nn.Module):
     weight: Tensor
     loaded = False  # W came from a state dict, and the recipe does not make it
 
-    def __init__(self, d_out: int, d_in: int, bias: nn.Parameter | None, recipe: Recipe, scale: float):
+    def __init__(self, d_out: int, d_in: int, bias: Tensor | None, recipe: Recipe, scale: float):
         super().__init__()
         self.out_features, self.in_features = d_out, d_in
-        self.bias = bias
+        if bias is None or isinstance(bias, nn.Parameter):
+            self.bias = bias
+        else:
+            self.register_buffer("bias", bias)
         self.recipe = recipe
         self.scale = scale
 
@@ -104,7 +107,7 @@ class FixedLinear(nn.Module):
 class DenseFixedLinear(FixedLinear):
     """W is a buffer."""
 
-    def __init__(self, weight: Tensor, bias: nn.Parameter | None, recipe: Recipe, scale: float = 1.0):
+    def __init__(self, weight: Tensor, bias: Tensor | None, recipe: Recipe, scale: float = 1.0):
         super().__init__(*weight.shape, bias, recipe, scale)
         self.register_buffer("weight", weight)
 

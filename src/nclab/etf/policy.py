@@ -2,16 +2,17 @@
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nclab.etf.frame import FRAMES
 from nclab.etf.layer import fix, replace
 from nclab.etf.module_path import reads_weight, require_fit_at
+from nclab.etf.nearest_head import alone
 from nclab.etf.recipe import KINDS, RANKS, ROWS, Recipe, require_frame_of_kind
 from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
@@ -73,6 +74,11 @@ class PolicySettings:
     @property
     def needs_measures(self) -> bool:
         """True where the policy decides by the collapse metrics of a running training."""
+        return False
+
+    @property
+    def needs_classes(self) -> bool:
+        """True where the policy reads the targets of a batch as class numbers."""
         return False
 
     def complete(self, epochs: int, every: int) -> None:
@@ -179,14 +185,17 @@ def forget(optimizer: Optimizer, gone: Iterable[nn.Parameter]) -> None:
 
 
 class ETFPolicy:
-    """Base of all policies: fixes nothing. Subclasses override `setup`, `after_step`, `after_epoch`.
+    """Base of all policies: fixes nothing. Subclasses override `setup`, `before_loss`, `after_step`, `after_epoch`.
 
-    setup(model, seed): once, before training. after_step(model, batch, out, step): after every optimizer step; `step`
-    counts the steps of the run from 0, `batch` and `out` are those of the step; for layers that follow the training
-    without a switch. after_epoch(model, optimizer, measures, epoch): after every epoch but the last; `measures` is None
-    for an epoch that was not measured. setup and after_epoch replace layers in place and return the switches. What a
-    policy remembers is in `state_dict()` (plain numbers and strings), so that a resumed run decides as if it had never
-    stopped.
+    setup(model, seed): once, before training. before_loss(model, batch, out, total): in every training step, between
+    the model's forward pass and the loss; for a head that is set by the batch at hand. It returns the output that the
+    loss reads, and gradients flow through it: `out` itself, or another `Output`. total(tensor) is the sum over the
+    processes of the run, gradients likewise; all call it at the same moments. after_step(model, batch, out, step):
+    after every optimizer step; `step` counts the steps of the run from 0, `batch` and `out` are those of the step; for
+    layers that follow the training without a switch. after_epoch(model, optimizer, measures, epoch): after every epoch
+    but the last; `measures` is None for an epoch that was not measured. setup and after_epoch replace layers in place
+    and return the switches. What a policy remembers is in `state_dict()` (plain numbers and strings) or in buffers of
+    the layers it made, so that a resumed run decides as if it had never stopped.
     """
 
     def __init__(self, settings: PolicySettings):
@@ -195,8 +204,10 @@ class ETFPolicy:
 
     @property
     def stackable(self) -> bool:
-        """True where many seeds may train as one batched model: no `after_step` has to see each model by itself."""
-        return type(self).after_step is ETFPolicy.after_step
+        """True where many seeds may train as one batched model: neither `before_loss` nor `after_step` has to see each
+        model by itself."""
+        own = type(self)
+        return own.before_loss is ETFPolicy.before_loss and own.after_step is ETFPolicy.after_step
 
     @property
     def may_switch(self) -> bool:
@@ -220,6 +231,11 @@ class ETFPolicy:
         self.check(model)
         self.seed = seed
         return []
+
+    def before_loss(
+        self, model: nn.Module, batch: Batch, out: Output, total: Callable[[Tensor], Tensor] = alone
+    ) -> Output:
+        return out
 
     def after_step(self, model: nn.Module, batch: Batch, out: Output, step: int) -> None:
         """Nothing."""

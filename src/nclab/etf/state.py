@@ -9,13 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from nclab.etf.layer import RECIPES_ONLY, ETFLinear, FixedLinear, FrozenLinear, fix, in_place_of
+from nclab.etf.nearest_head import NearestETFHead
 from nclab.etf.recipe import Recipe
 
 
 def pack(layer: FixedLinear) -> dict[str, Any]:
     """What a checkpoint holds of a fixed layer: the recipe alone where it gives the weight (seeded frames), else the
-    recipe and the weight itself, which was learnt up to the switch or came from a state dict."""
+    recipe and the weight itself, which was learnt up to the switch or came from a state dict. The other buffers of a
+    NearestETFHead are in the state dict."""
     packed: dict[str, Any] = {"recipe": asdict(layer.recipe), "scale": layer.scale}
+    if isinstance(layer, NearestETFHead):
+        packed["nearest"] = layer.settings()
     if layer.loaded or not layer.recipe.seeded:
         packed["weight"] = layer.weight
     elif layer.recipe.implicit and isinstance(layer, ETFLinear):
@@ -30,6 +34,11 @@ def unpack(linear: nn.Linear | FixedLinear, packed: dict[str, Any]) -> FixedLine
         return fix(linear, recipe, packed.get("dense", False))
     kind = ETFLinear if recipe.kind == "etf" else FrozenLinear
     weight = torch.as_tensor(packed["weight"]).to(linear.weight, copy=True)
+    if "nearest" in packed:
+        shape = linear.in_features, linear.out_features
+        head = NearestETFHead(*shape, **packed["nearest"], device=weight.device, dtype=weight.dtype)
+        head.weight.copy_(weight)
+        return in_place_of(linear, head)
     layer = kind.of(weight, linear.bias if recipe.bias else None, recipe, packed["scale"])
     layer.loaded = recipe.seeded
     return in_place_of(linear, layer)

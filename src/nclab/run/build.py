@@ -134,6 +134,11 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     as_config_error(sampler.check, dataset)
     if policy.settings.needs_measures:
         _require_ncc(config, dataset)
+    if policy.settings.needs_classes and dataset.targets.groups(dataset.train.targets) is None:
+        raise ConfigError(
+            f"etf={config.etf.name} follows class means: expected a dataset of classes, got "
+            f"dataset={config.dataset.name}, whose targets are values"
+        )
     phases = as_config_error(PHASES[config.phases.name].build(config.phases, config.seed), dataset, config.epochs)
     as_config_error(checked, phases, dataset, config.epochs)
     split, _ = headline_of(objective, config.metrics.headline, dataset.splits)

@@ -28,6 +28,7 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
     }
     depth = result.values["train"]["network"].get("effective_depth")
     learner, run_of = fit.learner, partial(training_run, precision=config.precision)
+    parts = learner.model, learner.optimizer, learner.objective, learner.policy
     warn = partial(fit.observer.warned, fit.progress.epoch)
     return {
         "run": config.run_name,
@@ -42,7 +43,7 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
         "headline": result.headline(learner.objective, config.metrics.headline),
         "parameters_learnable": learnable(fit.model.parameters()),
         "parameters_total": fit.progress.total_parameters,
-        "memory": memory(learner.model, learner.optimizer, learner.objective, fit.feed, run_of, fit.peak_bytes, warn),
+        "memory": memory(*parts, fit.feed, run_of, fit.peak_bytes, warn),
         "step_seconds": statistics.median(fit.progress.step_seconds or [math.nan]),
         "wall_seconds": round(fit.progress.seconds, 3),
         "processes": fit.world.size,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nclab.etf import ETFPolicy
 from nclab.etf.state import fixed_layers
 from nclab.interfaces.batch import Batch
 from nclab.models import Classifier
@@ -17,13 +19,14 @@ from nclab.system.machine import out_of_memory, peak_resident_bytes
 from nclab.training.feed import Feed
 from nclab.training.objective import Objective
 from nclab.training.optim import optimizer_bytes
-from nclab.training.step import Run, batch_loss
+from nclab.training.step import Run, batch_loss, unchanged
 
 
 def memory(
     model: Classifier,
     optimizer: Optimizer,
     objective: Objective,
+    policy: ETFPolicy,
     feed: Feed,
     run_of: Callable[[Classifier], Run],
     peak_of_steps: int | None,
@@ -45,7 +48,7 @@ def memory(
         "statistics_bytes": weights["statistics"],
         "gradients_bytes": gradient_bytes(model),
         "optimizer_bytes": optimizer_bytes(optimizer),
-        "activations_bytes": _if_it_fits(activation_bytes, warn, model, run_of, objective, feed),
+        "activations_bytes": _if_it_fits(activation_bytes, warn, model, run_of, objective, policy, feed),
         **highest,
     }
 
@@ -56,11 +59,12 @@ def _if_it_fits(
     model: Classifier,
     run_of: Callable[[Classifier], Run],
     objective: Objective,
+    policy: ETFPolicy,
     feed: Feed,
 ) -> int | None:
     """`count`, or None where memory runs out: a training that is through must not be lost for a count."""
     try:
-        return count(model, run_of, objective, first_batch(feed))
+        return count(model, run_of, objective, first_batch(feed), policy)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -88,7 +92,13 @@ def gradient_bytes(model: nn.Module) -> int:
     return sum(p.nbytes for p in model.parameters() if p.requires_grad)
 
 
-def activation_bytes(model: Classifier, run_of: Callable[[Classifier], Run], objective: Objective, batch: Batch) -> int:
+def activation_bytes(
+    model: Classifier,
+    run_of: Callable[[Classifier], Run],
+    objective: Objective,
+    batch: Batch,
+    policy: ETFPolicy | None = None,
+) -> int:
     """Bytes that the forward pass of a training step keeps for its backward pass, besides weights and the batch.
 
     Measured on a copy of the network: every storage that autograd saves counts once. A layer without a gradient of its
@@ -109,8 +119,10 @@ def activation_bytes(model: Classifier, run_of: Callable[[Classifier], Run], obj
         return tensor
 
     casts = _CastsOf(weights, known)
+    before_loss = partial(policy.before_loss, copy) if policy else unchanged
     with torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor), casts:
-        loss, _ = batch_loss(run_of(copy), objective, batch)  # held, so that no storage is used a second time
+        # Held, so that no storage is used a second time.
+        loss, _ = batch_loss(run_of(copy), objective, batch, before_loss)
     del loss
     return sum(kept.values())
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -12,6 +13,7 @@ from nclab.etf import ETFPolicy
 from nclab.interfaces.batch import Batch, Output
 from nclab.models import Classifier
 from nclab.parallel.gradients import SummedGradients
+from nclab.parallel.summed import summed
 from nclab.training.feed import Feed
 from nclab.training.objective import Objective, Penalised, add_penalty_gradient, penalised
 from nclab.training.progress import Part
@@ -106,6 +108,7 @@ class Single:
         self.learner, self.feed, self.epoch, self.steps = learner, feed, epoch, steps
         self.optimizer = learner.optimizer
         self.penalised = penalised(learner.objective, learner.model)
+        self._before_loss = partial(learner.policy.before_loss, learner.model, total=partial(summed, feed.world))
 
     def order(self, part: Part) -> Tensor:
         return self.feed.order(self.epoch, part)
@@ -114,15 +117,23 @@ class Single:
         return self.feed.batch(rows)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Output | None]:
-        return batch_loss(self.learner.run, self.learner.objective, batch)
+        return batch_loss(self.learner.run, self.learner.objective, batch, self._before_loss)
 
     def after_step(self, batch: Batch, out: Output | None, step: int) -> None:
         self.learner.policy.after_step(self.learner.model, batch, out, self.steps + step)
 
 
-def batch_loss(run: Run, objective: Objective, batch: Batch) -> tuple[Tensor, Output]:
-    """The forward pass of the one step: run the model on a batch and take the mean loss, ()."""
-    out = run(batch.inputs)
+def unchanged(batch: Batch, out: Output) -> Output:
+    """What a policy without `before_loss` makes of an output."""
+    return out
+
+
+def batch_loss(
+    run: Run, objective: Objective, batch: Batch, before_loss: Callable[[Batch, Output], Output] = unchanged
+) -> tuple[Tensor, Output]:
+    """The forward pass of the one step: run the model on a batch and take the mean loss, (), of what `before_loss`
+    makes of its output."""
+    out = before_loss(batch, run(batch.inputs))
     return objective.mean(out, batch), out
 
 
