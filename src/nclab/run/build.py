@@ -141,6 +141,8 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         )
     phases = as_config_error(PHASES[config.phases.name].build(config.phases, config.seed), dataset, config.epochs)
     as_config_error(checked, phases, dataset, config.epochs)
+    if sampler.full_batch:
+        _require_full_batch(f"sampler={config.sampler.name}", config, dataset, phases)
     split, _ = headline_of(objective, config.metrics.headline, dataset.splits)
     if split not in (splits := phases[-1].splits or tuple(dataset.splits)):
         raise ConfigError(f"metrics.headline: expected a split that is measured ({', '.join(splits)}), got {split}")
@@ -158,6 +160,20 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         batch_size=config.batch_size or len(dataset.train),
         settings=FitSettings(config.epochs, config.metrics, config.checkpoint_seconds),
     )
+
+
+def _require_full_batch(who: str, config: RunConfig, dataset: Dataset, phases: list[Phase]) -> None:
+    """Raise ConfigError where a step would take a part of the train split."""
+    if config.batch_size not in (None, len(dataset.train)):
+        raise ConfigError(
+            f"{who} takes the whole train split at every step: expected batch_size null or {len(dataset.train)}, got "
+            f"{config.batch_size}"
+        )
+    if parts := [phase.name for phase in phases if phase.rows is not None]:
+        raise ConfigError(
+            f"{who} takes the whole train split at every step: expected phases of all rows, got phases="
+            f"{config.phases.name}, whose phase {parts[0]} has some of them"
+        )
 
 
 def _require_ncc(config: RunConfig, dataset: Dataset) -> None:

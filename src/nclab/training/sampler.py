@@ -11,9 +11,11 @@ from torch import Generator, Tensor
 
 from nclab.data import Dataset
 from nclab.interfaces.registry import Registry
+from nclab.training.optim import at_least
 from nclab.training.phases import Phase, Portion
 
 SAMPLERS = Registry("sampler", "nclab.training.sampler")
+MOST_REPEATS = 10**6  # the order of an epoch is held in memory
 
 
 @dataclass
@@ -23,7 +25,11 @@ class SamplerSettings:
 
 class Sampler:
     """Base of all samplers. What a sampler remembers between epochs is in `state_dict` (plain values and tensors), so
-    that a resumed run draws what it would have drawn."""
+    that a resumed run draws what it would have drawn.
+
+    full_batch: whether its orders mean something only where every step takes the whole train split."""
+
+    full_batch: bool = False
 
     def __init__(self, settings: SamplerSettings):
         self.settings = settings
@@ -74,3 +80,26 @@ class ClassBalanced(Sampler):
         weights = 1 / targets.bincount().clamp(min=1)[targets].double()
         drawn = torch.multinomial(weights, len(split), replacement=True, generator=generator)
         return split.of(drawn.to(split.split.targets.device))
+
+
+@dataclass
+class RepeatedSettings(SamplerSettings):
+    name: str = "repeated"
+    repeats: int = 100  # passes over the train split an epoch, each of them one full-batch step
+
+    def __post_init__(self) -> None:
+        at_least("sampler.repeats", self.repeats, 1, most=MOST_REPEATS)
+
+
+@SAMPLERS.add("repeated", RepeatedSettings)
+class Repeated(Sampler):
+    """The whole train split in its stored order, `repeats` times an epoch: full-batch gradient descent.
+
+    An epoch then has `repeats` steps, and what surrounds an epoch (checkpoint, log, schedule, policy) is paid once for
+    all of them. Nothing is random."""
+
+    full_batch = True
+
+    def order(self, split: Portion, epoch: int, generator: Generator) -> Tensor:
+        rows = torch.arange(len(split), device=split.split.targets.device)
+        return split.of(rows).repeat(self.settings.repeats)

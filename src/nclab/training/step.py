@@ -143,7 +143,7 @@ def train_step(
     """Forward, backward, penalty, optimizer step, policy. Returns the loss of the whole batch, () or (S,), and whether
     `watch` took it for the end: the weights are then those before the step."""
     own_share, out = trainee.loss(batch)
-    trainee.optimizer.zero_grad(set_to_none=True)
+    forget_gradients(trainee.optimizer)
     loss = gradients.backward(own_share)
     if watch(loss, batch):
         return loss, True
@@ -151,6 +151,13 @@ def train_step(
     trainee.optimizer.step()
     trainee.after_step(batch, out, step)
     return loss, False
+
+
+def forget_gradients(optimizer: Optimizer) -> None:
+    """The optimizer's `zero_grad`, without what that tells torch's profiler: a twelfth of a tiny model's step."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
 
 
 def never(loss: Tensor, batch: Batch) -> bool:
