@@ -16,7 +16,7 @@ from nclab.models.mlp import MLP
 from nclab.run.execute import train
 from nclab.training.evaluate import Pass
 
-SUITES = ("collapse", "spectra", "probe", "calibration", "ood")
+SUITES = ("collapse", "spectra", "probe", "calibration", "ood", "margin")
 OF_VALUES = {"regression_collapse"}  # see test_regression_collapse.py
 OF_SUITE = {  # a column of each, and where it is logged
     "collapse": ("train", "fc2", "nc1"),
@@ -24,6 +24,7 @@ OF_SUITE = {  # a column of each, and where it is logged
     "probe": ("test", "fc2", "linear_probe_accuracy"),
     "calibration": ("test", "network", "ece"),
     "ood": ("test", "act3", "neco_auroc"),
+    "margin": ("test", "act3", "cosine_margin_min"),
 }
 KEYS = (f"metrics.suite=[{','.join(SUITES)}]", "metrics.ood_dataset=speckle", "metrics.batch_size=64")
 

@@ -8,6 +8,7 @@ from nclab.metrics.at_hand import measure
 from nclab.metrics.calibration import calibration
 from nclab.metrics.collapse import dnc3_gram, image_of_means, subspace_alignment
 from nclab.metrics.geometry import ClassMeans, geometry
+from nclab.metrics.margin import cosine_margin
 from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.model import ModelMeasures, measure_model
 from nclab.metrics.outside import nc5, neco_auroc
@@ -31,6 +32,7 @@ __all__ = [
     "WithinSums",
     "calibration",
     "class_sums",
+    "cosine_margin",
     "dnc3_gram",
     "effective_depth",
     "effective_depth_first",
