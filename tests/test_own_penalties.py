@@ -1,5 +1,7 @@
 """Penalties of their own: lambda_W of weights, lambda_H of free features, lambda_b of biases."""
 
+import json
+
 import pytest
 import torch
 from conftest import composed
@@ -8,6 +10,7 @@ from run_folders import rows
 from nclab.config.schema import ConfigError
 from nclab.models.unconstrained import Unconstrained, UnconstrainedSettings
 from nclab.run.execute import check, train, train_seeds
+from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
 from nclab.training import seeds as training_seeds
 from nclab.training.objective import LOSSES, add_penalty_gradient, penalised, penalty
@@ -142,3 +145,40 @@ def test_wrong_values_are_refused(keys, message):
 def test_a_model_without_what_is_penalised_is_refused(keys, message):
     with pytest.raises(ConfigError, match=message):
         check([composed(NO_DECAY, *keys)])
+
+
+@pytest.mark.parametrize("decay", [THREE, ("loss.l2=0.1",)])
+def test_the_objective_is_loss_and_penalty_of_the_measured_network(tmp_path, decay):
+    folder = train(composed(*UFM, *decay, "metrics.headline=train/objective", f"output_root={tmp_path}"))
+    logged = {(r[0], r[3]): r[4] for r in rows(folder) if r[1:3] == ("train", "network")}
+    for epoch in range(4):
+        assert logged[epoch, "objective"] == logged[epoch, "loss"] + logged[epoch, "l2_penalty"]
+    model, dataset, config = load_trained(folder)
+    out = model(dataset.train.samples).prediction
+    of = {"free": config.loss.l2_features, "fc1.bias": config.loss.l2_biases}
+    own = sum(
+        (config.loss.l2 if of.get(n) is None else of[n]) / 2 * p.square().sum() for n, p in model.named_parameters()
+    )
+    expected = torch.nn.functional.cross_entropy(out, dataset.train.targets) + own
+    assert logged[3, "objective"] == pytest.approx(expected.item(), rel=1e-14)
+    headline = json.loads((folder / "summary.json").read_text())["headline"]
+    assert headline == {"split": "train", "metric": "objective", "value": logged[3, "objective"]}
+
+
+def test_without_a_penalty_there_is_no_objective(tmp_path):
+    keys = (*UFM[:-1], "optimizer.weight_decay=0.1")
+    folder = train(composed(*keys, f"output_root={tmp_path}"))
+    assert not {"objective", "l2_penalty"} & {r[3] for r in rows(folder)}
+    with pytest.raises(ConfigError, match=r"unknown metrics.headline 'train/objective'.*valid: .*train/loss"):
+        check([composed(*keys, "metrics.headline=train/objective")])
+
+
+def test_a_run_that_was_killed_before_its_summary_has_its_objective_too(tmp_path):
+    """The last checkpoint is written, and no epoch is left to train."""
+    keys = (*UFM, *THREE, "metrics.headline=train/objective", f"output_root={tmp_path}")
+    folder = train(composed(*keys))
+    before = json.loads((folder / "summary.json").read_text())["headline"]
+    for name in ("DONE", "summary.json"):
+        (folder / name).unlink()
+    train(composed(*keys))
+    assert json.loads((folder / "summary.json").read_text())["headline"] == before

@@ -192,7 +192,10 @@ class Fit:
 
     def result(self) -> Evaluation:
         """The last evaluation; a new one where a resumed run had no epoch left to train."""
-        return self._last if self._last.values else self._evaluate()
+        if not self._last.values:
+            self._last = self._evaluate()
+            self._log_beside(self._last, self._scalars(float("nan")))
+        return self._last
 
     def save(self) -> None:
         """Let the first process save the state at the end of the current epoch: all hold the same."""
@@ -258,6 +261,14 @@ class Fit:
             "optimizer_bytes": optimizer_bytes(optimizer),
         }
 
+    def _log_beside(self, result: Evaluation, scalars: dict[str, float]) -> None:
+        """Add to what was measured of the train split what a training logs beside it: with a penalty also the
+        `objective`, loss and penalty of the measured network, float64 sums both."""
+        own = dict(scalars)
+        if "l2_penalty" in own:
+            own["objective"] = result.network("train", "loss") + own["l2_penalty"]
+        result.values["train"][NETWORK].update(own)
+
     def _finite(self) -> bool:
         """Weights and running statistics are numbers whose squares are too: nothing else may reach a checkpoint."""
         return is_finite(list(state_without_fixed(self.model).values()))
@@ -270,7 +281,7 @@ class Fit:
             batches = map(dataset.inputs, dataset.train.samples.split(self.settings.metrics.batch_size))
             self._culprit = next(filter(None, (first_not_finite(self.model, x) for x in batches)), None)
             self._stop_diverged(loss, epoch)
-        result.values["train"]["network"].update(scalars)
+        self._log_beside(result, scalars)
         falls = self.progress.falls(result.ranks())
         self.observer.measured(Measured(epoch, result, train_seconds, falls))
         return result

@@ -7,8 +7,9 @@ from nclab.interfaces.valid import no_choice
 from nclab.metrics.suite import Metric
 from nclab.training.objective import Objective
 
-# What a training logs of the network beside an evaluation of the train split, and l2_penalty where there is one.
+# What a training logs of the network beside an evaluation of the train split, and what where there is a penalty.
 SCALARS = ("running_loss", "learning_rate", "learnable_parameters", "optimizer_bytes")
+WITH_PENALTY = ("l2_penalty", "objective")
 
 
 def headline_of(objective: Objective, configured: str | None, splits: Iterable[str]) -> tuple[str, str]:
@@ -41,7 +42,7 @@ def check_headline(
             continue
         found = set().union(*measured)
         if name == "train" and trained:
-            found |= {*SCALARS, *(("l2_penalty",) if objective.penalises else ())}
+            found |= {*SCALARS, *(WITH_PENALTY if objective.penalises else ())}
         valid += [f"{name}/{number}" for number in sorted(found)]
     if f"{split}/{metric}" not in valid:
         raise no_choice("metrics.headline", f"{split}/{metric}", valid)
