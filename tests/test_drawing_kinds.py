@@ -21,7 +21,10 @@ FITTING = {
     "rn": ANY | DEEP,
     "values": set(),
 }
-OF_SUITES = {"terminal_phase", "class_plane", "central_path", "max_margin"}  # that none of these runs measures
+OF_SUITES = {  # that none of these runs measures
+    *("terminal_phase", "class_plane", "central_path", "max_margin"),
+    *("hadamard_singular_values", "hadamard_lyapunov", "hadamard_face"),
+}
 NETWORK = {"mlp": "mlp", "adaptive": "mlp", "vit": "vit", "vit_without_policy": "vit", "rn": "rn", "values": "mlp"}
 
 
