@@ -100,6 +100,51 @@ def test_the_comparison_sees_every_ingredient(tiny, wrong):
     assert difference(tiny, wrong) > 1e-3
 
 
+LINE_SEARCH = ("precision=float64", "batch_size=null", "sampler=repeated", "sampler.repeats=2", "epochs=2", "seed=5",
+               "optimizer=lbfgs", "optimizer.max_iter=3", "loss.l2=1e-3", "etf=last_k", "etf.k=2",
+               "metrics.every=0")  # fmt: skip
+
+
+def line_search(images, labels):
+    """Ten lines of plain PyTorch: L-BFGS on the whole train split, the penalty in what it minimises."""
+    torch.manual_seed(SEED)
+    model, x = PlainMLP(torch.float64), images.double() / 16
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.LBFGS(learnt, lr=LR, max_iter=3, max_eval=1000, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        objective = functional.cross_entropy(model(x), labels) + 1e-3 / 2 * sum(p.square().sum() for p in learnt)
+        objective.backward()
+        return objective
+
+    for _ in range(4):
+        optimizer.step(closure)
+    return model.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "least", "most"),
+    [
+        (None, 0, 1e-9),
+        ("loss.l2=2e-3", 1e-4, 10),
+        ("optimizer.lr=0.1", 1e-4, 10),
+        ("optimizer.history_size=1", 1e-4, 10),
+        ("sampler.repeats=1", 1e-4, 10),
+        ("precision=float32", 1e-9, 10),
+    ],
+)
+def test_a_run_of_lbfgs_is_the_plain_loop_and_sees_every_ingredient(tiny, wrong, least, most):
+    config = tiny(*LINE_SEARCH, *([wrong] if wrong else []))
+    data = load_dataset(config.dataset, ".").train
+    expected = line_search(data.samples, data.targets)
+    state = checkpoint.load(train(config))["model"]
+    learnt = [name for name in expected if name in state and expected[name].is_floating_point()]
+    assert {"fc1.weight", "fc4.bias", "norm3.running_var"} <= set(learnt)
+    worst = max(float((state[name] - expected[name]).abs().max() / expected[name].abs().max()) for name in learnt)
+    assert least <= worst <= most
+
+
 def switching(images, labels, switches):
     """The same loop, every layer learnt until the epoch after which it became the ETF nearest to it; without momentum
     of what is learnt no longer."""

@@ -254,11 +254,12 @@ def _check_values(c: RunConfig) -> None:
     for key in ("output_root", "data_root", "experiment_name"):  # these name folders, and are stored as they are
         if getattr(c, key) is not None and redact(getattr(c, key)) != getattr(c, key):
             raise ValueError(f"{key} must hold no secret, such as the value of a variable named ..._TOKEN; got one")
+    decay = getattr(c.optimizer, "weight_decay", 0.0)
     for key in ("l2", "l2_features", "l2_biases"):
-        if (value := getattr(c.loss, key)) and c.optimizer.weight_decay:
+        if (value := getattr(c.loss, key)) and decay:
             raise ValueError(
                 f"loss.{key} and optimizer.weight_decay both shrink the weights: expected one of them to be 0, got "
-                f"loss.{key}={value:g} optimizer.weight_decay={c.optimizer.weight_decay:g}"
+                f"loss.{key}={value:g} optimizer.weight_decay={decay:g}"
             )
     c.etf.complete(c.epochs, c.metrics.every)
 

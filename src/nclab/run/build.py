@@ -91,6 +91,8 @@ def fit_for_several(config: RunConfig, world: ProcessGroup) -> None:
         return
     if config.compile:
         raise ConfigError(f"compile=true trains with one process, got {world.size}; leave it out")
+    if config.optimizer.closure:
+        raise ConfigError(f"optimizer={config.optimizer.name} trains with one process, got {world.size}")
     if config.device.startswith("cuda:"):
         raise ConfigError(
             f"each of {world.size} processes takes the GPU of its LOCAL_RANK: expected device auto, cuda or cpu, got "
@@ -113,6 +115,7 @@ class Parts:
     phases: list[Phase]
     optimizer: Callable[[list[Parameter]], Optimizer]
     learning_rate: Callable[[int], float]  # of an epoch, counted from 0
+    closure: bool  # whether a step of the optimizer asks for the objective several times
     run: Callable[[Classifier], Run]  # how a training step runs the model
     batch_size: int
     settings: FitSettings
@@ -143,6 +146,13 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     as_config_error(checked, phases, dataset, config.epochs)
     if sampler.full_batch:
         _require_full_batch(f"sampler={config.sampler.name}", config, dataset, phases)
+    if config.optimizer.closure:
+        _require_full_batch(f"optimizer={config.optimizer.name}", config, dataset, phases)
+        if policy.may_switch or type(policy).after_step is not ETFPolicy.after_step:
+            raise ConfigError(
+                f"optimizer={config.optimizer.name} goes by the layers of earlier steps: expected a policy that "
+                f"neither switches layers nor acts after a step, such as none or last_k; got etf={config.etf.name}"
+            )
     split, _ = headline_of(objective, config.metrics.headline, dataset.splits)
     if split not in (splits := phases[-1].splits or tuple(dataset.splits)):
         raise ConfigError(f"metrics.headline: expected a split that is measured ({', '.join(splits)}), got {split}")
@@ -156,6 +166,7 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         phases=phases,
         optimizer=partial(OPTIMIZERS[config.optimizer.name].build, config.optimizer),
         learning_rate=learning_rate(config.optimizer, config.schedule, config.epochs),
+        closure=config.optimizer.closure,
         run=partial(training_run, precision=config.precision, compiled=config.compile),
         batch_size=config.batch_size or len(dataset.train),
         settings=FitSettings(config.epochs, config.metrics, config.checkpoint_seconds),
@@ -308,7 +319,8 @@ def _fit(
         switches = policy.setup(model, seed)
     world.align([*model.parameters(), *model.buffers()])  # hosts may differ in their rounding
     optimizer = parts.optimizer([p for p in model.parameters() if p.requires_grad])
-    learner = Learner(model, parts.objective, policy, optimizer, parts.learning_rate, parts.run(model))
+    run = parts.run(model)
+    learner = Learner(model, parts.objective, policy, optimizer, parts.learning_rate, run, parts.closure)
     generators = {name: torch.Generator().manual_seed(site_seed(seed, name)) for name in ("order", "augment")}
     feed = Feed(dataset, parts.sampler, parts.batch_size, generators, parts.phases, world)
     progress = Progress(total_parameters=total)

@@ -137,12 +137,7 @@ class Objective:
 
 def penalty(objective: Objective, model: nn.Module) -> float:
     """sum over parameters of (lambda / 2) ||theta||^2, summed in float64."""
-    parameters = dict(model.named_parameters())
-    total = 0.0
-    for strength, names in _by_strength(objective.penalties(model)).items():
-        squares = [parameters[name].detach().double().square().sum() for name in names]
-        total += strength / 2 * float(torch.stack(squares).sum())
-    return total
+    return penalty_of(penalised(objective, model))
 
 
 Penalised = list[tuple[float, list[Tensor]]]  # lambda, and the parameters that it holds for
@@ -154,6 +149,15 @@ def penalised(objective: Objective, model: nn.Module, parameters: dict[str, Tens
     held = dict(model.named_parameters()) if parameters is None else parameters
     by_strength = _by_strength(objective.penalties(model))
     return [(strength, [held[name] for name in names]) for strength, names in by_strength.items()]
+
+
+def penalty_of(groups: Penalised) -> float:
+    """`penalty` of the parameters in groups."""
+    total = 0.0
+    for strength, parameters in groups:
+        squares = [parameter.detach().double().square().sum() for parameter in parameters]
+        total += strength / 2 * float(torch.stack(squares).sum())
+    return total
 
 
 def add_penalty_gradient(groups: Penalised) -> None:

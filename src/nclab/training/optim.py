@@ -4,8 +4,9 @@ A schedule is a pure function of the epoch, so that a resumed run has no schedul
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from nclab.interfaces.valid import OutOfRange
 OPTIMIZERS = Registry("optimizer", "nclab.training.optim")
 SCHEDULES = Registry("schedule", "nclab.training.optim")
 Schedule = Callable[[int], float]
+MOST_LINE_SEARCH = 26  # evaluations that torch's line search makes at most: one, and 25 more
 
 
 def at_least(key: str, value: float, least: float, strict: bool = False, most: float = math.inf) -> None:
@@ -29,17 +31,29 @@ def at_least(key: str, value: float, least: float, strict: bool = False, most: f
 
 @dataclass
 class OptimizerSettings:
+    """closure: whether a step of the optimizer asks for the objective, penalty included, several times, as a line
+    search does. Then every step takes the whole train split, in one process, and no policy changes layers meanwhile."""
+
+    closure = False  # no field: no key of a configuration
+
     name: str = "sgd"
     lr: float = 0.01  # learning rate at the start
-    weight_decay: float = 5e-4  # on every learnable parameter, biases and norms included
 
     def __post_init__(self) -> None:
         at_least("optimizer.lr", self.lr, 0, strict=True)
+
+
+@dataclass
+class DecaySettings(OptimizerSettings):
+    weight_decay: float = 5e-4  # on every learnable parameter, biases and norms included
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("optimizer.weight_decay", self.weight_decay, 0)
 
 
 @dataclass
-class SGDSettings(OptimizerSettings):
+class SGDSettings(DecaySettings):
     momentum: float = 0.9  # share of the last step that is kept
     nesterov: bool = False  # Nesterov's momentum
 
@@ -52,7 +66,7 @@ class SGDSettings(OptimizerSettings):
 
 
 @dataclass
-class AdamWSettings(OptimizerSettings):
+class AdamWSettings(DecaySettings):
     name: str = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.01
@@ -63,6 +77,25 @@ class AdamWSettings(OptimizerSettings):
         super().__post_init__()
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
             raise ValueError(f"optimizer.betas must be two numbers in [0, 1), got {self.betas}")
+
+
+@dataclass
+class LBFGSSettings(OptimizerSettings):
+    closure = True
+
+    name: str = "lbfgs"
+    lr: float = 1.0  # where the line search begins, in units of the quasi-Newton step
+    max_iter: int = 20  # iterations a step
+    history_size: int = 100  # gradients and steps that the curvature is estimated from; each as large as the network
+    tolerance_grad: float = 1e-7  # a step ends where no number of the gradient is larger
+    tolerance_change: float = 1e-9  # likewise the change of objective or weights
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("max_iter", "history_size"):
+            at_least(f"optimizer.{key}", getattr(self, key), 1)
+        for key in ("tolerance_grad", "tolerance_change"):
+            at_least(f"optimizer.{key}", getattr(self, key), 0)
 
 
 @OPTIMIZERS.add("sgd", SGDSettings)
@@ -80,10 +113,36 @@ def adamw(s: AdamWSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
     return torch.optim.AdamW(parameters, lr=s.lr, betas=tuple(s.betas), weight_decay=s.weight_decay, fused=True)
 
 
+@OPTIMIZERS.add("lbfgs", LBFGSSettings)
+def lbfgs(s: LBFGSSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """torch's L-BFGS with a line search for the strong Wolfe conditions (Nocedal and Wright 2006, chapters 3 and 7).
+
+    Iterations alone bound a step: torch's own bound on evaluations would cut the line search short where max_iter is
+    small. Weight decay is no part of it: `loss.l2` is in the objective that the line search sees.
+    """
+    return torch.optim.LBFGS(
+        parameters,
+        lr=s.lr,
+        max_iter=s.max_iter,
+        max_eval=MOST_LINE_SEARCH * s.max_iter + 1,
+        tolerance_grad=s.tolerance_grad,
+        tolerance_change=s.tolerance_change,
+        history_size=s.history_size,
+        line_search_fn="strong_wolfe",
+    )
+
+
 def optimizer_bytes(optimizer: Optimizer) -> int:
-    """Bytes of all tensors in the optimizer's state."""
-    tensors = (t for state in optimizer.state.values() for t in state.values() if torch.is_tensor(t))
-    return sum(t.numel() * t.element_size() for t in tensors)
+    """Bytes of all tensors in the optimizer's state, those in lists among them."""
+    return sum(t.numel() * t.element_size() for state in optimizer.state.values() for t in _tensors(state))
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if torch.is_tensor(value):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)
 
 
 @dataclass

@@ -127,10 +127,10 @@ def _train_waiting(
 
 def least_to_pay(fit: Fit) -> float:
     """How many such fits train faster as one batched model than in turns: two on a GPU, several on a CPU, and there
-    only where a step is small; none where objective or policy must see each model. Counted, not timed, so that a run
-    does not depend on the moment."""
+    only where a step is small; none where objective, policy or optimizer must see each model. Counted, not timed, so
+    that a run does not depend on the moment."""
     learner, dataset = fit.learner, fit.feed.dataset
-    if not (learner.objective.stackable and learner.policy.stackable):
+    if learner.closure or not (learner.objective.stackable and learner.policy.stackable):
         return math.inf
     samples = dataset.train.samples[: fit.feed.batch_size]
     if samples.device.type != "cpu":
@@ -153,6 +153,8 @@ def _train_epoch(group: list[Member], run: StackedRun) -> list[float]:
 
 def _groups(members: list[Member], least: float = 1) -> list[list[Member]]:
     """Those that can be stacked, in the order of their first; groups of fewer than `least` in ones."""
+    if least == math.inf:
+        return [[member] for member in members]
     groups: dict[tuple, list[Member]] = {}
     for member in members:
         groups.setdefault(_structure(member.fit), []).append(member)
@@ -189,9 +191,9 @@ def _structure(fit: Fit) -> tuple:
 
 def _kind(key: str, value: Any, parameter: Tensor) -> str | None:
     """What seeds must share of an entry of the optimizer's state: its dtype, or its value where it has but one; None
-    for a tensor of another shape, whose meaning is not known."""
+    for a list and for a tensor of another shape, whose meaning is not known."""
     if is_per_seed(key, value, parameter):
         return str(value.dtype)
     if torch.is_tensor(value):
         return str(value.item()) if value.numel() == 1 else None
-    return repr(value)
+    return None if isinstance(value, list | tuple | dict) else repr(value)

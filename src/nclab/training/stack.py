@@ -66,6 +66,8 @@ class Stack:
     The sum over seeds of their objectives is minimised: no gradient of one depends on another.
     """
 
+    closure = False  # a line search over all seeds at once would be another training
+
     def __init__(self, fits: list[Fit], run: StackedRun):
         self.fits, self.run = fits, run
         self.first = fits[0].learner

@@ -15,7 +15,7 @@ from nclab.models import Classifier
 from nclab.parallel.gradients import SummedGradients
 from nclab.parallel.summed import summed
 from nclab.training.feed import Feed
-from nclab.training.objective import Objective, Penalised, add_penalty_gradient, penalised
+from nclab.training.objective import Objective, Penalised, add_penalty_gradient, penalised, penalty_of
 from nclab.training.progress import Part
 
 
@@ -71,7 +71,8 @@ def training_run(model: Classifier, precision: str = "float32", compiled: bool =
 class Learner:
     """What is trained, and how.
 
-    learning_rate(epoch) is that of an epoch counted from 0; run is `training_run` of the model.
+    learning_rate(epoch) is that of an epoch counted from 0; run is `training_run` of the model; closure: see
+    `nclab.training.optim.OptimizerSettings`.
     """
 
     model: Classifier
@@ -80,6 +81,7 @@ class Learner:
     optimizer: Optimizer
     learning_rate: Callable[[int], float]
     run: Run
+    closure: bool = False
 
 
 class Trainee(Protocol):
@@ -87,6 +89,7 @@ class Trainee(Protocol):
 
     optimizer: Optimizer
     penalised: Penalised
+    closure: bool  # whether a step of the optimizer asks for the objective itself
 
     def order(self, part: Part) -> Tensor:
         """Rows of the train split of this epoch, (n,) or (S, n)."""
@@ -106,7 +109,7 @@ class Single:
 
     def __init__(self, learner: Learner, feed: Feed, epoch: int = 0, steps: int = 0):
         self.learner, self.feed, self.epoch, self.steps = learner, feed, epoch, steps
-        self.optimizer = learner.optimizer
+        self.optimizer, self.closure = learner.optimizer, learner.closure
         self.penalised = penalised(learner.objective, learner.model)
         self._before_loss = partial(learner.policy.before_loss, learner.model, total=partial(summed, feed.world))
 
@@ -142,15 +145,38 @@ def train_step(
 ) -> tuple[Tensor, bool]:
     """Forward, backward, penalty, optimizer step, policy. Returns the loss of the whole batch, () or (S,), and whether
     `watch` took it for the end: the weights are then those before the step."""
-    own_share, out = trainee.loss(batch)
-    forget_gradients(trainee.optimizer)
-    loss = gradients.backward(own_share)
+    loss, out = loss_and_gradient(trainee, batch, gradients)
     if watch(loss, batch):
         return loss, True
     add_penalty_gradient(trainee.penalised)  # to the sum over processes, once
-    trainee.optimizer.step()
+    if trainee.closure:
+        trainee.optimizer.step(objective_of(trainee, batch, gradients, loss))
+    else:
+        trainee.optimizer.step()
     trainee.after_step(batch, out, step)
     return loss, False
+
+
+def loss_and_gradient(trainee: Trainee, batch: Batch, gradients: SummedGradients) -> tuple[Tensor, Output | None]:
+    """Forward and backward: the loss of the whole batch without penalty, its gradient in every `grad`, the output."""
+    own_share, out = trainee.loss(batch)
+    forget_gradients(trainee.optimizer)
+    return gradients.backward(own_share), out
+
+
+def objective_of(trainee: Trainee, batch: Batch, gradients: SummedGradients, loss: Tensor) -> Callable[[], float]:
+    """What a step asks for several times: the objective of a batch at the present weights, and its gradient in every
+    `grad`, the penalty in both. The first call is for the weights whose loss and gradients are there already."""
+    there = [loss]
+
+    def objective() -> float:
+        if there:
+            return float(there.pop()) + penalty_of(trainee.penalised)
+        own, _ = loss_and_gradient(trainee, batch, gradients)
+        add_penalty_gradient(trainee.penalised)
+        return float(own) + penalty_of(trainee.penalised)
+
+    return objective
 
 
 def forget_gradients(optimizer: Optimizer) -> None:
