@@ -88,6 +88,9 @@ def test_free_values_have_the_stated_spectrum(tmp_path):
     assert (data.shape, data.targets, list(data.splits)) == (IndexShape(40), Values(3), ["train"])
     assert torch.equal(data.train.samples, torch.arange(40))
     assert spectrum(data.train.targets) == pytest.approx([2.0, 0.5, 0.1], rel=1e-5)
+    exact = load_dataset(FreeValuesSettings(samples=40, spectrum=[2.0, 0.5, 0.1]), tmp_path, floats=torch.float64)
+    assert spectrum(exact.train.targets) == pytest.approx([2.0, 0.5, 0.1], rel=1e-13)
+    assert torch.equal(data.train.targets, exact.train.targets.float())
     s = covariance(data.train.targets)
     assert abs(s - np.diag(np.diag(s))).max() > 0.05  # eigenvectors at random
 

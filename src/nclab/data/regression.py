@@ -28,13 +28,13 @@ def regression(settings: RegressionSettings, splits: dict[str, tuple[Tensor, Ten
 
     Raises ValueError for a target that is constant and shall be standardised.
     """
-    made = {name: Split(x.float(), y.float()) for name, (x, y) in splits.items()}
+    made = {name: Split(x, y) for name, (x, y) in splits.items()}  # `load_dataset` rounds them, where a run is float32
     train = made["train"]
     if settings.standardize_targets:
         std, mean = torch.std_mean(splits["train"][1].double(), 0, correction=0)
         if constant := (std == 0).nonzero().flatten().tolist():
             raise ValueError(f"cannot standardize: expected targets that vary, target {constant[0]} is constant")
-        made = {n: Split(s.samples, ((splits[n][1].double() - mean) / std).float()) for n, s in made.items()}
+        made = {n: Split(s.samples, (splits[n][1].double() - mean) / std) for n, s in made.items()}
         train = made["train"]
     if settings.permute_targets:
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
