@@ -124,10 +124,11 @@ def test_a_loss_that_is_no_number_ends_the_run_before_a_step(tmp_path, monkeypat
         (("batch_size=5",), "optimizer=lbfgs takes the whole train split at every step: .*null or 12, got 5"),
         (
             ("etf=clock", "epochs=9", "model.depth=3"),
-            "optimizer=lbfgs .*expected a policy that neither switches layers nor acts after a step, such as none or "
+            "optimizer=lbfgs .*expected a policy that neither switches layers nor acts in a step, such as none or "
             "last_k; got etf=clock",
         ),
         (("etf=adaptive", "epochs=60", "model.depth=3"), "got etf=adaptive"),
+        (("etf=nearest", "model.dim=8"), "nor acts in a step, such as none or last_k; got etf=nearest"),
         (("optimizer.max_iter=0",), "optimizer.max_iter must be at least 1"),
         (("optimizer.history_size=0",), "optimizer.history_size must be at least 1"),
         (("optimizer.tolerance_grad=-1",), "optimizer.tolerance_grad must be at least 0"),
@@ -142,7 +143,7 @@ def test_what_it_cannot_do_is_refused(keys, message):
 
 def test_a_policy_that_acts_after_a_step_is_refused(monkeypatch):
     monkeypatch.setattr(NoPolicy, "after_step", lambda self, model, batch, out, step: None, raising=False)
-    with pytest.raises(ConfigError, match="nor acts after a step"):
+    with pytest.raises(ConfigError, match="nor acts in a step"):
         check([composed(*UFM)])
 
 

@@ -206,8 +206,13 @@ class ETFPolicy:
     def stackable(self) -> bool:
         """True where many seeds may train as one batched model: neither `before_loss` nor `after_step` has to see each
         model by itself."""
+        return not self.acts_in_steps
+
+    @property
+    def acts_in_steps(self) -> bool:
+        """True where `before_loss` or `after_step` does something."""
         own = type(self)
-        return own.before_loss is ETFPolicy.before_loss and own.after_step is ETFPolicy.after_step
+        return own.before_loss is not ETFPolicy.before_loss or own.after_step is not ETFPolicy.after_step
 
     @property
     def may_switch(self) -> bool:

@@ -148,10 +148,10 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         _require_full_batch(f"sampler={config.sampler.name}", config, dataset, phases)
     if config.optimizer.closure:
         _require_full_batch(f"optimizer={config.optimizer.name}", config, dataset, phases)
-        if policy.may_switch or type(policy).after_step is not ETFPolicy.after_step:
+        if policy.may_switch or policy.acts_in_steps:
             raise ConfigError(
                 f"optimizer={config.optimizer.name} goes by the layers of earlier steps: expected a policy that "
-                f"neither switches layers nor acts after a step, such as none or last_k; got etf={config.etf.name}"
+                f"neither switches layers nor acts in a step, such as none or last_k; got etf={config.etf.name}"
             )
     split, _ = headline_of(objective, config.metrics.headline, dataset.splits)
     if split not in (splits := phases[-1].splits or tuple(dataset.splits)):
