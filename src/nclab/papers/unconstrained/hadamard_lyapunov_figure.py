@@ -64,7 +64,7 @@ def _draw(table: pd.DataFrame, shown: list[Group]) -> Figure:
         bottom.set_xlabel("time of gradient flow t")
     seeds = {len(group.runs) for group in shown}
     of = f"mean of {' or '.join(map(str, sorted(seeds)))} seeds, band from least to greatest"
-    caption(figure, f"Two linear layers, one free feature a class, dimension K, gradient descent; {of}")
+    caption(figure, f"Two linear layers, one free feature a class, gradient descent; {of}")
     there = [name for name in DIRECTIONS if name in {group.directions for group in shown}]
     legend(figure, [key(DIRECTIONS[name], ms=3, **LOOKS[name]) for name in there])
     return figure
