@@ -21,7 +21,7 @@ from nclab.interfaces.valid import OutOfRange, no_choice
 from nclab.models import Classifier
 from nclab.training.optim import at_least
 
-LOSSES = Registry("loss", "nclab.training.objective")
+LOSSES = Registry("loss", "nclab.training.losses")
 SKIPS = ("none", "head_bias", "biases")
 
 
