@@ -228,3 +228,12 @@ def test_from_which_size_on_the_regular_graph_is_below_collapse(decay):
 def test_arguments_are_checked(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+@pytest.mark.parametrize("decay", [1e-3, 1e-6, 1e-9, 1e-12])
+def test_a_small_decay_leaves_the_fit_alone(decay):
+    family = collapsed(6, 2, 4, "mse", relu=True)
+    least = family.least(decay)
+    assert least.objective <= family.objective(1.0, decay) * (1 + 1e-9)
+    assert least.objective == pytest.approx(decay / 2 * 5 * family.rho ** (1 / 5), rel=30 * decay + 1e-9)
+    assert 1 - least.scale < 30 * decay + 1e-9

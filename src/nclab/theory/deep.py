@@ -62,7 +62,7 @@ class Family:
         at_zero, matrices = self.loss(0.0), self.depth + 1
         # Beyond this x the penalty alone is larger than the objective at 0.
         most = math.log((2 * at_zero / (decay * matrices)) ** matrices / self.rho) / 2
-        grid = np.linspace(most - 25, most, 2001)  # of log x
+        grid = np.linspace(min(most, 0.0) - 15, most, 4001)  # of log x; 0 is among them, or all are below
         values = [self.objective(math.exp(t), decay) for t in grid]
         i = int(np.argmin(values))
         bounds = grid[max(i - 1, 0)], grid[min(i + 1, len(grid) - 1)]

@@ -1,0 +1,64 @@
+"""Run folders of free features as training writes them, whose numbers follow from closed forms."""
+
+import json
+import zlib
+
+import yaml
+
+LAYERS = {"deep": [("free", "hidden"), ("fc1", "classifier_input"), ("fc2", "classifier")],
+          "one": [("free", "classifier_input"), ("fc1", "classifier")]}  # fmt: skip
+
+
+def write_free_run(
+    root,
+    curve,
+    seed=0,
+    kind="one",
+    optimizer="sgd",
+    etf=None,
+    singular=None,
+    experiment="unconstrained_landscape",
+    repeats=50,
+    metrics=None,
+    classes=4,
+    l2=0.01,
+    **model,
+):
+    """A run with the objective curve[epoch]; half of it is the penalty. `singular` are the singular values of the class
+    means of every layer, at the last epoch. `metrics`: {(layer, metric): {epoch: value}} besides."""
+    suites = ["collapse", *(["singular_values"] if singular else []), *(["curvature"] if metrics else [])]
+    depth = {"one": 1, "deep": 2}[kind]
+    config = {
+        "experiment_name": experiment,
+        "seed": seed,
+        "epochs": max(curve),
+        "precision": "float64" if kind == "one" else "float32",
+        "dataset": {"name": "free_features", "classes": classes, "per_class": 2, "imbalance": 1.0},
+        "model": {"name": "unconstrained", "dim": 6, "depth": depth, "activation": "none"} | model,
+        "optimizer": {"name": optimizer, "lr": 0.1, "weight_decay": 0},
+        "sampler": {"name": "repeated", "repeats": repeats},
+        "loss": {"name": "cross_entropy", "l2": l2, "l2_features": None},
+        "metrics": {"every": 1, "probe": "linear", "suite": suites},
+        "etf": etf or {"name": "none"},
+    }
+    lines = []
+    for epoch, value in curve.items():
+        own = {("network", "loss"): value / 2, ("network", "l2_penalty"): value / 2, ("network", "accuracy"): 1.0}
+        at_input = next(layer for layer, role in LAYERS[kind] if role == "classifier_input")
+        own |= {(at_input, name): 10.0 ** (-epoch - 1) for name in ("nc1", "nc2_gram", "nc3")}
+        own |= {key: values[epoch] for key, values in (metrics or {}).items() if epoch in values}
+        if singular and epoch == max(curve):
+            for layer, _ in LAYERS[kind]:
+                own |= {(layer, f"means_singular_{i}"): s for i, s in enumerate(singular, 1)}
+        lines += [f"{epoch},train,{layer},{name},{float(v)!r}" for (layer, name), v in own.items()]
+    layers = [{"layer": layer, "role": role, "site": None if layer == "free" else layer,
+               "stage": None if layer == "free" else [layer]} for layer, role in LAYERS[kind]]  # fmt: skip
+    text = yaml.safe_dump(config)
+    folder = root / experiment / f"s{seed}-{zlib.crc32(text.encode()):08x}"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(text)
+    (folder / "metrics.csv").write_text("\n".join(["epoch,split,layer,metric,value", *lines]) + "\n")
+    (folder / "events.jsonl").write_text(json.dumps({"event": "start", "epoch": 0, "layers": layers}) + "\n")
+    (folder / "summary.json").write_text(json.dumps({"seed": seed, "final": {"train": {"accuracy": 1.0}}}))
+    (folder / "DONE").touch()
+    return folder
