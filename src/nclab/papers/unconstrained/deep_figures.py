@@ -247,7 +247,7 @@ def graph_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Fi
 
 
 @DRAWINGS.table("deep_ends", of="deep free features: where gradient descent ends, against closed forms", needs=DEEP)
-def deep_table(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, str]:
+def deep_table(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, None]:
     """A row a setting: layers, width, lambda, starts, closed forms, objective, rank, share of starts at collapse."""
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
@@ -266,7 +266,7 @@ def deep_table(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.D
              "rank": f"{np.mean([hidden_rank(run) for run in own]):.1f}",
              "at DNC": f"{sum(map(at_collapse, own))} of {len(own)}"}
         )  # fmt: skip
-    return pd.DataFrame(rows), "Deep free features after the last step: mean and standard deviation over starts."
+    return pd.DataFrame(rows), None
 
 
 def _value(swept: str, value: float) -> str:

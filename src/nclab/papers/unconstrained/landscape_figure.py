@@ -23,7 +23,8 @@ LOOKS = [
     {"color": "#CC79A7", "ls": (0, (3, 1, 1, 1))},
 ]
 OPTIMIZERS = {"sgd": "gradient descent", "adamw": "Adam", "lbfgs": "L-BFGS"}
-FLOOR = 1e-17  # where a number that rounding has made 0 ends on its log axis
+FLOORS = {"gap": 1e-17}  # where a number that rounding has made 0 ends on its log axis
+LEAST = 1e-34  # of others
 PANELS = {
     "gap": "Objective minus global minimum",
     "nc1": "NC1: variability within classes\n(nc1)",
@@ -128,16 +129,21 @@ def saddles_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[
 
 
 @DRAWINGS.table("landscape_ends", of="one layer on free features: where every optimizer and classifier ends")
-def landscape_table(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, str]:
+def landscape_table(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, None]:
     """A row a variant: starts, and over them the greatest distance to the optimum, NC1, NC2 and NC3."""
-    of = {"|J - J*|": "optimum_gap", "nc1": "free_nc1_last", "nc2_gram": "free_nc2_last", "nc3": "free_nc3_last"}
+    of = {
+        "distance to the minimum": "optimum_gap",
+        "nc1": "free_nc1_last",
+        "nc2_gram": "free_nc2_last",
+        "nc3": "free_nc3_last",
+    }
     rows = []
     for variant in variants_of([run for run in runs if run.config["model"]["name"] == "unconstrained"]):
         values = {name: max(STATISTICS[own].value(run, run) for run in variant.runs) for name, own in of.items()}
         rows.append(
             {"variant": variant.label, "starts": len(variant.runs)} | {k: f"{v:.1e}" for k, v in values.items()}
         )
-    return pd.DataFrame(rows), "One layer on free features after the last step: the greatest over starts."
+    return pd.DataFrame(rows), None
 
 
 def _draw(figure: Figure, panels, titles: dict[str, str], variants: list[Variant], table: pd.DataFrame) -> None:
@@ -145,7 +151,7 @@ def _draw(figure: Figure, panels, titles: dict[str, str], variants: list[Variant
         for variant, look in zip(variants, LOOKS, strict=False):
             rows = table[(table.metric == metric) & (table.variant == variant.label)]
             # A number below 0 is rounding, as 0 is.
-            drawn = {name: np.maximum(rows[name], FLOOR) for name in ("median", "low", "high")}
+            drawn = {name: np.maximum(rows[name], FLOORS.get(metric, LEAST)) for name in ("median", "low", "high")}
             axes.plot(rows.step, drawn["median"], lw=THICK, zorder=3, **look)
             axes.fill_between(rows.step, drawn["low"], drawn["high"], color=look["color"], alpha=0.16, lw=0, zorder=2)
         axes.set_title(title)
