@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from recomputed_runs import STATISTICS, Statistic, accuracy, before_etf, last, read_by_classifier, stages
+from scipy.optimize import brentq
 
 # arXiv 2412.00884
 
@@ -145,4 +146,131 @@ STATISTICS |= {
     "last_nc2_equiangular": ending("nc2_equiangular"),
     "last_nc3": ending("nc3"),
     "max_margin_distance_last": ending("max_margin_distance"),
+}
+
+# Regression collapse: Andriopoulos et al. 2024
+
+
+def matrix(run, name, epoch):
+    """The symmetric matrix of which metrics.csv holds the upper triangle."""
+    n = 1
+    while run.column(f"{name}_{n + 1}_{n + 1}"):
+        n += 1
+    entries = {(i, j): run.column(f"{name}_{i}_{j}") for i in range(1, n + 1) for j in range(i, n + 1)}
+    at = {place: next(v for (t, _), v in column.items() if t == epoch) for place, column in entries.items()}
+    return np.array([[at[min(i, j), max(i, j)] for j in range(1, n + 1)] for i in range(1, n + 1)])
+
+
+def root_of(s):
+    u, values, _ = np.linalg.svd(s)  # of a covariance: its eigenvectors
+    return u @ np.diag(np.sqrt(values)) @ u.T
+
+
+def nrc3_at(gram, s, root_g):
+    away = root_of(s) - root_g * np.eye(len(s))
+    return np.sum((gram / np.linalg.norm(gram) - away / np.linalg.norm(away)) ** 2)
+
+
+def root_of_best_g(run):
+    """Where the cosine between W W^T and S^(1/2) - r I no longer rises with r, found by bisection."""
+    gram, s = matrix(run, "weight_gram", run.end), matrix(run, "target_covariance", run.end)
+    if len(s) == 1:
+        return math.nan
+    root, n = root_of(s), len(s)
+    gram = gram / np.linalg.norm(gram)
+
+    def slope_at(r):
+        away = root - r * np.eye(n)
+        return np.sum(gram * away) * np.trace(away) - np.trace(gram) * np.sum(away**2)
+
+    low, high = 0.0, math.sqrt(np.linalg.svd(s)[1][-1])
+    if slope_at(low) <= 0 or slope_at(high) >= 0:
+        return low if slope_at(low) <= 0 else high
+    return brentq(slope_at, low, high, xtol=1e-15, rtol=1e-14)
+
+
+def of_regression(metric):
+    """{epoch: value} of the head's input."""
+
+    def curve(run):
+        where = read_by_classifier(run)
+        epochs = sorted(epoch for epoch, layer in run.column("nrc1") if layer == where)
+        if metric == "nrc3":
+            s, root_g = matrix(run, "target_covariance", run.end), root_of_best_g(run)
+            return {t: nrc3_at(matrix(run, "weight_gram", t), s, root_g) for t in (0, run.end)}
+        if metric == "unexplained_variance":
+            n = len(matrix(run, "target_covariance", run.end))
+            return {
+                t: 1 - sum(run.column(f"explained_variance_{i}")[t, where] for i in range(1, n + 1)) for t in epochs
+            }
+        return {t: run.column(metric)[t, where] for t in epochs}
+
+    return curve
+
+
+def regression_last(curve):
+    return lambda run, _: max(curve(run)[run.end], 1e-12)
+
+
+def regression_fall(curve):
+    return lambda run, _: math.log10(max(curve(run)[0], 1e-12)) - math.log10(max(curve(run)[run.end], 1e-12))
+
+
+def r2(split):
+    return lambda run, _: 100 * run.column("r2", split).get((run.end, "network"), math.nan)
+
+
+def agreeing(gap):
+    return -math.log10(max(gap, 1e-12))
+
+
+def closed_form(run):
+    """S, W W^T, objective, rank, c and sqrt(lambda_H/lambda_W) of the minimum with unconstrained features."""
+    s, keys = matrix(run, "target_covariance", run.end), run.settings
+    l_w = keys["loss.l2"]
+    l_h = keys["dataset.samples"] * (l_w if keys.get("loss.l2_features") is None else keys["loss.l2_features"])
+    c, ratio = l_h * l_w, math.sqrt(l_h / l_w)
+    u, values, _ = np.linalg.svd(s)
+    gram = sum(
+        (ratio * max(math.sqrt(v) - math.sqrt(c), 0.0) * np.outer(w, w) for v, w in zip(values, u.T, strict=True)),
+        np.zeros_like(s),
+    )
+    loss = sum(math.sqrt(v * c) - c / 2 if v > c else v / 2 for v in values)
+    return s, gram, loss, sum(v > c for v in values), c, ratio
+
+
+def ufm_loss_digits(run, treated):
+    loss = run.column("loss")[run.end, "network"] + run.column("l2_penalty")[run.end, "network"]
+    least = closed_form(run)[2]
+    return agreeing(abs(loss / least - 1))
+
+
+def ufm_gram_digits(run, treated):
+    s, gram, *_, ratio = closed_form(run)
+    away = np.sqrt(np.sum((matrix(run, "weight_gram", run.end) - gram) ** 2))
+    return agreeing(away / (ratio * np.sqrt(np.trace(s))))
+
+
+def ufm_rank(run, treated):
+    s, *_, ratio = closed_form(run)
+    sizes = np.linalg.svd(matrix(run, "weight_gram", run.end))[1]
+    return float(np.sum(sizes > 1e-6 * ratio * np.sqrt(np.linalg.norm(s, 2))))
+
+
+def ufm_g_digits(run, treated):
+    s, *_, c, _ = closed_form(run)
+    return agreeing(abs(root_of_best_g(run) ** 2 / c - 1)) if c < np.linalg.svd(s)[1][-1] else math.nan
+
+
+for _metric in ("nrc1", "nrc2", "nrc3", "unexplained_variance"):
+    STATISTICS[f"{_metric}_last"] = Statistic(regression_last(of_regression(_metric)))
+    STATISTICS[f"{_metric}_fall"] = Statistic(regression_fall(of_regression(_metric)))
+STATISTICS |= {
+    "train_r2": Statistic(r2("train")),
+    "test_r2": Statistic(r2("test")),
+    "ufm_loss_digits": Statistic(ufm_loss_digits),
+    "ufm_gram_digits": Statistic(ufm_gram_digits),
+    "ufm_g_digits": Statistic(ufm_g_digits),
+    "ufm_rank": Statistic(ufm_rank),
+    "ufm_rank_gap": Statistic(lambda run, _: abs(ufm_rank(run, _) - closed_form(run)[3])),
 }

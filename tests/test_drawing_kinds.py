@@ -24,6 +24,7 @@ FITTING = {
 OF_SUITES = {  # that none of these runs measures
     *("terminal_phase", "class_plane", "central_path", "max_margin"),
     *("hadamard_singular_values", "hadamard_lyapunov", "hadamard_face"),
+    *(f"regression_{what}" for what in ("curves", "g", "variance", "ufm")),
 }
 NETWORK = {"mlp": "mlp", "adaptive": "mlp", "vit": "vit", "vit_without_policy": "vit", "rn": "rn", "values": "mlp"}
 

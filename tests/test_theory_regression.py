@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize, minimize_scalar
 
 from nclab.theory import regression
-from nclab.theory.regression import best_g, covariance, nrc3, ufm_loss, ufm_minimum
+from nclab.theory.regression import best_g, covariance, nrc3, ufm_gram, ufm_loss, ufm_minimum
 
 rng = np.random.default_rng(0)
 M, D = 30, 5
@@ -51,6 +51,9 @@ def test_the_closed_form_is_what_descent_reaches(c, rank, ratio):
     w, h, b = minimum.weight, minimum.features, minimum.bias
     assert minimum.rank == rank == np.linalg.matrix_rank(w) == np.linalg.matrix_rank(h)
     assert ufm_loss(w, h, b, y, l_h, l_w) == pytest.approx(minimum.loss, rel=1e-13)
+    gram, loss, same = ufm_gram(covariance(y), l_h, l_w)
+    np.testing.assert_allclose(gram, w @ w.T, atol=1e-12)
+    assert (loss, same) == (minimum.loss, rank)
     for start in range(2):
         loss, found_w, found_h, found_b = descended(y, l_h, l_w, start)
         assert loss == pytest.approx(minimum.loss, rel=1e-10)

@@ -58,7 +58,8 @@ def _judge(claim: Claim, runs: list[Run]) -> list[Judgement]:
         raise AnalysisError(f"claim {claim.id}: {both[0].path} meets the conditions of both treatment and baseline")
     baselines = sides(claim, [run for run in runs if meets(run, claim.baseline)]) if claim.baseline else []
     if claim.along:  # a run that has no such key stands nowhere in the series
-        runs = [run for run in runs if claim.along in run.settings and depth_of(claim, run)]
+        named = [run for run in runs if meets(run, claim.treatment) and claim.along in run.settings]
+        runs = [run for run in named if depth_of(claim, run)]
     judged: list[tuple[Judgement | Numbers, Side | None, Side | None]] = []
     for case in _cases(claim.per):
         treatments = sides(claim, [run for run in runs if meets(run, claim.treatment | case)])

@@ -51,6 +51,21 @@ def ufm_loss(
     return float(((error**2).sum() + l_h * (h**2).sum()) / (2 * len(y)) + l_w / 2 * (w**2).sum())
 
 
+def ufm_gram(target_covariance: ArrayLike, l_h: float, l_w: float) -> tuple[np.ndarray, float, int]:
+    """W W^T (n, n), L and rank of every global minimum, from S alone; see `ufm_minimum`.
+
+    >>> gram, loss, rank = ufm_gram([[4.0, 0.0], [0.0, 0.04]], l_h=0.5, l_w=0.5)  # sqrt(c) = 1/2
+    >>> gram.tolist(), loss, rank
+    ([[1.5, 0.0], [0.0, 0.0]], 0.895, 1)
+    """
+    s, c = _matrix("target_covariance", target_covariance), _product(l_h, l_w)
+    values, vectors = np.linalg.eigh(s)
+    learnt = values > c
+    kept = np.where(learnt, np.sqrt(np.maximum(values, 0.0)) - np.sqrt(c), 0.0)
+    loss = np.where(learnt, np.sqrt(c * np.maximum(values, 0.0)) - c / 2, values / 2).sum()
+    return np.sqrt(l_h / l_w) * (vectors * kept) @ vectors.T, float(loss), int(learnt.sum())
+
+
 def ufm_minimum(targets: ArrayLike, dim: int, l_h: float, l_w: float, frame: ArrayLike | None = None) -> UFMMinimum:
     """A global minimum of L in closed form; all others are its rotations, W R and H R.
 
@@ -74,13 +89,10 @@ def ufm_minimum(targets: ArrayLike, dim: int, l_h: float, l_w: float, frame: Arr
     (1, 0.375, [-0.5, 0.5])
     """
     y = _matrix("targets", targets)
-    for name, value in (("l_h", l_h), ("l_w", l_w)):
-        if not 0 < value < np.inf:
-            raise ValueError(f"{name} must be above 0 and finite, got {value}")
-    c, mean = l_h * l_w, y.mean(0)
-    values, vectors = np.linalg.eigh(covariance(y))  # (n,), (n, n)
+    s, mean = covariance(y), y.mean(0)
+    (_, loss, rank), c = ufm_gram(s, l_h, l_w), l_h * l_w
+    values, vectors = np.linalg.eigh(s)  # (n,), (n, n)
     learnt = values > c
-    rank = int(learnt.sum())
     if dim < rank:
         raise ValueError(f"dim must be at least {rank}, the directions that are learnt; got {dim}")
     kept, u = values[learnt], vectors[:, learnt]  # (rank,), (n, rank)
@@ -88,7 +100,6 @@ def ufm_minimum(targets: ArrayLike, dim: int, l_h: float, l_w: float, frame: Arr
     roots = np.sqrt(np.sqrt(kept) - np.sqrt(c))  # those of A
     w = (l_h / l_w) ** 0.25 * (u * roots) @ rows  # (n, d)
     h = (l_w / l_h) ** 0.25 * ((y - mean) @ u * (roots / np.sqrt(kept))) @ rows  # (M, d)
-    loss = float((np.sqrt(c * kept) - c / 2).sum() + values[~learnt].sum() / 2)
     return UFMMinimum(w, h, mean, h @ w.T + mean - y, loss, rank)
 
 
@@ -142,6 +153,14 @@ def _of_nrc3(weight_gram: ArrayLike, target_covariance: ArrayLike) -> tuple[np.n
     roots = np.sqrt(np.maximum(values, 0.0))
     largest = np.abs(a).max()
     return (a / largest if largest else a), (vectors * roots) @ vectors.T, float(roots[0])
+
+
+def _product(l_h: float, l_w: float) -> float:
+    """c of two penalties above 0."""
+    for name, value in (("l_h", l_h), ("l_w", l_w)):
+        if not 0 < value < np.inf:
+            raise ValueError(f"{name} must be above 0 and finite, got {value}")
+    return l_h * l_w
 
 
 def _frame(given: ArrayLike, n: int, dim: int) -> np.ndarray:
