@@ -13,6 +13,7 @@ MODELS = {"mlp": "MLP", "vit": "ViT"}
 ORDER = [
     BASELINE,
     *("last ", "frozen last", "scaled last", "orthogonal last"),
+    "nearest",
     *("Adaptive", "frozen at", "scaled at", "orthogonal at"),
     *("FFN-ETF", "frozen FFN", "scaled FFN", "orthogonal FFN", NO_FFN),
 ]
@@ -41,6 +42,8 @@ def _policy(config: dict, etf: dict, control: str | None) -> str:
     if etf["name"] == "transformer_ffn":
         head = " + head" if etf.get("classifier") else ""
         return f"{f'{control} FFN' if control else 'FFN-ETF'}{_blocks(etf.get('blocks', 'all'))}{head}"
+    if etf["name"] == "nearest":
+        return "nearest ETF" if etf.get("gradient", True) else "nearest ETF, constant"
     return etf["name"]
 
 

@@ -78,7 +78,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def _with_spreads(table: pd.DataFrame) -> pd.DataFrame:
     spreads = {f"{name}_std": name for name in table if f"{name}_std" in table}
-    text = table.drop(columns=list(spreads)).astype(str)
+    text = table.drop(columns=list(spreads)).astype(object)
+    text = text.where(text.notna(), "-").astype(str)
     for spread, name in spreads.items():
         pairs = zip(table[name], table[spread], strict=True)
         text[name] = ["-" if pd.isna(mean) else _percent(mean, std) for mean, std in pairs]

@@ -1,0 +1,65 @@
+"""The numbers that the claims on the nearest simplex ETF are about (Markou et al. 2024, arXiv 2411.01248).
+
+A run is full batch: an epoch is a gradient step. Steps are counted to the first measured epoch; a run that does not get
+there counts as one step more than it has, which is too few.
+"""
+
+import math
+
+import pandas as pd
+
+from nclab.analysis.curves import NETWORK
+from nclab.analysis.last_layer import classifier_input
+from nclab.analysis.runs import AnalysisError, Run
+from nclab.analysis.statistics import statistic
+
+COLLAPSED = 0.01  # NC1 (nc1) from which on features count as collapsed
+
+
+def at_input(run: Run, metric: str) -> pd.Series:
+    """A metric of the train split by measured epoch, of the network where it is one, else of the classifier's input.
+    Raises AnalysisError where it was not measured."""
+    layer = NETWORK if metric in ("loss", "accuracy") else classifier_input(run)
+    rows = run.metrics
+    rows = rows[(rows.split == "train") & (rows.layer == layer) & (rows.metric == metric)]
+    if rows.empty:
+        raise AnalysisError(f"{run.path / 'metrics.csv'}: no train {metric} of {layer}; see metrics.suite and .every")
+    return rows.set_index("epoch").value.sort_index()
+
+
+def first_step(run: Run, reached: pd.Series) -> float:
+    """The first epoch of a series of truths by epoch; one more than the run has where none is true."""
+    there = reached.index[reached]
+    return float(there[0]) if len(there) else float(run.config["epochs"] + 1)
+
+
+@statistic("steps", measured=True)
+def steps_to_train_accuracy(run: Run, treated: Run) -> float:
+    """Steps until the train accuracy is 100 %; those of the whole run and one where it never is."""
+    return first_step(run, at_input(run, "accuracy") == 1)
+
+
+@statistic("steps", measured=True)
+def steps_to_collapse(run: Run, treated: Run) -> float:
+    """Steps until NC1 (nc1) is 0.01 or less; those of the whole run and one where it never is."""
+    return first_step(run, at_input(run, "nc1") <= COLLAPSED)
+
+
+@statistic("decades", measured=True)
+def last_log_nc1(run: Run, treated: Run) -> float:
+    """log10 of NC1 (nc1) at the classifier's input after the last step."""
+    value = float(at_input(run, "nc1").get(run.config["epochs"], math.nan))
+    return math.log10(value) if value > 0 else math.nan
+
+
+@statistic("decades", measured=True)
+def last_log_nc3(run: Run, treated: Run) -> float:
+    """log10 of the distance of classifier and class means (nc3) after the last step."""
+    value = float(at_input(run, "nc3").get(run.config["epochs"], math.nan))
+    return math.log10(value) if value > 0 else math.nan
+
+
+@statistic("cosine", measured=True)
+def last_cosine_margin(run: Run, treated: Run) -> float:
+    """Least cosine margin of all samples (cosine_margin_min) after the last step; C/(C-1) at collapse."""
+    return float(at_input(run, "cosine_margin_min").get(run.config["epochs"], math.nan))
