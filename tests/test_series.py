@@ -88,6 +88,14 @@ def test_networks_without_blocks_stand_nowhere_in_the_series(tmp_path):
         judged(tmp_path, claim("at_most", "nc1_trace_ratio_last", {"model.name": "rn"}, along="etf.name"))
 
 
+def test_runs_of_other_claims_may_have_any_value_of_the_key(tmp_path):
+    """A run of the same wing without a penalty, beside a claim along lambda."""
+    write_series(tmp_path)
+    write_run(tmp_path)  # an MLP, whose etf.name is no number
+    target = claim("at_most", "nc1_trace_ratio_last", {"model.name": "vit"}, along="etf.name")
+    assert [j.verdict for j in judged(tmp_path, target)] == [NOT_ENOUGH]
+
+
 def test_depths_one_by_one_without_along(tmp_path):
     write_series(tmp_path, (2, 5), noise=0.0, over_depth=True)
     target = claim("at_most", "nc2_weight_gram_minus_orthogonal", {"model.name": "rn"})
