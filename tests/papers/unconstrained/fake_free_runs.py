@@ -34,7 +34,7 @@ def write_free_run(
         "epochs": max(curve),
         "precision": "float64" if kind == "one" else "float32",
         "dataset": {"name": "free_features", "classes": classes, "per_class": 2, "imbalance": 1.0},
-        "model": {"name": "unconstrained", "dim": 6, "depth": depth, "activation": "none"} | model,
+        "model": {"name": "unconstrained", "dim": 6, "depth": depth, "activation": "none", "tau": None} | model,
         "optimizer": {"name": optimizer, "lr": 0.1, "weight_decay": 0},
         "sampler": {"name": "repeated", "repeats": repeats},
         "loss": {"name": "cross_entropy", "l2": l2, "l2_features": None},
