@@ -189,6 +189,7 @@ def _context(
         outside=len(dataset.outside or ()),
         penalties=objective.penalties(model),
         of_train=split != "train" and samples is dataset.train.samples,
+        loss=objective.mean,
     )
 
 

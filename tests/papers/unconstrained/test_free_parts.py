@@ -6,10 +6,11 @@ import torch
 from conftest import composed
 from run_folders import rows
 
+from nclab.config.schema import ConfigError
 from nclab.interfaces.shapes import IndexShape
 from nclab.models import MODELS
 from nclab.papers.unconstrained.parts.singular_values import leading
-from nclab.run.execute import train
+from nclab.run.execute import check, train
 from nclab.theory.critical_points import grouped
 from nclab.theory.one_layer import cross_entropy_optimum
 
@@ -68,13 +69,15 @@ def test_descent_beside_a_saddle_measures_its_curvature(tmp_path):
     assert curvature < -1e-3
 
 
-def test_curvature_is_that_of_the_whole_objective(tmp_path):
+@pytest.mark.parametrize(("loss", "share"), [((), 1.0), (("loss=label_smoothing", "loss.smoothing=0.4"), 0.6)])
+def test_curvature_is_that_of_the_whole_objective(tmp_path, loss, share):
     """At all zero the objective is quadratic up to third order: its Hessian is known by hand."""
-    given = ("experiment=unconstrained/saddles", "model.groups=1", "model.beside=0", "epochs=1")
+    given = ("experiment=unconstrained/saddles", "model.groups=1", "model.beside=0", "epochs=1", *loss)
     folder = run(tmp_path, *given)
     (curvature,) = at(folder, 0, "hessian_least").values()
-    # [[l_W, -s], [-s, l_H]] on pairs (row of W, class mean of H), s = 1/(C sqrt(n)), for C - 1 directions.
-    l_w, l_h, s = 0.005, 0.004, 1 / (4 * 2**0.5)
+    # [[l_W, -s], [-s, l_H]] on pairs (row of W, class mean of H), s = 1/(C sqrt(n)), for C - 1 directions. Smoothed
+    # labels are nearer to the softmax there, which is uniform.
+    l_w, l_h, s = 0.005, 0.004, share / (4 * 2**0.5)
     assert curvature == pytest.approx(np.linalg.eigvalsh([[l_w, -s], [-s, l_h]])[0], abs=1e-7)
 
 
@@ -106,6 +109,19 @@ def test_singular_values_are_those_of_means_and_weights(tmp_path):
 def test_leading_singular_values():
     assert leading(torch.tensor([[0.0, 2.0]]), 2) == [2.0, 0.0]
     assert np.isnan(leading(torch.tensor([[float("nan")]]), 2)).all()
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (("precision=float32",), r"metrics\.suite: curvature needs precision=float64, got free of torch\.float32"),
+        (("model.groups=3",), r"model=saddle: groups: expected a number that divides 4 \(1, 2, 4\), got 3"),
+        (("model.groups=4", "model.dim=2"), r"model=saddle: dim: expected at least 3"),
+    ],
+)
+def test_a_check_refuses_them_before_any_work(keys, said):
+    with pytest.raises(ConfigError, match=said):
+        check([composed("experiment=unconstrained/saddles", *SMALL, *keys)])
 
 
 @pytest.mark.parametrize("suite", ["curvature", "singular_values"])

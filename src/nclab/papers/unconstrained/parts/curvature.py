@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, distributed
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 from nclab.interfaces.batch import Batch, Output
 from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, require_classes
@@ -13,7 +12,7 @@ from nclab.theory.curvature import gradient_norm, least_eigenvalue
 @METRICS.add("curvature", SuiteSettings)
 class Curvature(Metric):
     """Of the network, train split: `gradient_norm`, |gradient|, and `hessian_least`, the least eigenvalue of the
-    Hessian, of cross-entropy plus the loss's own penalty, over all parameters that learn.
+    Hessian, of the loss and its own penalty, over all parameters that learn.
 
     A critical point has gradient_norm 0; it is a strict saddle where hessian_least is below 0. At a minimum
     hessian_least is 0 up to rounding: turning features and weights together changes nothing. Needs precision=float64.
@@ -26,8 +25,11 @@ class Curvature(Metric):
         require_classes("curvature", context)
         if distributed.is_initialized() and distributed.get_world_size() > 1:
             raise ValueError(f"metrics.suite: curvature expects one process, got {distributed.get_world_size()}")
+        for name, p in context.model.named_parameters():
+            if p.dtype != torch.float64:
+                raise ValueError(f"metrics.suite: curvature needs precision=float64, got {name} of {p.dtype}")
         self.context = context
-        self.batches: list[tuple[Tensor, Tensor]] = []
+        self.batches: list[Batch] = []
 
     def wanted(self, n_pass: int) -> set[str]:
         return {"input"}
@@ -37,7 +39,7 @@ class Curvature(Metric):
 
     def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
         if self.context.train is None:
-            self.batches.append((batch.inputs, batch.targets))
+            self.batches.append(batch)
 
     def sums(self) -> Tensor:
         return torch.zeros(1, dtype=torch.float64)
@@ -45,12 +47,14 @@ class Curvature(Metric):
     def compute(self, reduced: Tensor) -> dict[str, float]:
         if self.context.train is not None:
             return {}
-        inputs, targets = (torch.cat(parts) for parts in zip(*self.batches, strict=True))
+        parts = zip(*((b.inputs, b.targets, b.index) for b in self.batches), strict=True)
+        inputs, targets, index = map(torch.cat, parts)
+        whole = Batch(inputs, targets, index, len(inputs))
         model, penalties = self.context.model, self.context.penalties
         point = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
         def objective(parameters: dict[str, Tensor]) -> Tensor:
-            loss = cross_entropy(functional_call(model, parameters, (inputs,)).prediction, targets)
+            loss = self.context.loss(functional_call(model, parameters, (inputs,)), whole)
             return loss + sum(rate / 2 * parameters[name].square().sum() for name, rate in penalties.items())
 
         return {"gradient_norm": gradient_norm(objective, point), "hessian_least": least_eigenvalue(objective, point)}

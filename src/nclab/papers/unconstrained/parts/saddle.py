@@ -39,13 +39,16 @@ def build_saddle(settings: SaddleSettings, shape: Shape, num_classes: int) -> Un
     if s.beside < 0:
         raise OutOfRange(f"model.beside must be at least 0, got {s.beside:g}", "model.beside")
     model = build_unconstrained(s, shape, num_classes)
-    if model.free.is_meta:
-        return model
     rows = len(model.free)
     if rows % num_classes:
         raise ValueError(f"model=saddle needs as many samples of every class: got {rows} of {num_classes} classes")
     random = np.random.default_rng(torch.initial_seed() % 2**63)
-    w, h = grouped(num_classes, s.groups, rows // num_classes, s.dim, s.l2_weight, s.l2_features, random)
+    try:
+        w, h = grouped(num_classes, s.groups, rows // num_classes, s.dim, s.l2_weight, s.l2_features, random)
+    except ValueError as error:
+        raise ValueError(f"model=saddle: {error}") from None
+    if model.free.is_meta:  # a check, without memory
+        return model
     with torch.no_grad():
         for parameter, value in ((model.fc1.weight, w), (model.free, h), (model.fc1.bias, np.zeros(num_classes))):
             if parameter is not None:
