@@ -78,12 +78,12 @@ def test_gradients_against_differences_and_many_seeds_at_once(name):
     [
         ("label_smoothing", {"smoothing": 1.0}, r"loss\.smoothing must be in \[0, 1\), got 1"),
         ("label_smoothing", {"smoothing": -0.1}, r"loss\.smoothing must be in \[0, 1\), got -0\.1"),
-        ("focal", {"gamma": 0.5}, r"loss\.gamma must be 0 or at least 1, got 0\.5"),
+        ("focal", {"gamma": 0.5}, r"loss\.gamma must be 0 or at least 1, and finite; got 0\.5"),
         ("focal", {"gamma": float("inf")}, r"loss\.gamma must be 0 or at least 1, and finite; got inf"),
     ],
 )
 def test_wrong_settings_are_refused(name, settings, message):
-    with pytest.raises(ValueError, match=message.split(",")[0]):
+    with pytest.raises(ValueError, match=message):
         loss(name, **settings)
 
 
