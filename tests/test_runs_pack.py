@@ -91,6 +91,28 @@ def test_unpacked_runs_are_judged_as_the_originals(tmp_path, capsys):
         assert one.metrics.equals(two.metrics)
 
 
+def test_times_of_single_epochs_are_left_out(tmp_path, capsys):
+    folder = write_run(tmp_path / "outputs", epochs=2)
+    before = (folder / "events.jsonl").read_text()
+    time = {"event": "epoch", "epoch": 1, "train_seconds": 0.1, "measure_seconds": 0.1, "time": 1.5}
+    (folder / "events.jsonl").write_text(before + json.dumps(time) + "\n")
+    out = tmp_path / "runs.tar.xz"
+    assert said(capsys, "pack", tmp_path / "outputs", "--out", out)[0] == 0
+    assert members(out)[f"exp/{folder.name}/events.jsonl"].decode() == before
+
+
+def test_the_last_measured_epoch_alone(tmp_path, capsys):
+    folder = write_run(tmp_path / "outputs", epochs=10, every=2)
+    out = tmp_path / "runs.tar.xz"
+    assert said(capsys, "pack", tmp_path / "outputs", "--last", "--out", out)[0] == 0
+    kept = members(out)[f"exp/{folder.name}/metrics.csv"].decode().splitlines()
+    whole = (folder / "metrics.csv").read_text().splitlines()
+    assert sorted(kept[1:]) == sorted(line for line in whole if line.startswith("10,"))
+    assert kept[0] == whole[0]
+    assert 10 < len(kept) < len(whole) / 4
+    assert anonymous.events("") == ""
+
+
 @pytest.mark.fast
 def test_training_skips_an_unpacked_run(tiny, tmp_path, capsys):
     folder = train(tiny("epochs=1", root=tmp_path / "here"))

@@ -18,6 +18,7 @@ import yaml
 from nclab.system.redact import MASK
 
 PROCESS = ("host", "pid", "job", "restarts")  # of an event: which process was at work; no number depends on it
+TIMED = "epoch"  # an event of its times alone, as many as epochs; their sums are in summary.json
 PROSE = ("text", "reason")  # of an event: words that may name a machine or a user
 # `and/or`, `1/2`, `../x` and addresses are no absolute paths.
 _QUOTED = re.compile(r"""(['"])(?:~[\w.-]*)?/(?!/)[^'"\n]+\1""")
@@ -49,11 +50,13 @@ def config(text: str) -> str:
 
 
 def events(text: str) -> str:
-    """events.jsonl without processes, and without the names of their machines and ours in its prose."""
+    """events.jsonl without processes, without the names of their machines and ours in its prose, and without the times
+    of single epochs: of a long run they would be most of an archive."""
     lines = text.splitlines()
     there = [_object(line, f", line {i}") for i, line in enumerate(lines, 1)]
     names = {str(event["host"]) for event in there if event.get("host")} | _ours()
-    return "".join(f"{_line(line, event, names)}\n" for line, event in zip(lines, there, strict=True))
+    kept = [pair for pair in zip(lines, there, strict=True) if pair[1].get("event") != TIMED]
+    return "".join(f"{_line(line, event, names)}\n" for line, event in kept)
 
 
 def summary(text: str) -> str:

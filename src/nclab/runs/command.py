@@ -128,6 +128,7 @@ def _parser() -> Parser:
     one = command("pack", _pack, "finished runs as one archive, without their checkpoints", PACK, paths="+")
     one.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.tar.xz")
     one.add_argument("--unfinished", action="store_true", help="failed and interrupted runs too, as far as they are")
+    one.add_argument("--last", action="store_true", help="of metrics.csv the last measured epoch alone")
 
     one = command("clean", _clean, "remove runs, or the checkpoints of finished ones", CLEAN)
     what = one.add_mutually_exclusive_group(required=True)
@@ -234,7 +235,7 @@ def _pack(args: argparse.Namespace) -> int:
     from nclab.runs.pack import PackError, pack  # brings YAML and lzma, for this command alone
 
     try:
-        packed = pack(args.paths, args.out, args.unfinished)
+        packed = pack(args.paths, args.out, args.unfinished, args.last)
     except PackError as error:
         print(f"nclab-runs pack: {error}", file=sys.stderr)
         return BAD_INPUT

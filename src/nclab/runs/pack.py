@@ -49,13 +49,14 @@ class Packed:
     unpacked: int
 
 
-def pack(paths: Iterable[Path], out: Path, unfinished: bool = False) -> Packed:
+def pack(paths: Iterable[Path], out: Path, unfinished: bool = False, last: bool = False) -> Packed:
     """Write the archive EXPERIMENT/RUN/FILE of the runs in `paths`; an earlier one stays until it is whole.
 
     Args:
         paths: Run folders, experiment folders or output roots. No symbolic link is followed.
         out: A file that ends in .tar.xz.
         unfinished: Pack runs too that failed, diverged or were interrupted, as far as they are.
+        last: Of metrics.csv keep the last measured epoch alone, for claims on the end of training.
 
     Raises:
         PackError: Before anything is written: a run is not finished (with `unfinished`: may still change), lacks a
@@ -79,7 +80,7 @@ def pack(paths: Iterable[Path], out: Path, unfinished: bool = False) -> Packed:
         if name in named:
             raise PackError(f"{name} is there twice: {named[name].path} and {run.path}")
         named[name] = run
-    data, unpacked = _archive(named)
+    data, unpacked = _archive(named, last)
     write_atomic(out, data)
     rest = sum(run.state != "done" for run in runs)
     return Packed(len(runs), rest, len({run.experiment for run in runs}), len(data), unpacked)
@@ -94,19 +95,28 @@ def _refuse_unfinished(runs: list[RunState], unfinished: bool) -> None:
         raise PackError(f"{len(refused)} unfinished: {names}; {hint}")
 
 
-def _archive(named: dict[str, RunState]) -> tuple[bytes, int]:
+def _archive(named: dict[str, RunState], last: bool) -> tuple[bytes, int]:
     """The bytes of the archive, and of the files in it."""
     buffer, unpacked = io.BytesIO(), 0
     with lzma.open(buffer, "wb", preset=6) as xz, tarfile.open(fileobj=xz, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, run in sorted(named.items()):
             for file in FILES:
                 data = _content(run, file)
+                if data is not None and last and file == "metrics.csv":
+                    data = _of_last_epoch(data)
                 if data is not None:
                     member = tarfile.TarInfo(f"{name}/{file}")
                     member.size, member.mtime, member.mode = len(data), TIME, 0o644
                     tar.addfile(member, io.BytesIO(data))
                     unpacked += len(data)
     return buffer.getvalue(), unpacked
+
+
+def _of_last_epoch(metrics: bytes) -> bytes:
+    """The header of metrics.csv, and the rows of its last epoch: rows of later epochs come later."""
+    header, *rows = metrics.splitlines(keepends=True)
+    epoch = rows[-1].partition(b",")[0] if rows else b""
+    return b"".join([header, *(row for row in rows if row.partition(b",")[0] == epoch)])
 
 
 def _content(run: RunState, name: str) -> bytes | None:
