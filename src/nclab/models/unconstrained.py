@@ -59,7 +59,10 @@ class Unconstrained(Classifier):
         self.num_classes = num_classes
         self.depth, self.tau = s.depth, s.tau
         self.activation = ACTIVATIONS[s.activation]
-        self.free = nn.Parameter(s.feature_std * torch.randn(rows, s.dim))  # H
+        # By init and not by a product: arithmetic on the meta device, where a run is first checked, imports torch's
+        # compiler, which takes seconds.
+        self.free = nn.Parameter(torch.empty(rows, s.dim))  # H
+        nn.init.normal_(self.free, std=s.feature_std)
         std = s.dim**-0.5 if s.weight_std is None else s.weight_std
         for i in range(1, s.depth + 1):
             last = i == s.depth
