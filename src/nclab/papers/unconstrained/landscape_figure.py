@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import classifier_input
 from nclab.analysis.needs import Needs
+from nclab.analysis.panels import epoch_ticks
 from nclab.analysis.runs import Run, refuse_mixture
 from nclab.analysis.statistics import STATISTICS
 from nclab.papers.unconstrained.setting import gap, network, sizes, steps
@@ -171,6 +172,6 @@ def _draw(figure: Figure, panels, titles: dict[str, str], variants: list[Variant
 def _axes(axes: Axes, last: int) -> None:
     axes.set_yscale("log")
     axes.set_xlim(0, last)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.set_xticks(epoch_ticks(int(last)))
     axes.yaxis.set_major_locator(LogLocator(numticks=7))
     axes.yaxis.set_minor_formatter(NullFormatter())
