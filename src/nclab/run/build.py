@@ -24,6 +24,7 @@ from nclab.models import MODELS, Classifier, layer_of
 from nclab.parallel.agreed_stop import AgreedStop
 from nclab.parallel.global_norm import globalize
 from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, own_gpu
+from nclab.run.compatible import require_compatible
 from nclab.run.longer import Parent, begin_longer, parent_of
 from nclab.run.moved import move
 from nclab.runfolder import checkpoint
@@ -135,24 +136,9 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     suites = as_config_error(suites_of, model, dataset, config.metrics, objective) if config.metrics.every else []
     sampler = SAMPLERS[config.sampler.name].build(config.sampler)
     as_config_error(sampler.check, dataset)
-    if policy.settings.needs_measures:
-        _require_ncc(config, dataset)
-    if policy.settings.needs_classes and dataset.targets.groups(dataset.train.targets) is None:
-        raise ConfigError(
-            f"etf={config.etf.name} follows class means: expected a dataset of classes, got "
-            f"dataset={config.dataset.name}, whose targets are values"
-        )
     phases = as_config_error(PHASES[config.phases.name].build(config.phases, config.seed), dataset, config.epochs)
     as_config_error(checked, phases, dataset, config.epochs)
-    if sampler.full_batch:
-        _require_full_batch(f"sampler={config.sampler.name}", config, dataset, phases)
-    if config.optimizer.closure:
-        _require_full_batch(f"optimizer={config.optimizer.name}", config, dataset, phases)
-        if policy.may_switch or policy.acts_in_steps:
-            raise ConfigError(
-                f"optimizer={config.optimizer.name} goes by the layers of earlier steps: expected a policy that "
-                f"neither switches layers nor acts in a step, such as none or last_k; got etf={config.etf.name}"
-            )
+    require_compatible(config, dataset, policy, sampler, phases)
     split, _ = headline_of(objective, config.metrics.headline, dataset.splits)
     if split not in (splits := phases[-1].splits or tuple(dataset.splits)):
         raise ConfigError(f"metrics.headline: expected a split that is measured ({', '.join(splits)}), got {split}")
@@ -171,29 +157,6 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         batch_size=config.batch_size or len(dataset.train),
         settings=FitSettings(config.epochs, config.metrics, config.checkpoint_seconds),
     )
-
-
-def _require_full_batch(who: str, config: RunConfig, dataset: Dataset, phases: list[Phase]) -> None:
-    """Raise ConfigError where a step would take a part of the train split."""
-    if config.batch_size not in (None, len(dataset.train)):
-        raise ConfigError(
-            f"{who} takes the whole train split at every step: expected batch_size null or {len(dataset.train)}, got "
-            f"{config.batch_size}"
-        )
-    if parts := [phase.name for phase in phases if phase.rows is not None]:
-        raise ConfigError(
-            f"{who} takes the whole train split at every step: expected phases of all rows, got phases="
-            f"{config.phases.name}, whose phase {parts[0]} has some of them"
-        )
-
-
-def _require_ncc(config: RunConfig, dataset: Dataset) -> None:
-    """Raise ConfigError where a policy that decides by NCC accuracy could never act, since none is measured."""
-    if "collapse" not in config.metrics.suite or dataset.targets.groups(dataset.train.targets) is None:
-        raise ConfigError(
-            f"etf={config.etf.name} decides by NCC accuracy: expected a dataset of classes, and collapse in "
-            f"metrics.suite; got dataset={config.dataset.name} and metrics.suite=[{', '.join(config.metrics.suite)}]"
-        )
 
 
 def require_tracker(config: RunConfig) -> None:

@@ -1,0 +1,52 @@
+"""What dataset, policy, sampler, optimizer and phases of a run ask of each other."""
+
+from nclab.config.schema import ConfigError, RunConfig
+from nclab.data import Dataset
+from nclab.etf import ETFPolicy
+from nclab.training.phases import Phase
+from nclab.training.sampler import Sampler
+
+
+def require_compatible(
+    config: RunConfig, dataset: Dataset, policy: ETFPolicy, sampler: Sampler, phases: list[Phase]
+) -> None:
+    """Raise ConfigError where two parts, each right by itself, cannot train together."""
+    if policy.settings.needs_measures:
+        _require_ncc(config, dataset)
+    if policy.settings.needs_classes and dataset.targets.groups(dataset.train.targets) is None:
+        raise ConfigError(
+            f"etf={config.etf.name} follows class means: expected a dataset of classes, got "
+            f"dataset={config.dataset.name}, whose targets are values"
+        )
+    if sampler.full_batch:
+        _require_full_batch(f"sampler={config.sampler.name}", config, dataset, phases)
+    if config.optimizer.closure:
+        _require_full_batch(f"optimizer={config.optimizer.name}", config, dataset, phases)
+        if policy.may_switch or policy.acts_in_steps:
+            raise ConfigError(
+                f"optimizer={config.optimizer.name} goes by the layers of earlier steps: expected a policy that "
+                f"neither switches layers nor acts in a step, such as none or last_k; got etf={config.etf.name}"
+            )
+
+
+def _require_full_batch(who: str, config: RunConfig, dataset: Dataset, phases: list[Phase]) -> None:
+    """Raise ConfigError where a step would take a part of the train split."""
+    if config.batch_size not in (None, len(dataset.train)):
+        raise ConfigError(
+            f"{who} takes the whole train split at every step: expected batch_size null or {len(dataset.train)}, got "
+            f"{config.batch_size}"
+        )
+    if parts := [phase.name for phase in phases if phase.rows is not None]:
+        raise ConfigError(
+            f"{who} takes the whole train split at every step: expected phases of all rows, got phases="
+            f"{config.phases.name}, whose phase {parts[0]} has some of them"
+        )
+
+
+def _require_ncc(config: RunConfig, dataset: Dataset) -> None:
+    """Raise ConfigError where a policy that decides by NCC accuracy could never act, since none is measured."""
+    if "collapse" not in config.metrics.suite or dataset.targets.groups(dataset.train.targets) is None:
+        raise ConfigError(
+            f"etf={config.etf.name} decides by NCC accuracy: expected a dataset of classes, and collapse in "
+            f"metrics.suite; got dataset={config.dataset.name} and metrics.suite=[{', '.join(config.metrics.suite)}]"
+        )
