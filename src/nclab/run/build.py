@@ -151,7 +151,7 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         sampler=sampler,
         phases=phases,
         optimizer=partial(OPTIMIZERS[config.optimizer.name].build, config.optimizer),
-        learning_rate=learning_rate(config.optimizer, config.schedule, config.epochs),
+        learning_rate=as_config_error(learning_rate, config.optimizer, config.schedule, config.epochs),
         closure=config.optimizer.closure,
         run=partial(training_run, precision=config.precision, compiled=config.compile),
         batch_size=config.batch_size or len(dataset.train),

@@ -8,12 +8,13 @@ import torch
 from conftest import composed
 from run_folders import rows
 
+from nclab.config.schema import ConfigError
 from nclab.interfaces.shapes import ArrayShape, IndexShape
 from nclab.models import MODELS
 from nclab.papers.unconstrained.parts import log_time as log_time_module
 from nclab.papers.unconstrained.parts.hadamard import HadamardSettings
 from nclab.papers.unconstrained.parts.hadamard_flow import of_product
-from nclab.run.execute import train
+from nclab.run.execute import check, train
 from nclab.theory.hadamard import etf_cosine, factors, flow, log_excess, logits, lyapunov
 from nclab.training.optim import SCHEDULES, OptimizerSettings, learning_rate
 
@@ -159,6 +160,11 @@ def test_steps_grow_and_time_is_their_sum():
 def test_steps_that_do_not_grow_or_have_no_end_are_refused(gamma, epochs):
     with pytest.raises(ValueError, match=r"schedule\.gamma"):
         learning_rate(OptimizerSettings(lr=0.2), SCHEDULES["log_time"].settings(gamma=gamma), epochs)
+
+
+def test_a_check_refuses_steps_without_an_end_in_one_line():
+    with pytest.raises(ConfigError, match=r"schedule\.gamma: expected gamma\^epochs .*, got 10 and 101 epochs"):
+        check([composed("experiment=unconstrained/hadamard", "schedule.gamma=10", "epochs=101")])
 
 
 def trained(tmp_path, *more):
