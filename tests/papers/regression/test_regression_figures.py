@@ -41,6 +41,20 @@ def test_curves_are_drawn_by_decay_over_seeds(networks):
     assert {*table.split[table.metric == "r2_error"]} == {"train", "test"}
 
 
+def test_a_curve_ends_where_a_seed_has_no_number(tmp_path):
+    """Features that do not vary have no NRC1: the mean of the other seeds would be that of other networks."""
+    for seed in range(3):
+        folder = write_network_run(tmp_path, seed)
+    text = (folder / "metrics.csv").read_text().splitlines()
+    gone = [line.rpartition(",")[0] + ",nan" if ",nrc1," in line and int(line.split(",")[0]) > 50 else line
+            for line in text]  # fmt: skip
+    (folder / "metrics.csv").write_text("\n".join(gone) + "\n")
+    figure, table = drawn("regression_curves", tmp_path)
+    last = table.groupby("metric").epoch.max()
+    assert (last["nrc1"], last["nrc2"]) == (50, 100)
+    assert figure.axes[0].lines[0].get_xdata().max() == 50
+
+
 def test_of_one_target_there_is_no_curve_of_nrc3(tmp_path):
     write_network_run(tmp_path, s=np.array([[1.0]]), dataset="diabetes")
     figure, table = drawn("regression_curves", tmp_path)

@@ -27,7 +27,8 @@ TEST = (0, (1.2, 1.2))
     of="networks trained on values: regression collapse against the epoch, by weight decay",
     caption="Regression collapse against the epoch, one colour a weight decay λ: NRC1 (nrc1) and NRC2 (nrc2) of the "
     "features h/|h| of the head's input, NRC3 at the g that is best for the last W, the share of the variance of the "
-    "features outside their first n principal components, the mean squared error and 1 − R² (dotted: test split).",
+    "features outside their first n principal components, the mean squared error and 1 − R² (dotted: test split). "
+    "A curve ends where the first seed has no number: features that do not vary have none.",
     needs=MEASURED,
 )
 def curve_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:

@@ -23,11 +23,14 @@ class Variant:
     look: dict
 
     def over_seeds(self, values: Callable[[Run], pd.Series]) -> pd.DataFrame:
-        """Of a series by epoch: variant, epoch, mean, std, low, high (least and greatest seed) and n."""
+        """Of a series by epoch: variant, epoch, mean, std, low, high (least and greatest seed) and n.
+
+        nan from where a seed has no number: the mean of the others would jump to that of other networks."""
         table = pd.concat([values(run) for run in self.runs], axis=1)
         numbers = {"mean": table.mean(axis=1), "std": table.std(axis=1), "low": table.min(axis=1)}
-        numbers |= {"high": table.max(axis=1), "n": table.count(axis=1)}
-        return pd.DataFrame(numbers).rename_axis("epoch").reset_index().assign(variant=self.label)
+        numbers |= {"high": table.max(axis=1)}
+        whole = pd.DataFrame(numbers).where(table.notna().all(axis=1)).assign(n=table.count(axis=1))
+        return whole.rename_axis("epoch").reset_index().assign(variant=self.label)
 
 
 def decay_of(run: Run) -> float:
