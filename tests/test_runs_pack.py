@@ -113,6 +113,26 @@ def test_the_last_measured_epoch_alone(tmp_path, capsys):
     assert anonymous.events("") == ""
 
 
+def test_the_metrics_named_alone(tmp_path, capsys):
+    folder = write_run(tmp_path / "outputs", epochs=10, every=2)
+    out = tmp_path / "runs.tar.xz"
+    assert said(capsys, "pack", tmp_path / "outputs", "--metrics", "accuracy,nc3*", "--out", out)[0] == 0
+    kept = members(out)[f"exp/{folder.name}/metrics.csv"].decode().splitlines()
+    header, *whole = (folder / "metrics.csv").read_text().splitlines()
+    named = [line for line in whole if line.split(",")[3] == "accuracy" or line.split(",")[3].startswith("nc3")]
+    assert kept == [header, *named]
+    assert 10 < len(kept) < len(whole)
+    assert said(capsys, "pack", tmp_path / "outputs", "--metrics", "accuracy", "--last", "--out", out)[0] == 0
+    kept = members(out)[f"exp/{folder.name}/metrics.csv"].decode().splitlines()
+    assert {(line.split(",")[0], line.split(",")[3]) for line in kept[1:]} == {("10", "accuracy")}
+
+
+def test_a_metric_that_no_run_has_is_refused(tmp_path, capsys):
+    write_run(tmp_path / "outputs", epochs=10, every=2)
+    words = (tmp_path / "outputs", "--metrics", "accuracy,nope_*", "--out", tmp_path / "runs.tar.xz")
+    assert "--metrics: no run has nope_*; measured: accuracy, " in refused(capsys, tmp_path, *words)
+
+
 @pytest.mark.fast
 def test_training_skips_an_unpacked_run(tiny, tmp_path, capsys):
     folder = train(tiny("epochs=1", root=tmp_path / "here"))

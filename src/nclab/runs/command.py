@@ -129,6 +129,8 @@ def _parser() -> Parser:
     one.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.tar.xz")
     one.add_argument("--unfinished", action="store_true", help="failed and interrupted runs too, as far as they are")
     one.add_argument("--last", action="store_true", help="of metrics.csv the last measured epoch alone")
+    names = "of metrics.csv these metrics alone: accuracy,nc2_*"
+    one.add_argument("--metrics", type=_names, default=(), metavar="NAME,...", help=names)
 
     one = command("clean", _clean, "remove runs, or the checkpoints of finished ones", CLEAN)
     what = one.add_mutually_exclusive_group(required=True)
@@ -137,6 +139,10 @@ def _parser() -> Parser:
     one.add_argument("--experiment", help="only this experiment")
     one.add_argument("--yes", action="store_true", help="do not ask")
     return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _states(valid: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
@@ -235,7 +241,7 @@ def _pack(args: argparse.Namespace) -> int:
     from nclab.runs.pack import PackError, pack  # brings YAML and lzma, for this command alone
 
     try:
-        packed = pack(args.paths, args.out, args.unfinished, args.last)
+        packed = pack(args.paths, args.out, args.unfinished, args.last, args.metrics)
     except PackError as error:
         print(f"nclab-runs pack: {error}", file=sys.stderr)
         return BAD_INPUT

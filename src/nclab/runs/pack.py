@@ -5,6 +5,7 @@ bytes, whatever the machine, the order and the time.
 """
 
 import errno
+import fnmatch
 import io
 import lzma
 import os
@@ -49,7 +50,9 @@ class Packed:
     unpacked: int
 
 
-def pack(paths: Iterable[Path], out: Path, unfinished: bool = False, last: bool = False) -> Packed:
+def pack(
+    paths: Iterable[Path], out: Path, unfinished: bool = False, last: bool = False, metrics: tuple[str, ...] = ()
+) -> Packed:
     """Write the archive EXPERIMENT/RUN/FILE of the runs in `paths`; an earlier one stays until it is whole.
 
     Args:
@@ -57,6 +60,7 @@ def pack(paths: Iterable[Path], out: Path, unfinished: bool = False, last: bool 
         out: A file that ends in .tar.xz.
         unfinished: Pack runs too that failed, diverged or were interrupted, as far as they are.
         last: Of metrics.csv keep the last measured epoch alone, for claims on the end of training.
+        metrics: Of metrics.csv keep these metrics alone, names or patterns such as nc2_*; none: all.
 
     Raises:
         PackError: Before anything is written: a run is not finished (with `unfinished`: may still change), lacks a
@@ -80,7 +84,7 @@ def pack(paths: Iterable[Path], out: Path, unfinished: bool = False, last: bool 
         if name in named:
             raise PackError(f"{name} is there twice: {named[name].path} and {run.path}")
         named[name] = run
-    data, unpacked = _archive(named, last)
+    data, unpacked = _archive(named, last, metrics)
     write_atomic(out, data)
     rest = sum(run.state != "done" for run in runs)
     return Packed(len(runs), rest, len({run.experiment for run in runs}), len(data), unpacked)
@@ -95,21 +99,37 @@ def _refuse_unfinished(runs: list[RunState], unfinished: bool) -> None:
         raise PackError(f"{len(refused)} unfinished: {names}; {hint}")
 
 
-def _archive(named: dict[str, RunState], last: bool) -> tuple[bytes, int]:
+def _archive(named: dict[str, RunState], last: bool, metrics: tuple[str, ...]) -> tuple[bytes, int]:
     """The bytes of the archive, and of the files in it."""
-    buffer, unpacked = io.BytesIO(), 0
+    buffer, unpacked, measured = io.BytesIO(), 0, set()
     with lzma.open(buffer, "wb", preset=6) as xz, tarfile.open(fileobj=xz, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, run in sorted(named.items()):
             for file in FILES:
                 data = _content(run, file)
-                if data is not None and last and file == "metrics.csv":
-                    data = _of_last_epoch(data)
+                if data is not None and file == "metrics.csv":
+                    measured |= {_metric(row) for row in data.splitlines()[1:]} if metrics else set()
+                    data = _of_metrics(_of_last_epoch(data) if last else data, metrics)
                 if data is not None:
                     member = tarfile.TarInfo(f"{name}/{file}")
                     member.size, member.mtime, member.mode = len(data), TIME, 0o644
                     tar.addfile(member, io.BytesIO(data))
                     unpacked += len(data)
+    for pattern in metrics:
+        if not fnmatch.filter(measured, pattern):
+            raise PackError(f"--metrics: no run has {pattern}; measured: {', '.join(sorted(measured))}")
     return buffer.getvalue(), unpacked
+
+
+def _metric(row: bytes) -> str:
+    """Of a row `epoch,split,layer,metric,value`."""
+    return row.split(b",")[3].decode()
+
+
+def _of_metrics(table: bytes, metrics: tuple[str, ...]) -> bytes:
+    """The header of metrics.csv, and the rows of these metrics; the whole where none is named."""
+    rows = table.splitlines(keepends=True)
+    kept = [row for row in rows[1:] if any(fnmatch.fnmatchcase(_metric(row), one) for one in metrics)]
+    return b"".join([*rows[:1], *kept]) if metrics else table
 
 
 def _of_last_epoch(metrics: bytes) -> bytes:
