@@ -15,10 +15,10 @@ import pytest
 from fake_depth_runs import CE, RN1, T11, write_series
 from fake_runs import ADAPTIVE, BASELINE, FFN, diverge, edit, last, vit, write_run
 from recomputed import compare
+from recomputed_free import STATISTICS
 from recomputed_runs import Mismatch, read_archive
 from recomputed_settings import read_claims
 from recomputed_verdicts import judge
-from recomputed_wings import STATISTICS
 
 from nclab.config.place import CONF
 from nclab.interfaces.effective_depth import effective_depth
