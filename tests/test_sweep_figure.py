@@ -93,8 +93,10 @@ def test_what_is_refused(tmp_path, runs):
     write_run(tmp_path / "more", BASELINE, 0)
     with pytest.raises(AnalysisError, match=r"no numeric key was swept; runs differ in seed and policy alone"):
         sweep(load_runs([tmp_path / "more"]))
-    with pytest.raises(AnalysisError, match=r"no entry final.test.r2"):
+    with pytest.raises(AnalysisError, match=r"--metric: expected one of accuracy, loss \(final numbers .* got r2"):
         sweep(runs, metric=("r2",))
+    with pytest.raises(AnalysisError, match=r"--split: expected one of .*train.*, got valid"):
+        sweep(runs, split="valid")
     with pytest.raises(AnalysisError, match=r"seed 0 of baseline is there twice at dataset.label_noise="):
         sweep([*runs, runs[0]])
 

@@ -49,7 +49,8 @@ def sweep(
         AnalysisError: No numeric key differs, more than one further key differs, or a metric was not measured.
     """
     runs = choose(runs, policies) if policies else runs
-    differing = differences(runs)
+    differing = {name: values for name, values in differences(runs).items() if name != "metrics.every"}
+    _require_measured(runs, metric, split)
     sizes = [name for name in differing if name.startswith("model.")]
     along = along or _most_values(differing, sizes)
     _require_numbers(runs, along)
@@ -81,6 +82,18 @@ def _require_numbers(runs: list[Run], along: str) -> None:
     for run in runs:
         if not _is_number(value := run.settings.get(along)):
             raise AnalysisError(f"--along {along}: expected a number in every run, got {value} in {run.path}")
+
+
+def _require_measured(runs: list[Run], metric: Iterable[str], split: str) -> None:
+    """Raise AnalysisError where a run has no such final number; the message names those it has."""
+    for run in runs:
+        final = {name: values for name, values in (run.summary.get("final") or {}).items() if isinstance(values, dict)}
+        if split not in final:
+            raise AnalysisError(f"--split: expected one of {', '.join(final) or 'none'}, got {split}; in {run.path}")
+        for name in metric:
+            if name not in final[split]:
+                valid = ", ".join(final[split])
+                raise AnalysisError(f"--metric: expected one of {valid} (final numbers of the network), got {name}")
 
 
 def _is_number(value: object) -> bool:
