@@ -21,10 +21,12 @@ FITTING = {
     "rn": ANY | DEEP,
     "values": set(),
 }
-OF_SUITES = {  # that none of these runs measures
+OF_SUITES = {  # that none of these runs measures; or of free features
     *("terminal_phase", "class_plane", "central_path", "max_margin"),
     *("hadamard_singular_values", "hadamard_lyapunov", "hadamard_face"),
     *(f"regression_{what}" for what in ("curves", "g", "variance", "ufm")),
+    *("landscape", "landscape_ends", "saddles", "graph_ratio", "nearest_etf", "nearest_rates"),
+    *(f"deep_{what}" for what in ("objective", "singular_values", "rank", "ends")),
 }
 NETWORK = {"mlp": "mlp", "adaptive": "mlp", "vit": "vit", "vit_without_policy": "vit", "rn": "rn", "values": "mlp"}
 

@@ -212,7 +212,7 @@ def test_a_sweep_without_a_possible_run_is_refused(command, line, message):
             "-m etf=none,last_k model.widht=1,2",
             "unknown key 'model.widht' of model=mlp; did you mean model.width",
         ),
-        ("-m precision=float32,fp8", "unknown precision 'fp8'; valid: float32, bf16 (in precision=fp8)"),
+        ("-m precision=float32,fp8", "unknown precision 'fp8'; valid: float32, bf16, float64 (in precision=fp8)"),
         ("-m device=cpu,tpu", "unknown device 'tpu'; did you mean cpu? .* (in device=tpu)"),
         ("-m model.norm=none,layer", "unknown model.norm 'layer'; valid: batch, none (in model.norm=layer)"),
         ("-m loss.l2_skip=none,bias", "unknown loss.l2_skip 'bias'; did you mean biases? .* (in loss.l2_skip=bias)"),

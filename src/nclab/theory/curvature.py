@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.func import grad, vjp, vmap
 
@@ -69,5 +68,7 @@ def least_eigenvalue(objective: Objective, point: Point, most_dense: int = DENSE
     if total <= max(LEAST, most_dense):
         return float(torch.linalg.eigvalsh(vmap(flat_product)(torch.eye(total, dtype=torch.float64)))[0])
     start = np.random.default_rng(0).normal(size=total)
+    from scipy.sparse.linalg import LinearOperator, eigsh  # not above: every training would hold 100 MiB more
+
     operator = LinearOperator((total, total), matvec=product, dtype=np.float64)
     return float(eigsh(operator, k=1, which="SA", v0=start, tol=1e-8, return_eigenvectors=False)[0])

@@ -12,8 +12,6 @@ Zhu et al. 2021 (arXiv 2105.02375) for cross-entropy; Zhou et al. 2022 and Tirer
 import math
 from dataclasses import dataclass
 
-from scipy.optimize import brentq
-
 
 @dataclass(frozen=True)
 class Optimum:
@@ -125,6 +123,8 @@ def fixed_etf_optimum(classes: int, per_class: int, norm: float, features: float
 
     def slope(a: float) -> float:
         return price * a - (classes - 1) / (math.exp(a) + classes - 1)
+
+    from scipy.optimize import brentq  # not above: every training would hold 100 MiB more
 
     scale = brentq(slope, 0.0, min(700.0, 1 / price), xtol=1e-14)  # price a is at most 1 at the minimum
     return math.log1p((classes - 1) * math.exp(-scale)) + price / 2 * scale**2

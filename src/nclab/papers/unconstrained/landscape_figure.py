@@ -93,13 +93,16 @@ def _series(run: Run, metric: str) -> pd.Series:
     return rows.set_index("epoch").value.sort_index()
 
 
+ONE_LAYER = Needs("runs of model=unconstrained with one layer", models=frozenset({"unconstrained"}))
+
+
 @DRAWINGS.figure(
     "landscape",
-    of="one layer on free features: distance to the global minimum and NC1 to NC3 against the step",
+    of="one layer on free features: distance to the global minimum, nc1, nc2_gram and nc3 against the step",
     caption="One layer on free features, full batch, float64, from several random starts: objective minus the global "
     "minimum in closed form, NC1 (nc1), NC2 (nc2_gram) and NC3 (nc3) against the iteration. Lines are medians over "
     "starts, bands go from the least to the greatest. What rounding has made 0 lies on the lower edge.",
-    needs=Needs("runs of model=unconstrained with one layer", models=frozenset({"unconstrained"})),
+    needs=ONE_LAYER,
 )
 def landscape_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """Four panels; the table has variant, metric, epoch, step, median, low, high, n."""
@@ -129,7 +132,11 @@ def saddles_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[
         return figure, table
 
 
-@DRAWINGS.table("landscape_ends", of="one layer on free features: where every optimizer and classifier ends")
+@DRAWINGS.table(
+    "landscape_ends",
+    of="one layer on free features: where every optimizer and classifier ends",
+    needs=ONE_LAYER,
+)
 def landscape_table(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, None]:
     """A row a variant: starts, and over them the greatest distance to the optimum, NC1, NC2 and NC3."""
     of = {
@@ -139,7 +146,7 @@ def landscape_table(runs: list[Run], policies: list[str] | None = None) -> tuple
         "nc3": "free_nc3_last",
     }
     rows = []
-    for variant in variants_of([run for run in runs if run.config["model"]["name"] == "unconstrained"]):
+    for variant in variants_of(runs):
         values = {name: max(STATISTICS[own].value(run, run) for run in variant.runs) for name, own in of.items()}
         rows.append(
             {"variant": variant.label, "starts": len(variant.runs)} | {k: f"{v:.1e}" for k, v in values.items()}
