@@ -196,16 +196,16 @@ def test_a_sweep_survives_what_a_cluster_does_to_it(cluster, tmp_path, epoch_sec
 
         eventually(moved, 120)
 
-    first, second = launch(), launch()  # a hasty user
+    launchers = launch(), launch()  # a hasty user
+    said = [next(line for line in launcher.stdout if "to submit" in line) for launcher in launchers]  # all is read
     eventually(lambda: len(runs(root)) == 6)
     mine.write_text("name: sgd\nlr: 0.5\n")  # two of six still wait for a place: they must not see this
     at_work(4)
     cluster.preempt()
     count("preemptions with a warning")
-    said = []
-    for launcher in (first, second):  # the terminals die
+    for launcher in launchers:  # the terminals die
         launcher.kill()
-        said.append(launcher.communicate()[0])
+        launcher.communicate()
         count("launchers killed")
     assert sorted("6 to submit" in out for out in said) == [False, True]
     shutil.copy(CONF / "optimizer" / "sgd.yaml", mine)
