@@ -29,6 +29,24 @@ def at_end(run: Run, split: str = "train") -> At:
     return dict(zip(zip(rows.layer, rows.metric, strict=True), rows.value, strict=True))
 
 
+def column(run: Run, metric: str, split: str = "train", layer: str | None = None) -> pd.Series:
+    """A metric by measured epoch, of the classifier's input unless another layer is named; empty where it was not
+    measured."""
+    layer = classifier_input(run) if layer is None else layer
+    rows = run.metrics
+    rows = rows[(rows.split == split) & (rows.layer == layer) & (rows.metric == metric)]
+    return rows.set_index("epoch").value.sort_index()
+
+
+def series(run: Run, metric: str, split: str = "train", layer: str | None = None) -> pd.Series:
+    """`column`; AnalysisError where it was not measured."""
+    layer = classifier_input(run) if layer is None else layer
+    values = column(run, metric, split, layer)
+    if values.empty:
+        raise AnalysisError(f"{run.path / 'metrics.csv'}: no {split} {metric} of {layer}; see metrics.suite and .every")
+    return values
+
+
 def objective(run: Run) -> pd.Series:
     """What training minimised, the loss on the train split + the penalty (0 where there is none), by measured epoch."""
     rows = run.metrics

@@ -4,16 +4,11 @@
 pressure and six serum measurements; the target is the progress of the disease after a year, 25 to 346.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from nclab.data.checksum import from_wheel
 from nclab.data.dataset import DATASETS, Dataset
-from nclab.data.regression import RegressionSettings, regression
+from nclab.data.regression import RegressionSettings, regression, wheel_tables
 from nclab.data.split import Split
 
 TEST_SIZE = 88
@@ -33,8 +28,7 @@ class DiabetesSettings(RegressionSettings):
 @DATASETS.add("diabetes", DiabetesSettings)
 def build(settings: DiabetesSettings, root: Path) -> Dataset:
     """Diabetes: 442 patients, 10 numbers and one target, shipped in scikit-learn's wheel."""
-    tables = [io.BytesIO(from_wheel("sklearn", f"datasets/data/{file}", md5)) for file, md5 in FILES.items()]
-    x, y = (torch.from_numpy(np.loadtxt(table, np.float32, ndmin=2)) for table in tables)
+    x, y = wheel_tables(FILES)
     everything = Split(x, y.reshape(-1, 1))
     train, test = everything.divide(TEST_SIZE)
     return regression(settings, {name: (s.samples, s.targets) for name, s in (("train", train), ("test", test))})

@@ -3,16 +3,11 @@
 All 20 are the train split: there are too few for another. Inputs: chins, situps, jumps. Targets: weight, waist, pulse.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from nclab.data.checksum import from_wheel
 from nclab.data.dataset import DATASETS, Dataset
-from nclab.data.regression import RegressionSettings, regression
+from nclab.data.regression import RegressionSettings, regression, wheel_tables
 
 FILES = {  # in scikit-learn -> md5
     "linnerud_exercise.csv": "2f53dcc7be3d23b72b2e5c30c18d3e33",
@@ -30,6 +25,5 @@ class LinnerudSettings(RegressionSettings):
 @DATASETS.add("linnerud", LinnerudSettings)
 def build(settings: LinnerudSettings, root: Path) -> Dataset:
     """Linnerud: 20 men, three exercises and three measures of the body, shipped in scikit-learn's wheel."""
-    tables = [io.BytesIO(from_wheel("sklearn", f"datasets/data/{file}", md5)) for file, md5 in FILES.items()]
-    x, y = (torch.from_numpy(np.loadtxt(table, np.float32, skiprows=1)) for table in tables)
+    x, y = wheel_tables(FILES, skiprows=1)
     return regression(settings, {"train": (x, y)})

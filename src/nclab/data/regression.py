@@ -1,11 +1,15 @@
 """What datasets of a regression share: targets as they are or standardised, and the control of permuted ones."""
 
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nclab.data.arrays import ArraySettings
+from nclab.data.checksum import from_wheel
 from nclab.data.dataset import Dataset
 from nclab.data.split import Split
 from nclab.interfaces.shapes import ArrayShape
@@ -40,6 +44,14 @@ def regression(settings: RegressionSettings, splits: dict[str, tuple[Tensor, Ten
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
         made["train"] = replace(train, targets=train.targets[order])
     return Dataset(made, Values(train.targets.shape[1]), ArrayShape(*train.samples.shape[1:]))
+
+
+def wheel_tables(files: dict[str, str], **how: int) -> Iterator[Tensor]:
+    """Each table (rows, columns) float32 that scikit-learn ships, by its name and md5; `how` goes to numpy.loadtxt.
+    Raises as `from_wheel`."""
+    for file, md5 in files.items():
+        table = io.BytesIO(from_wheel("sklearn", f"datasets/data/{file}", md5))
+        yield torch.from_numpy(np.loadtxt(table, np.float32, ndmin=2, **how))
 
 
 def require_spectrum(spectrum: list[float], samples: int) -> None:

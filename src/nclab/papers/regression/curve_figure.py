@@ -6,8 +6,9 @@ from matplotlib.figure import Figure
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.last_layer import series
 from nclab.analysis.runs import Run
-from nclab.papers.regression.numbers import CURVES, curve, series
+from nclab.papers.regression.numbers import CURVES, curve
 from nclab.papers.regression.panels import MEASURED, band, band_note, epochs, keys, log_axis
 from nclab.papers.regression.variants import Variant, about, variants_of
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from nclab.analysis.curves import NETWORK
-from nclab.analysis.last_layer import classifier_input, objective
+from nclab.analysis.last_layer import objective, series
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.analysis.statistics import statistic
 from nclab.theory.regression import best_g, nrc3, ufm_gram
@@ -15,17 +15,6 @@ from nclab.theory.regression import best_g, nrc3, ufm_gram
 RANK_CUT = 1e-6  # of sqrt(lambda_H/lambda_W) sqrt(lambda_1): eigenvalues of W W^T above it count for the rank
 ROUNDING = 1e-16  # below which a number is drawn as this: the rounding of float64
 LEAST = 1e-12  # below which a number counts as this in a claim: what is smaller depends on the order of summation
-
-
-def series(run: Run, metric: str, split: str = "train", layer: str | None = None) -> pd.Series:
-    """A metric by measured epoch, of the head's input unless another layer is named. Raises AnalysisError where it was
-    not measured."""
-    layer = classifier_input(run) if layer is None else layer
-    rows = run.metrics
-    rows = rows[(rows.split == split) & (rows.layer == layer) & (rows.metric == metric)]
-    if rows.empty:
-        raise AnalysisError(f"{run.path / 'metrics.csv'}: no {split} {metric} of {layer}; see metrics.suite and .every")
-    return rows.set_index("epoch").value.sort_index()
 
 
 def matrices(run: Run, name: str) -> dict[int, np.ndarray]:

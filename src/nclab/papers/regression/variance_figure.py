@@ -5,8 +5,9 @@ from matplotlib.figure import Figure
 
 from nclab.analysis.drawing import WIDTH, caption, legend, style
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.last_layer import series
 from nclab.analysis.runs import Run
-from nclab.papers.regression.numbers import ROUNDING, matrices, series
+from nclab.papers.regression.numbers import ROUNDING, matrices
 from nclab.papers.regression.panels import MEASURED, keys, log_axis
 from nclab.papers.regression.variants import Variant, about, variants_of
 

@@ -3,10 +3,11 @@
 import math
 
 from nclab.analysis.curves import NETWORK
+from nclab.analysis.last_layer import series
 from nclab.analysis.runs import Run
 from nclab.analysis.statistics import statistic
 from nclab.analysis.trend import UNIT
-from nclab.papers.terminal_phase.phase import in_phase, series, slope
+from nclab.papers.terminal_phase.phase import in_phase, slope
 
 EARLY = 0.01  # share of the steps after which the direction is judged
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nclab.analysis.curves import NETWORK
-from nclab.analysis.last_layer import classifier_input
-from nclab.analysis.runs import AnalysisError, Run
+from nclab.analysis.last_layer import series
+from nclab.analysis.runs import Run
 from nclab.analysis.trend import LEAST_DEPTHS, line
 
 FULL, NEARLY = 1.0, 0.996  # train accuracies at which the phase begins, see `terminal_phase`
@@ -36,17 +36,6 @@ def terminal_phase(run: Run) -> Phase | None:
     if len(reached[FULL]) and reached[FULL][0] <= LATEST * run.config["epochs"]:
         return Phase(int(reached[FULL][0]), FULL)
     return Phase(int(reached[NEARLY][0]), NEARLY) if len(reached[NEARLY]) else None
-
-
-def series(run: Run, metric: str, split: str = "train", layer: str | None = None) -> pd.Series:
-    """A metric by measured epoch, of the classifier's input unless another layer is named. Raises AnalysisError where
-    it was not measured."""
-    layer = classifier_input(run) if layer is None else layer
-    rows = run.metrics
-    rows = rows[(rows.split == split) & (rows.layer == layer) & (rows.metric == metric)]
-    if rows.empty:
-        raise AnalysisError(f"{run.path / 'metrics.csv'}: no {split} {metric} of {layer}; see metrics.suite and .every")
-    return rows.set_index("epoch").value.sort_index()
 
 
 def in_phase(run: Run, metric: str, split: str = "train", layer: str | None = None) -> pd.Series:

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
-from nclab.analysis.last_layer import classifier_input
+from nclab.analysis.last_layer import classifier_input, series
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import AnalysisError, Run
-from nclab.papers.terminal_phase.phase import series, terminal_phase
+from nclab.papers.terminal_phase.phase import terminal_phase
 from nclab.papers.terminal_phase.variants import about, variants_of
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73"]  # of the three classes

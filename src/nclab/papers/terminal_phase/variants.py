@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nclab.analysis.labels import dataset_label
+from nclab.analysis.last_layer import series
 from nclab.analysis.runs import Run, refuse_mixture
-from nclab.papers.terminal_phase.phase import Phase, series, terminal_phase
+from nclab.papers.terminal_phase.phase import Phase, terminal_phase
 
 LOSSES = {"cross_entropy": "cross-entropy", "mse": "squared error"}
 DASHED = (0, (3.2, 1.8))

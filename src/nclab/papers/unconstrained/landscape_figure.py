@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
-from nclab.analysis.last_layer import classifier_input
+from nclab.analysis.last_layer import column
 from nclab.analysis.needs import Needs
 from nclab.analysis.panels import epoch_ticks
 from nclab.analysis.runs import Run, refuse_mixture
@@ -88,9 +88,7 @@ def _series(run: Run, metric: str) -> pd.Series:
         return gap(run).abs()
     if metric == "negative":
         return -network(run, "hessian_least")
-    rows = run.metrics
-    rows = rows[(rows.split == "train") & (rows.layer == classifier_input(run)) & (rows.metric == metric)]
-    return rows.set_index("epoch").value.sort_index()
+    return column(run, metric)
 
 
 ONE_LAYER = Needs("runs of model=unconstrained with one layer", models=frozenset({"unconstrained"}))
@@ -106,12 +104,7 @@ ONE_LAYER = Needs("runs of model=unconstrained with one layer", models=frozenset
 )
 def landscape_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """Four panels; the table has variant, metric, epoch, step, median, low, high, n."""
-    variants = variants_of(runs)
-    table = pd.concat([v.curve(metric) for v in variants for metric in PANELS], ignore_index=True)
-    with style():
-        figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
-        _draw(figure, figure.subplots(2, 2).flat, PANELS, variants, table)
-        return figure, table
+    return _drawn(runs, PANELS, rows=2, height=4.4)
 
 
 @DRAWINGS.figure(
@@ -124,12 +117,7 @@ def landscape_figure(runs: list[Run], policies: list[str] | None = None) -> tupl
 )
 def saddles_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """Two panels; the table as that of `landscape_figure`, metric `negative` is minus the least eigenvalue."""
-    variants = variants_of(runs)
-    table = pd.concat([v.curve(metric) for v in variants for metric in SADDLES], ignore_index=True)
-    with style():
-        figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
-        _draw(figure, figure.subplots(1, 2).flat, SADDLES, variants, table)
-        return figure, table
+    return _drawn(runs, SADDLES, rows=1, height=2.6)
 
 
 @DRAWINGS.table(
@@ -152,6 +140,16 @@ def landscape_table(runs: list[Run], policies: list[str] | None = None) -> tuple
             {"variant": variant.label, "starts": len(variant.runs)} | {k: f"{v:.1e}" for k, v in values.items()}
         )
     return pd.DataFrame(rows), None
+
+
+def _drawn(runs: list[Run], titles: dict[str, str], rows: int, height: float) -> tuple[Figure, pd.DataFrame]:
+    """A panel a column of `titles`, two a row, and the table behind them."""
+    variants = variants_of(runs)
+    table = pd.concat([v.curve(metric) for v in variants for metric in titles], ignore_index=True)
+    with style():
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        _draw(figure, figure.subplots(rows, 2).flat, titles, variants, table)
+        return figure, table
 
 
 def _draw(figure: Figure, panels, titles: dict[str, str], variants: list[Variant], table: pd.DataFrame) -> None:

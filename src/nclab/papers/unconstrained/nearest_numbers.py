@@ -9,8 +9,8 @@ import math
 import pandas as pd
 
 from nclab.analysis.curves import NETWORK
-from nclab.analysis.last_layer import classifier_input
-from nclab.analysis.runs import AnalysisError, Run
+from nclab.analysis.last_layer import series
+from nclab.analysis.runs import Run
 from nclab.analysis.statistics import statistic
 
 COLLAPSED = 0.01  # NC1 (nc1) from which on features count as collapsed
@@ -19,12 +19,7 @@ COLLAPSED = 0.01  # NC1 (nc1) from which on features count as collapsed
 def at_input(run: Run, metric: str) -> pd.Series:
     """A metric of the train split by measured epoch, of the network where it is one, else of the classifier's input.
     Raises AnalysisError where it was not measured."""
-    layer = NETWORK if metric in ("loss", "accuracy") else classifier_input(run)
-    rows = run.metrics
-    rows = rows[(rows.split == "train") & (rows.layer == layer) & (rows.metric == metric)]
-    if rows.empty:
-        raise AnalysisError(f"{run.path / 'metrics.csv'}: no train {metric} of {layer}; see metrics.suite and .every")
-    return rows.set_index("epoch").value.sort_index()
+    return series(run, metric, layer=NETWORK if metric in ("loss", "accuracy") else None)
 
 
 def first_step(run: Run, reached: pd.Series) -> float:

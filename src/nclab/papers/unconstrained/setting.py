@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nclab.analysis.curves import NETWORK
-from nclab.analysis.last_layer import classifier_input, objective
+from nclab.analysis.last_layer import classifier_input, column, objective
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.theory import deep
 from nclab.theory.one_layer import cross_entropy_optimum
@@ -115,9 +115,7 @@ def final_objective(run: Run) -> float:
 
 def network(run: Run, metric: str) -> pd.Series:
     """A metric of the whole network by epoch, train split; empty where it was not measured."""
-    rows = run.metrics
-    rows = rows[(rows.split == "train") & (rows.layer == NETWORK) & (rows.metric == metric)]
-    return rows.set_index("epoch").value.sort_index()
+    return column(run, metric, layer=NETWORK)
 
 
 def steps(run: Run, epochs: pd.Index | np.ndarray) -> np.ndarray:
