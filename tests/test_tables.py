@@ -195,6 +195,18 @@ def test_variants_have_a_row_a_combination_of_settings(tmp_path):
     assert list(table.policy) == ["baseline"]
 
 
+def test_variants_come_policy_by_policy_and_from_small_to_large(tmp_path):
+    for k in (1, 2):
+        for rate in (0.1, 1.0, 0.02):
+            write_run(tmp_path, last(3 - k), optimizer={"name": "sgd", "lr": rate})
+    write_run(tmp_path, BASELINE, optimizer={"name": "sgd", "lr": 1.0})
+    table, _ = variants(load_runs([tmp_path]))
+    rows = [("baseline", "1.0"), *((f"last {k} ETF", rate) for k in (1, 2) for rate in ("0.02", "0.1", "1.0"))]
+    assert list(map(tuple, table[["policy", "optimizer.lr"]].to_numpy())) == rows
+    table, _ = variants(load_runs([tmp_path]), ["last 2 ETF", "baseline"])
+    assert list(table.policy) == ["last 2 ETF"] * 3 + ["baseline"]
+
+
 def test_words_are_aligned_to_the_left_and_numbers_to_the_right():
     table = pd.DataFrame({"n": ["1", "10"], "policy": ["baseline", "-"], "acc. %": ["9.00 ± 0.10", "-"]})
     assert text_table(table).splitlines() == [
