@@ -31,6 +31,7 @@ TINY = (
     "checkpoint_seconds=0",
 )
 TINY_MODELS = {
+    "model=cnn": ("model.channels=[4,12]",),
     "model=mlp": ("model.depth=4", "model.width=24"),
     "model=rn": ("model.width=24",),
     "model=tf": ("model.width=24", "model.heads=2"),

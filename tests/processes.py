@@ -23,6 +23,7 @@ from nclab.etf.policies.none import NoPolicy
 from nclab.etf.policy import PolicySettings, site_seed
 from nclab.interfaces.batch import Output
 from nclab.models import MODELS
+from nclab.models.cnn import CNNSettings
 from nclab.models.mlp import MLPSettings
 from nclab.models.vit import ViTSettings
 from nclab.papers.depth.parts.rn import RNSettings
@@ -118,6 +119,7 @@ def measured(world):
         ("mlp", MLPSettings(depth=4, width=24), CROSS_ENTROPY),
         ("vit", ViTSettings(width=24, heads=2, ratio=2), CROSS_ENTROPY),
         ("rn", RNSettings(blocks=2, width=24, maps=2), penalised),
+        ("cnn", CNNSettings(channels=[4, 12], tau=5.0), CROSS_ENTROPY, Nearest(NearestSettings())),
         ("nearest", MLPSettings(depth=4, width=24), CROSS_ENTROPY, Nearest(NearestSettings())),
     ):
         model, losses = trained(data, settings, world, loss, *policy)

@@ -77,7 +77,7 @@ def test_a_run_begins_where_the_float32_run_begins(tiny):
 
 
 @pytest.mark.parametrize("keys", [("model=vit",), ("model=rn", "model.blocks=2"), ("model=tf", "model.blocks=2"),
-                                  ("optimizer=adamw", "etf=clock", "etf.start=1"),
+                                  ("model=cnn",), ("optimizer=adamw", "etf=clock", "etf.start=1"),
                                   ("etf=last_k", "etf.frame=hadamard", "etf.k=3")])  # fmt: skip
 def test_every_model_trains_in_float64(tiny, keys):
     folder = train(tiny(DOUBLE, *keys, "epochs=2"))

@@ -80,6 +80,7 @@ def assert_close_run(a, b, rel=1e-3):
         ("optimizer.momentum=0", "model.norm=none", "schedule=cosine", "metrics.every=4", "batch_size=199"),
         ("model=vit", "etf=transformer_ffn", "etf.blocks=last1", "optimizer=adamw", "optimizer.lr=0.003"),
         ("model=vit", "model.pool=mean", "optimizer.nesterov=true", "dataset.pixels=standardize"),
+        ("model=cnn", "dataset.augment=crop_flip", "optimizer.lr=0.01", "epochs=3"),
         APART,
     ],
 )
@@ -328,8 +329,9 @@ def test_all_save_when_one_does(tiny, monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_compiled_steps_give_the_same_training(tiny, tmp_path):
-    keys = ("model.depth=2", "model.width=10", "epochs=2")
+@pytest.mark.parametrize("keys", [("model.depth=2", "model.width=10"), ("model=cnn", "model.channels=[4]")])
+def test_compiled_steps_give_the_same_training(tiny, tmp_path, keys):
+    keys = (*keys, "epochs=2")
     configs = of_seeds(tiny(*keys, "compile=true", root=tmp_path / "compiled"), seeds=(0, 1))
     train_seeds(configs)
     for config in configs:
