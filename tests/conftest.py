@@ -33,8 +33,10 @@ TINY = (
 TINY_MODELS = {
     "model=cnn": ("model.channels=[4,12]",),
     "model=mlp": ("model.depth=4", "model.width=24"),
+    "model=resnet": ("model.depth=8", "model.width=4", "model.stem=cifar"),
     "model=rn": ("model.width=24",),
     "model=tf": ("model.width=24", "model.heads=2"),
+    "model=vgg": ("model.depth=11", "model.width=2", "model.image_side=32"),
     "model=vit": ("model.width=24", "model.heads=2", "model.ratio=2"),
 }
 

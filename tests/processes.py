@@ -25,6 +25,7 @@ from nclab.interfaces.batch import Output
 from nclab.models import MODELS
 from nclab.models.cnn import CNNSettings
 from nclab.models.mlp import MLPSettings
+from nclab.models.resnet import ResNetSettings
 from nclab.models.vit import ViTSettings
 from nclab.papers.depth.parts.rn import RNSettings
 from nclab.parallel.global_norm import globalize
@@ -120,6 +121,7 @@ def measured(world):
         ("vit", ViTSettings(width=24, heads=2, ratio=2), CROSS_ENTROPY),
         ("rn", RNSettings(blocks=2, width=24, maps=2), penalised),
         ("cnn", CNNSettings(channels=[4, 12], tau=5.0), CROSS_ENTROPY, Nearest(NearestSettings())),
+        ("resnet", ResNetSettings(depth=8, width=4, stem="cifar", features="classes"), CROSS_ENTROPY),
         ("nearest", MLPSettings(depth=4, width=24), CROSS_ENTROPY, Nearest(NearestSettings())),
     ):
         model, losses = trained(data, settings, world, loss, *policy)

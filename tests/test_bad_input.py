@@ -121,7 +121,7 @@ WRONG = {
     "dataset=torchvision dataset.set=KMNIST data_root=/nowhere": "KMNIST is not under /nowhere; dataset.download=true",
     "dataset=imdb data_root=/nowhere": "imdb is not under /nowhere .*fetch it with: .*nclab-data fetch imdb",
     # model
-    "model=gnn": "unknown model 'gnn'; valid: .*mlp, rn, .*tf, unconstrained, vit",
+    "model=forest": "unknown model 'forest'; .*mlp, resnet, rn, .*tf, unconstrained, vgg, vit",
     "model.depth=1": "model.depth must be at least 2, got 1",
     "model.depth=100000": "model.depth must be at most 1000, got 100000",
     "model.width=0": "model.width must be at least 1, got 0",

@@ -141,7 +141,7 @@ def test_adaptive_starts_after_a_third():
         (["model.width=wide"], "model.width: .*expected int"),
         (["optimizer.nesterov=3.7"], "optimizer.nesterov"),
         (["schedule=multistep", "schedule.milestones=[1,x]"], "schedule.milestones"),
-        (["model.name=gnn"], "unknown model 'gnn'; valid: .*linear, mlp, rn, .*tf, unconstrained, vit"),
+        (["model.name=forest"], "unknown model 'forest'; .*mlp, resnet, rn, .*tf, unconstrained, vgg, vit"),
         (["seeds=[]"], r"seeds must be distinct numbers between 0 and .*, such as \[0,1,2\]; got \[\]"),
         (["seeds=[0,-1]"], r"seeds must be distinct numbers between 0 .*got \[0, -1\]"),
         (["seeds=[9223372036854775808]"], "seeds must be distinct numbers between 0 and"),

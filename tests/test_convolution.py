@@ -1,27 +1,39 @@
 """Convolutional classifiers: their features, their images, and policies, metrics, resume, seeds and compile on them."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
+import torchvision
 from run_folders import assert_same_run, events, killed_after, rows
+from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
+from nclab.etf import POLICIES as POLICY
 from nclab.models import MODELS
 from nclab.models.cnn import CNN, CNNSettings
+from nclab.models.resnet import ResNetSettings
+from nclab.models.vgg import VGGSettings
 from nclab.run.execute import train
 from nclab.run.trained import load_trained
 
-MODEL_KEYS = {"cnn": ("model=cnn",)}  # of a size that tests/conftest.py gives
-SMALL = {"cnn": (CNNSettings(channels=[4, 6]), (2, 12, 9))}
+MODEL_KEYS = {name: (f"model={name}",) for name in ("cnn", "resnet", "vgg")}  # of a size that tests/conftest.py gives
+SMALL = {
+    "cnn": (CNNSettings(channels=[4, 6]), (2, 12, 9)),
+    "resnet": (ResNetSettings(depth=8, width=4, stem="cifar"), (2, 12, 9)),
+    "resnet50": (ResNetSettings(depth=50, width=2), (3, 33, 32)),
+    "vgg": (VGGSettings(depth=13, width=2), (2, 32, 33)),
+}
 
 
 def built(name: str, **changed):
     settings, shape = SMALL[name]
     torch.manual_seed(0)
     settings = type(settings)(**{**vars(settings), **changed})
-    return MODELS[name].build(settings, shape, 5), torch.rand(6, *shape)
+    return MODELS[settings.name].build(settings, shape, 5), torch.rand(6, *shape)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -63,7 +75,6 @@ def test_the_layout_of_the_images_changes_no_number(name):
     model, x = model.double(), x.double()
     assert model.prepared(x).stride(1) == 1
     torch.testing.assert_close(model.prepared(x), x, rtol=0, atol=0)
-    assert model.prepared(x[:, :1].expand(-1, *x.shape[1:])[:, : x.shape[1]]).shape == x.shape
     parameters, buffers = dict(model.named_parameters()), {k: b.clone() for k, b in model.named_buffers()}
     stacked = [{k: t.detach().expand(2, *t.shape).clone() for k, t in of.items()} for of in (parameters, buffers)]
     both = vmap(lambda p, b, x: functional_call(model, (p, b), (x,)).prediction)(*stacked, torch.stack([x, x.flip(0)]))
@@ -109,6 +120,12 @@ def test_images_are_padded_by_their_border_and_repeated_in_channels():
 @pytest.mark.parametrize(
     ("changed", "shape", "message"),
     [
+        ({"name": "resnet", "depth": 20}, (3, 32, 32), "unknown model.depth '20'; valid: 8, 18, 34, 50"),
+        ({"name": "resnet", "stem": "mnist"}, (3, 32, 32), "unknown model.stem 'mnist'; valid: imagenet, cifar"),
+        ({"name": "resnet", "width": 0}, (3, 32, 32), "model.width must be at least 1, got 0"),
+        ({"name": "resnet"}, (1, 8, 8), "model=resnet expects images of at least 17 x 17 with these keys, got 8 x 8"),
+        ({"name": "vgg", "depth": 16}, (3, 32, 32), "unknown model.depth '16'; valid: 11, 13"),
+        ({"name": "vgg"}, (1, 28, 28), "model=vgg expects images of at least 32 x 32 with these keys, got 28 x 28"),
         ({"channels": []}, (1, 8, 8), r"model.channels must be numbers of at least 1, got \[\]"),
         ({"channels": [4, 0]}, (1, 8, 8), r"model.channels must be numbers of at least 1, got \[4, 0\]"),
         ({"channels": [4] * 4}, (1, 8, 8), "model=cnn expects images of at least 16 x 16 with these keys, got 8 x 8; "
@@ -122,14 +139,69 @@ def test_images_are_padded_by_their_border_and_repeated_in_channels():
     ],
 )  # fmt: skip
 def test_networks_that_fit_nothing_are_refused(changed, shape, message):
+    entry = MODELS[changed.get("name", "cnn")]
     with pytest.raises(ValueError, match=message):
-        MODELS["cnn"].build(CNNSettings(**changed), shape, 3)
+        entry.build(entry.settings(**changed), shape, 3)
 
 
 def test_the_run_name_says_what_is_not_the_usual_network():
     keys = {"features": "classes", "image_side": 32, "image_channels": 3, "tau": 5.0}
     assert CNNSettings().label == "cnn16x32x64"
     assert CNNSettings(channels=[8], **keys).label == "cnn8_dK_side32_ch3_tau5"
+    assert ResNetSettings().label == "resnet18"
+    assert ResNetSettings(depth=8, width=16, stem="cifar", features="classes").label == "resnet8x16_cifar_dK"
+    assert [VGGSettings().label, VGGSettings(depth=11, width=8).label] == ["vgg13", "vgg11x8"]
+
+
+def test_the_residual_network_with_d_equal_k_has_the_parameters_of_the_paper():
+    """Of 2105.02375: 20.70 % fewer parameters with d = K and a fixed ETF, of which W itself is 100."""
+    settings = [ResNetSettings(features=features) for features in ("full", "classes")]
+    full, narrow = (MODELS["resnet"].build(s, (3, 32, 32), 10) for s in settings)
+    count = lambda model: sum(p.numel() for p in model.parameters())  # noqa: E731
+    assert (count(full), count(narrow)) == (11_181_642, 8_867_542)
+    policy = POLICY["last_k"].build(POLICY["last_k"].settings(k=1))
+    policy.setup(narrow, 0)
+    assert count(narrow) == 8_867_442
+    assert round(100 * (1 - count(narrow) / count(full)), 2) == 20.70
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_residual_networks_are_torchvisions(name):
+    """The same weights by name, the same logits and running statistics; and drawn alike from one seed."""
+    theirs = getattr(torchvision.models, name)(num_classes=4)
+    ours = MODELS["resnet"].build(ResNetSettings(depth=int(name[6:])), (3, 33, 32), 4)
+    state = {key.replace("stem.0", "conv1").replace("stem.1", "bn1"): key for key in ours.state_dict()}
+    theirs_by_ours = {state[key]: tensor for key, tensor in theirs.state_dict().items()}
+    for key, tensor in ours.named_parameters():
+        if tensor.ndim == 4:
+            assert tensor.std().item() == pytest.approx(theirs_by_ours[key].std().item(), rel=0.2), key
+    ours.load_state_dict(theirs_by_ours)
+    x = torch.rand(2, 3, 33, 32)
+    torch.testing.assert_close(ours(x).prediction, theirs(x), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours.layer2[0].bn2.running_mean, theirs.layer2[0].bn2.running_mean)
+    torch.testing.assert_close(ours.eval()(x).features["layer4"].shape, theirs.fc.weight[:2].shape)
+
+
+def test_other_models_do_not_wait_for_torchvision():
+    """Every start looks into the registry of models; the import takes more than a second."""
+    code = "import sys; from nclab.models import MODELS; MODELS.names(); sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("depth", [11, 13])
+def test_vgg_has_the_blocks_of_torchvisions(depth):
+    theirs = getattr(torchvision.models, f"vgg{depth}_bn")(num_classes=4).features
+    convolutions = [m for m in theirs if isinstance(m, nn.Conv2d)]
+    for conv in convolutions:
+        nn.init.zeros_(conv.bias)
+    ours = MODELS["vgg"].build(VGGSettings(depth=depth), (3, 32, 32), 4)
+    mine = [m for stage in ours.stages().values() for m in stage if isinstance(m, nn.Conv2d)]
+    with torch.no_grad():
+        for conv, other in zip(mine, convolutions, strict=True):
+            assert conv.weight.std().item() == pytest.approx(other.weight.std().item(), rel=0.2)
+            conv.weight.copy_(other.weight)
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(ours(x).features["block5"], theirs(x).flatten(1), rtol=1e-3, atol=1e-4)
 
 
 POLICIES = [

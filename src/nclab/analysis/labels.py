@@ -9,7 +9,7 @@ CONTROLS = {"frozen": "frozen", "frozen_scaled": "scaled", "orthogonal": "orthog
 # Names as papers write them; others are shown as they are.
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 DATASETS |= {"mnist5k": "MNIST (5k)", "imdb": "IMDB"}
-MODELS = {"mlp": "MLP", "vit": "ViT", "cnn": "CNN"}
+MODELS = {"mlp": "MLP", "vit": "ViT", "cnn": "CNN", "resnet": "ResNet", "vgg": "VGG"}
 ORDER = [
     BASELINE,
     *("last ", "frozen last", "scaled last", "orthogonal last"),

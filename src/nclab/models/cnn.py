@@ -3,12 +3,10 @@
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from torch import nn
-
 from nclab.interfaces.shapes import ImageShape, Shape
 from nclab.interfaces.valid import OutOfRange
 from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS
-from nclab.models.convolution import Convolutional, ConvolutionSettings, require_side
+from nclab.models.convolution import Convolutional, ConvolutionSettings, pooled_stage, require_side
 
 
 @dataclass
@@ -37,12 +35,8 @@ class CNN(Convolutional):
         require_side("cnn", seen, 2 ** len(channels))
         if settings.features == "classes":
             channels[-1] = num_classes
-        stages = {
-            f"conv{i}": nn.Sequential(
-                nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)
-            )
-            for i, (before, after) in enumerate(pairwise([seen.channels, *channels]), 1)
-        }
+        pairs = pairwise([seen.channels, *channels])
+        stages = {f"conv{i}": pooled_stage([before, after]) for i, (before, after) in enumerate(pairs, 1)}
         super().__init__(settings, seen, stages, channels[-1], num_classes)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,23 @@ def require_side(model: str, seen: ImageShape, least: int) -> None:
             f"model={model} expects images of at least {least} x {least} with these keys, got {seen.height} x "
             f"{seen.width}; pad them with model.image_side={least}"
         )
+
+
+def pooled_stage(channels: list[int]) -> nn.Sequential:
+    """3 x 3 convolution without bias, batch norm and ReLU from each number of channels to the next, then 2 x 2 max
+    pooling."""
+    made: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        made += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*made, nn.MaxPool2d(2))
+
+
+def drawn_for_relu(stage: nn.Sequential) -> nn.Sequential:
+    """The stage with the weights of its convolutions drawn anew as torchvision draws them (He et al. 2015)."""
+    for module in stage.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return stage
 
 
 class Convolutional(Classifier):
