@@ -22,6 +22,7 @@ FITTING = {
     "values": set(),
 }
 OF_SUITES = {  # that none of these runs measures; or of free features
+    *("etf_networks", "etf_networks_table"),
     *("terminal_phase", "class_plane", "central_path", "max_margin"),
     *("hadamard_singular_values", "hadamard_lyapunov", "hadamard_face"),
     *(f"regression_{what}" for what in ("curves", "g", "variance", "ufm")),

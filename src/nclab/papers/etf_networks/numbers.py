@@ -1,0 +1,38 @@
+"""The numbers that claims on fixed and nearest classifiers of networks are about (arXiv 2105.02375, 2411.01248)."""
+
+from nclab.analysis.curves import NETWORK
+from nclab.analysis.last_layer import series
+from nclab.analysis.runs import Run
+from nclab.analysis.statistics import statistic
+
+FITTED = 0.99  # train accuracy from which on a network counts as fitted
+MIB = 2**20
+STATE = ("weights_learnable_bytes", "weights_fixed_bytes", "gradients_bytes", "optimizer_bytes")
+
+
+@statistic("epochs", measured=True)
+def epochs_to_train_99(run: Run, treated: Run) -> float:
+    """Epochs until the train accuracy, in evaluation mode, is 99 % for the first time; those of the whole run and one
+    where it never is, which is too few."""
+    accuracy = series(run, "accuracy", layer=NETWORK)
+    there = accuracy.index[(accuracy >= FITTED) & (accuracy.index > 0)]
+    return float(there[0]) if len(there) else float(run.config["epochs"] + 1)
+
+
+@statistic("parameters")
+def learnable_parameters(run: Run, treated: Run) -> float:
+    """Learnable parameters at the end of the run."""
+    return float(run.result("parameters_learnable"))
+
+
+@statistic("MiB")
+def training_state(run: Run, treated: Run) -> float:
+    """Bytes of weights (learnable and fixed), gradients and optimizer state, as counted from the tensors at the end of
+    the run, in MiB."""
+    return sum(run.result(f"memory.{key}") for key in STATE) / MIB
+
+
+def activations(run: Run) -> float:
+    """What the forward pass of a training step keeps for its backward pass, in MiB; nan where it was not counted."""
+    kept = run.result("memory.activations_bytes")
+    return float("nan") if kept is None else kept / MIB
