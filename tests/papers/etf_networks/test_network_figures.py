@@ -1,5 +1,7 @@
 """Networks below learnt, fixed and nearest classifiers: the numbers of the claims, the table, the figure, the runs."""
 
+import math
+
 import pytest
 import torch
 from fake_network_runs import write_network_run
@@ -33,6 +35,18 @@ def networks(tmp_path):
 @pytest.mark.parametrize(("fitted", "epochs"), [(6, 6.0), (12, 12.0), (99, 13.0)])
 def test_epochs_to_99_percent_and_one_more_than_there_are_where_it_is_not_reached(tmp_path, fitted, epochs):
     assert value("epochs_to_train_99", write_network_run(tmp_path, fitted=fitted)) == epochs
+
+
+def test_of_a_pair_of_which_neither_is_fitted_nothing_is_said(tmp_path):
+    """Else two that never get there would be as fast as each other, and refute a claim."""
+    never, fixed, nearest = (
+        load_runs([write_network_run(tmp_path, classifier, fitted=fitted)])[0]
+        for classifier, fitted in (("learnt", 99), ("fixed", 99), ("nearest", 6))
+    )
+    DRAWINGS.names()
+    value = STATISTICS["epochs_to_train_99"].value
+    assert math.isnan(value(never, fixed))
+    assert (value(never, nearest), value(nearest, nearest), value(fixed, fixed)) == (13, 6, 13)
 
 
 def test_parameters_and_memory_are_those_of_the_summary(tmp_path):

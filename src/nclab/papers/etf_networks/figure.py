@@ -78,7 +78,7 @@ def _draw(table: pd.DataFrame, groups: dict[str, list[Run]]) -> Figure:
     seeds = str(max(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     seeds = "one seed" if max(counts) == 1 else f"median and range of {seeds} seeds"
     first = next(iter(groups.values()))[0]
-    caption(figure, f"{about(first)}; {seeds}", f"an error of 0 is drawn at {LEAST_ERROR:g}; d = K: a channel a class")
+    caption(figure, about(first), f"{seeds}; d = K: a channel a class; an error of 0 is drawn at {LEAST_ERROR:g}")
     labels = {name: name.replace(", d", ", own d").replace(", K", ", d = K") for name in groups}
     legend(figure, [key(labels[name], **LOOKS[name]) for name in groups], most=3)
     return figure

@@ -1,5 +1,7 @@
 """The numbers that claims on fixed and nearest classifiers of networks are about (arXiv 2105.02375, 2411.01248)."""
 
+import math
+
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.last_layer import series
 from nclab.analysis.runs import Run
@@ -13,10 +15,18 @@ STATE = ("weights_learnable_bytes", "weights_fixed_bytes", "gradients_bytes", "o
 @statistic("epochs", measured=True)
 def epochs_to_train_99(run: Run, treated: Run) -> float:
     """Epochs until the train accuracy, in evaluation mode, is 99 % for the first time; those of the whole run and one
-    where it never is, which is too few."""
+    where it never is, which is too few. Of a baseline nan where the treated run never gets there either: of such a pair
+    nothing is known."""
+    if (epoch := _fitted(run)) is not None:
+        return float(epoch)
+    return math.nan if treated.path != run.path and _fitted(treated) is None else float(run.config["epochs"] + 1)
+
+
+def _fitted(run: Run) -> int | None:
+    """The first epoch of a train accuracy of 99 %."""
     accuracy = series(run, "accuracy", layer=NETWORK)
     there = accuracy.index[(accuracy >= FITTED) & (accuracy.index > 0)]
-    return float(there[0]) if len(there) else float(run.config["epochs"] + 1)
+    return int(there[0]) if len(there) else None
 
 
 @statistic("parameters")
