@@ -28,6 +28,7 @@ WRONG = {
     "experiment_name=a/b": "experiment_name must be a plain folder name, got 'a/b'",
     "experiment_name=": "experiment_name must be a plain folder name, got ''",
     "experiment_name=..": "experiment_name must be a plain folder name, got '..'",
+    "experiment_name=.hidden": "experiment_name must not begin with a dot, for tools leave out what is hidden",
     "\"experiment_name=' '\"": "experiment_name must be a plain folder name, got ' '",
     f"experiment_name={'a' * 300}": "experiment_name must be a plain folder name, got 'aaa",
     "experiment_name=[a]": "experiment_name: .*expected str, got ['a']",

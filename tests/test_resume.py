@@ -18,6 +18,7 @@ from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
 from nclab.runfolder import folder as record
 from nclab.runfolder.folder import RecordError, RunFolder, RunLocked
+from nclab.runfolder.logs import Log
 from nclab.training import fit
 
 
@@ -26,17 +27,17 @@ class Cutter:
 
     def __init__(self, monkeypatch):
         self.count, self.stop = 0, math.inf
-        append, atomic = RunFolder._append, record.write_atomic
+        append, atomic = Log.append, record.write_atomic
 
-        def half_append(folder, name, text):
-            self._cut(lambda: append(folder, name, text[: len(text) // 2]))
-            append(folder, name, text)
+        def half_append(log, data):
+            self._cut(lambda: append(log, data[: len(data) // 2]))
+            append(log, data)
 
         def half_atomic(path, data, **kept):
             self._cut(lambda: path.with_name(path.name + ".part").write_bytes(b"half"))
             atomic(path, data, **kept)
 
-        monkeypatch.setattr(RunFolder, "_append", half_append)
+        monkeypatch.setattr(Log, "append", half_append)
         for module in (record, checkpoint, nclab.run.build):
             monkeypatch.setattr(module, "write_atomic", half_atomic)
 
@@ -199,9 +200,117 @@ def test_lost_lines_are_named_and_nothing_destroyed(tiny):
     log = tiny().folder / "metrics.csv"
     cut = log.read_bytes()[:100]
     log.write_bytes(cut)
-    with pytest.raises(RecordError, match="lines were lost"):
+    with pytest.raises(RecordError, match=r"csv has 100 bytes, .* expects \d+: lines were lost.*overwrite=true"):
         train(tiny())
     assert log.read_bytes() == cut
+
+
+def _second(change):
+    return lambda lines: [lines[0], *change(lines[1]), *lines[2:]]
+
+
+TAMPERED = {  # what becomes of a log -> what is said of metrics.csv and of events.jsonl
+    "line ends": (lambda lines: [line[:-1] + b"\r\n" for line in lines], "line 1:", "line 1:"),
+    "a doubled line": (_second(lambda line: [line, line]), "line 3:", "line 3:"),
+    "a removed line": (_second(lambda line: []), "lines were lost", "lines were lost"),
+    "garbage": (_second(lambda line: [b"\xff" * (len(line) - 1) + b"\n"]), "line 2:", "line 2:"),
+    "zeros": (_second(lambda line: [b"\0" * len(line)]), "line 2:", "line 2:"),
+    "another digit": (_second(lambda line: [line.replace(b"1", b"2")]), "one of its first", "one of its first"),
+}
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "events.jsonl"])
+@pytest.mark.parametrize("how", TAMPERED)
+def test_a_log_that_is_not_what_the_run_wrote_is_seen(tiny, tmp_path, name, how):
+    """An editor, a copy that converts line ends, a power cut: where no checkpoint agrees, nothing is destroyed."""
+    config = tiny("metrics.every=1")
+    killed_after(3, config)
+    log = config.folder / name
+    change, *said = TAMPERED[how]
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(change(lines)))
+    (config.folder / "checkpoint.previous.pt").unlink(missing_ok=True)
+    before = {path.name: path.read_bytes() for path in config.folder.iterdir()}
+    expected = rf"{name}.*{said[name == 'events.jsonl']}.*overwrite=true starts"
+    with pytest.raises(RecordError, match=expected) as error:
+        train(config)
+    assert "\n" not in str(error.value)
+    after = {path.name: path.read_bytes() for path in config.folder.iterdir()}
+    assert {n: b for n, b in after.items() if n != ".lock"} == {n: b for n, b in before.items() if n != ".lock"}
+
+
+def test_a_log_changed_since_the_previous_checkpoint_goes_back_to_it(tiny, tmp_path, capsys):
+    config = tiny("metrics.every=1")
+    killed_after(3, config)
+    log = config.folder / "metrics.csv"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:-1]) + lines[-1][:-2] + b"\0\n")
+    train(config)
+    assert f"metrics.csv, line {len(lines)}: not what the run wrote" in capsys.readouterr().err
+    assert "checkpoint.previous.pt is used, of epoch 2" in events(config.folder, "warning")[0]["text"]
+    assert_same_run(config.folder, train(tiny("metrics.every=1", root=tmp_path / "whole")))
+
+
+def test_a_checkpoint_without_digests_resumes(tiny, tmp_path):
+    """As those were that were saved before."""
+    config = tiny()
+    killed_after(3, config)
+    state = checkpoint.load(config.folder)
+    del state["digests"]
+    checkpoint.save(config.folder, state, {})
+    assert_same_run(train(config), train(tiny(root=tmp_path / "whole")))
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "events.jsonl", "DONE.part", "config.yaml.part", "summary.json.part"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_nothing_is_written_through_a_link(tiny, tmp_path, name, begun):
+    config = tiny()
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    if begun:
+        killed_after(3, config)
+        (config.folder / name).unlink(missing_ok=True)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    (config.folder / name).symlink_to(precious)
+    if name.endswith(".part"):
+        train(config)
+    else:
+        with pytest.raises((OSError, RecordError), match=rf"a symbolic link.*{name}|{name} is a symbolic link"):
+            train(config)
+    assert precious.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "events.jsonl"])
+def test_a_log_that_is_no_file_is_refused(tiny, name):
+    config = tiny()
+    config.folder.mkdir(parents=True)
+    os.mkfifo(config.folder / name)
+    with pytest.raises(OSError, match=f"no regular file.*{name}|No such device or address.*{name}"):
+        train(config)
+
+
+def test_overwriting_leaves_what_no_run_wrote(tiny):
+    folder = train(tiny())
+    (folder / "notes.txt").write_text("mine")
+    (folder / "figures").mkdir()
+    (folder / "figures" / "a.png").write_text("mine too")
+    for stale in ("wandb_id", "checkpoint.pt.part", "slurm.json"):
+        (folder / stale).write_text("of the earlier run")
+    (folder / "wandb").mkdir()
+    train(tiny("overwrite=true"))
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "figures" / "a.png").read_text() == "mine too"
+    assert not any((folder / gone).exists() for gone in ("wandb_id", "wandb", "checkpoint.pt.part", "slurm.json"))
+
+
+def test_overwriting_follows_no_link(tiny, tmp_path):
+    folder = train(tiny())
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    before = sorted(path.name for path in elsewhere.iterdir())
+    with pytest.raises(RecordError, match=r"is a symbolic link to .*elsewhere: overwrite=true would clear that"):
+        train(tiny("overwrite=true"))
+    assert sorted(path.name for path in elsewhere.iterdir()) == before
 
 
 @pytest.mark.fast
@@ -226,8 +335,9 @@ def test_a_full_disk_is_named_with_its_file(tiny):
     folder = RunFolder(tiny().folder)
     with folder:
         folder.open_logs(None)
-        folder._files["metrics.csv"].close()
-        folder._files["metrics.csv"] = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115 (the folder closes it)
+        log = folder._logs["metrics.csv"]
+        log._file.close()
+        log._file = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115 (the folder closes it)
         with pytest.raises(OSError, match=r"No space left on device: .*metrics.csv"):
             folder.rows([(1, "train", "fc1", "nc1", 0.5)])
 

@@ -101,15 +101,18 @@ def command(config_root, *overrides):
     )
 
 
-def wait_for_epochs(root, process):
+def wait_for_epochs(root, process, runs=1):
     deadline = time.monotonic() + 120
-    while not any('"epoch": 2,' in log.read_text() for log in root.glob("main/*/events.jsonl")):
+    while sum('"epoch": 2,' in log.read_text() for log in root.glob("main/*/events.jsonl")) < runs:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR2, 140), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGUSR2, 140), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+)
 def test_a_real_process_saves_within_seconds_and_says_so(tmp_path, number, code):
     process = command(tmp_path, "checkpoint_seconds=1000")
     wait_for_epochs(tmp_path, process)
@@ -123,6 +126,39 @@ def test_a_real_process_saves_within_seconds_and_says_so(tmp_path, number, code)
     (folder,) = tmp_path.glob("main/*")
     assert (folder / "checkpoint.pt").exists()
     assert events(folder)[-1]["event"] == "stopped"
+
+
+# A terminal of its own for the command of its arguments, closed once a line comes; says how that ended.
+TERMINAL = """
+import os, pty, select, sys
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+while sys.stdin not in (ready := select.select([terminal, sys.stdin], [], [])[0]):
+    os.read(terminal, 100_000)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("sweep", [(), ("-m", "seed=0,1", "hydra/launcher=local", "hydra.launcher.jobs=2")])
+def test_a_closed_terminal_saves_the_runs(tmp_path, sweep):
+    words = ("dataset.train_size=400", "dataset.test_size=100", "threads=1", "epochs=100000", "metrics.every=50")
+    terminal = subprocess.Popen(
+        [sys.executable, "-c", TERMINAL, "-m", "nclab.train", *words, f"output_root={tmp_path}", *sweep],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )
+    wait_for_epochs(tmp_path, terminal, runs=2 if sweep else 1)
+    out, err = terminal.communicate("close\n", timeout=60)
+    assert (out.strip(), err) == ("129", "")
+    for folder in tmp_path.glob("main/*"):
+        assert (folder / "checkpoint.pt").exists()
+        assert events(folder)[-1]["event"] == "stopped"
 
 
 def test_a_second_ctrl_c_leaves_at_once(monkeypatch):

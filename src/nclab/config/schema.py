@@ -242,6 +242,8 @@ def _check_values(c: RunConfig) -> None:
     for key, name in (("experiment_name", c.experiment_name), ("parent", c.parent)):
         if name is not None and not _is_plain(name):
             raise ValueError(f"{key} must be a plain folder name, got {name!r}")
+        if name is not None and name.startswith("."):
+            raise ValueError(f"{key} must not begin with a dot, for tools leave out what is hidden; got {name!r}")
     longer = c.parent is not None and c.parent_epochs is not None and 0 < c.parent_epochs < c.epochs
     if not longer and (c.parent, c.parent_epochs) != (None, None):
         raise ValueError(

@@ -31,6 +31,7 @@ from nclab.runfolder import checkpoint
 from nclab.runfolder.display import Display
 from nclab.runfolder.folder import RunFolder
 from nclab.runfolder.follower import Follower
+from nclab.runfolder.logs import disagreement
 from nclab.runfolder.recorder import Recorder
 from nclab.runfolder.tracker import TRACKERS, TrackerObserver
 from nclab.system.atomic import make_folder, write_atomic
@@ -310,7 +311,7 @@ def _begun(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Parent |
     if config.overwrite:
         out.clear()
     damaged: list[str] = []
-    state = checkpoint.load(out.path, damaged.append)
+    state = checkpoint.load(out.path, damaged.append, disagreement)
     if state is None and config.parent is not None:
         state = begin_longer(config, out, dataset, parent or parent_of(config))
     out.open_logs(state["lengths"] if state else None)

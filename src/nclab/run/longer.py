@@ -16,6 +16,7 @@ as `etf.start`, stay.
 """
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from nclab.data import Dataset
 from nclab.run.moved import changes, said
 from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RecordError, RunFolder, note
+from nclab.runfolder.logs import disagreement
 from nclab.system.atomic import write_atomic
+from nclab.system.written import LOGS
 from nclab.training.optim import learning_rate
 from nclab.training.phases import PHASES
-
-LOGS = ("metrics.csv", "events.jsonl")
 
 
 def longer(folder: Path, started: RunConfig, config: RunConfig) -> RunConfig:
@@ -74,12 +75,10 @@ def parent_of(config: RunConfig) -> Parent | None:
     parent = folder.parent / config.parent
     stored = parent / "config.yaml"
     try:
-        state = checkpoint.load(parent) if stored.exists() else None
+        state = checkpoint.load(parent, fault=disagreement) if stored.exists() else None
         if state is None:
             raise RecordError("it has no checkpoint")
         logs = {name: (parent / name).read_bytes()[:length] for name, length in state["lengths"].items()}
-        if lost := [name for name in LOGS if len(logs[name]) < state["lengths"][name]]:
-            raise RecordError(f"{', '.join(lost)} is shorter than its checkpoint expects: lines were lost")
     except (RecordError, OSError) as error:
         reason = str(error).partition("; overwrite=true")[0]
         raise ConfigError(f"{folder} begins with what {parent} left, which cannot be had: {reason}") from None
@@ -105,10 +104,14 @@ def begin_longer(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Pa
     for text in warnings:
         note(out.path, "warning", epoch=epoch, text=text)
         checkpoint.to_stderr(text)
-    lengths = {name: (out.path / name).stat().st_size for name in LOGS}
-    state = {key: value for key, value in state.items() if key not in ("format", "lengths")}
-    checkpoint.save(out.path, state, lengths)
-    return {**state, "lengths": lengths}
+    logs = {name: (out.path / name).read_bytes() for name in LOGS}
+    marks = {
+        "lengths": {name: len(log) for name, log in logs.items()},
+        "digests": {name: sha256(log).hexdigest() for name, log in logs.items()},
+    }
+    state = {key: value for key, value in state.items() if key not in ("format", *marks)}
+    checkpoint.save(out.path, state, marks)
+    return {**state, **marks}
 
 
 def depends_on_length(config: RunConfig, dataset: Dataset, epoch: int) -> list[str]:

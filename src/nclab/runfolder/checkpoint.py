@@ -17,20 +17,20 @@ import torch
 from nclab.runfolder.folder import RecordError
 from nclab.system.atomic import replace, write_atomic
 from nclab.system.machine import out_of_memory
+from nclab.system.written import CHECKPOINTS
 
-NAME = "checkpoint.pt"
-PREVIOUS = "checkpoint.previous.pt"
+NAME, PREVIOUS = CHECKPOINTS
 FORMAT = 2
 FORMATS = (1, FORMAT)  # 1 had no checksum
 MAGIC = b"\nnclab, sha256: "  # then the digest of all bytes before these
 DIGEST = hashlib.sha256().digest_size
 
 
-def save(folder: Path, state: dict[str, Any], lengths: dict[str, int]) -> None:
-    """Write checkpoint.pt: the state of a training (`nclab.training.progress.state_of`) and the lengths of the logs.
-    The checkpoint that was there is the previous one then."""
+def save(folder: Path, state: dict[str, Any], marks: dict[str, dict[str, Any]]) -> None:
+    """Write checkpoint.pt: the state of a training (`nclab.training.progress.state_of`) and lengths and digests of the
+    logs (`RunFolder.marks`). The checkpoint that was there is the previous one then."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state, "lengths": lengths}, buffer)
+    torch.save({"format": FORMAT, **state, **marks}, buffer)
     with buffer.getbuffer() as payload:
         digest = hashlib.sha256(payload).digest()
     buffer.seek(0, io.SEEK_END)
@@ -42,11 +42,16 @@ def to_stderr(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
-def load(folder: Path, warn: Callable[[str], None] = to_stderr) -> dict[str, Any] | None:
+def load(
+    folder: Path,
+    warn: Callable[[str], None] = to_stderr,
+    fault: Callable[[Path, dict[str, Any]], str | None] = lambda *_: None,
+) -> dict[str, Any] | None:
     """The checkpoint of a run folder, None if there is none. Tensors and plain values only (weights_only).
 
-    Where checkpoint.pt is damaged or missing, `warn` is told so and the previous one is returned; who goes on with the
-    run then calls `promote`. Raises RecordError if neither can be read.
+    Where checkpoint.pt is damaged or missing, or `fault(folder, state)` says what is wrong with it, `warn` is told so
+    and the previous one is returned; who goes on with the run then calls `promote`. Raises RecordError if neither will
+    do.
     """
     problems = []
     for name in (NAME, PREVIOUS):
@@ -57,12 +62,15 @@ def load(folder: Path, warn: Callable[[str], None] = to_stderr) -> dict[str, Any
         except _Damaged as damage:
             problems.append(f"{folder / name} cannot be read ({damage})")
         else:
+            if reason := fault(folder, state):
+                problems.append(reason)
+                continue
             if problems:
                 warn(f"{problems[0]}; in its place {PREVIOUS} is used, of epoch {state['progress']['epoch']}")
             return state
     if not exists(folder):
         return None
-    raise RecordError(f"{', and '.join(problems)}; overwrite=true starts the run again")
+    raise RecordError(f"{', and '.join(dict.fromkeys(problems))}; overwrite=true starts the run again")
 
 
 def exists(folder: Path) -> bool:

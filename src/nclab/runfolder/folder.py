@@ -22,13 +22,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nclab.system.atomic import flush_folder, write_atomic
+from nclab.runfolder.logs import HEADER, Log
+from nclab.runfolder.tracker import TRACKERS
+from nclab.system import lock
+from nclab.system.atomic import flush_folder, open_appending, write_atomic
 from nclab.system.lock import RunLocked as RunLocked
 from nclab.system.lock import acquire
 from nclab.system.redact import redacted
+from nclab.system.written import CHECKPOINTS, LOGS, is_written
 from nclab.training.fit import RunError
 
-HEADER = "epoch,split,layer,metric,value\n"
 # Events that stay in events.jsonl when a resume cuts it back to the checkpoint: they happened, and to the run's
 # processes, not to its numbers.
 HISTORY = ("resume", "stopped", "requeue", "failed", "diverged", "warning")
@@ -48,7 +51,7 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         self._lock = None
-        self._files: dict[str, Any] = {}
+        self._logs: dict[str, Log] = {}
 
     def __enter__(self) -> "RunFolder":
         self._lock = acquire(self.path, make=True)
@@ -63,8 +66,8 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            file.close()
+        for log in self._logs.values():
+            log.close()
         self._lock.close()
 
     @property
@@ -72,84 +75,81 @@ class RunFolder:
         return (self.path / "DONE").exists()
 
     def clear(self) -> None:
-        """Remove what an earlier run of the same configuration left, the lock apart. DONE and the checkpoints go
-        first: a folder cleared by half is neither finished nor resumed, it starts again."""
-        for name in ("DONE", "checkpoint.previous.pt", "checkpoint.pt"):
-            (self.path / name).unlink(missing_ok=True)
+        """Remove what an earlier run of the same configuration wrote, the lock apart; what else lies there stays. DONE
+        and the checkpoints go first: a folder cleared by half is neither finished nor resumed, it starts again.
+
+        Raises RecordError where the folder is a symbolic link; OSError.
+        """
+        if self.path.is_symlink():
+            raise RecordError(
+                f"{self.path} is a symbolic link to {self.path.resolve()}: overwrite=true would clear that; remove the "
+                "link, or name the folder itself by output_root"
+            )
+        for name in ("DONE", *reversed(CHECKPOINTS)):
+            _remove(self.path / name)
         flush_folder(self.path)
+        trackers = (TRACKERS[name].build(TRACKERS[name].settings()) for name in TRACKERS.names())
+        of_trackers = {name for tracker in trackers for name in tracker.writes}
         for item in self.path.iterdir():
-            if item.is_dir() and not item.is_symlink():
-                shutil.rmtree(item)
-            elif item.name != ".lock":
-                item.unlink()
+            if item.name != lock.NAME and (is_written(item.name) or item.name in of_trackers):
+                _remove(item)
 
     def open_logs(self, lengths: dict[str, int] | None) -> None:
-        """Open the logs for appending: new, or cut back to the lengths in bytes that a checkpoint noted. Of the events
-        behind that, those of HISTORY stay.
-
-        Raises RecordError where a log is shorter than the checkpoint says: lines are lost.
-        """
-        for name in ("metrics.csv", "events.jsonl"):
+        """Open the logs for appending: new, or cut back to the lengths in bytes that a checkpoint noted, once
+        `nclab.runfolder.logs.disagreement` found nothing. Of the events behind that, those of HISTORY stay. Raises
+        OSError."""
+        for name in LOGS:
             path = self.path / name
             keep = 0 if lengths is None else lengths[name]
-            have = path.stat().st_size if path.exists() else 0
-            if have < keep:
-                raise RecordError(
-                    f"{path} has {have} bytes, its checkpoint expects {keep}: lines were lost; "
-                    "overwrite=true starts the run again"
-                )
-            # Unbuffered: what was written is with the kernel, also when this process is killed the next moment.
-            file = path.open("ab", buffering=0)
             history = _history(path, keep) if name == "events.jsonl" else b""
-            file.truncate(keep)
-            self._files[name] = file
+            self._logs[name] = log = Log(path, keep)
             if history:
-                self._append(name, history)
+                log.append(history)
         if lengths is None:
-            self._append("metrics.csv", HEADER.encode())
+            self._logs["metrics.csv"].append(HEADER.encode())
 
     def open_events(self) -> None:
         """Open events.jsonl alone, for appending."""
-        self._files["events.jsonl"] = (self.path / "events.jsonl").open("ab", buffering=0)
+        self._logs["events.jsonl"] = Log(self.path / "events.jsonl")
 
     def rows(self, rows: Iterable[Row]) -> None:
         """Append to metrics.csv; floats in their shortest exact form."""
         text = "".join(f"{epoch},{split},{layer},{metric},{value!r}\n" for epoch, split, layer, metric, value in rows)
-        self._append("metrics.csv", text.encode())
+        self._logs["metrics.csv"].append(text.encode())
 
     def event(self, event: str, **what: Any) -> None:
         """Append a line to events.jsonl, without secrets that an error may quote."""
-        self._append("events.jsonl", _line(event, what))
+        self._logs["events.jsonl"].append(_line(event, what))
 
-    def _append(self, name: str, data: bytes) -> None:
-        file = self._files[name]
-        start = os.fstat(file.fileno()).st_size
-        try:
-            while data:  # a nearly full disk takes a part, then refuses
-                data = data[file.write(data) :]
-        except OSError as error:
-            with suppress(OSError):  # half a line would spoil the next one, if there is room for it by then
-                file.truncate(start)
-            raise OSError(error.errno, error.strerror, str(self.path / name)) from None
-
-    def lengths(self) -> dict[str, int]:
-        """Force the logs to disk and say how long they are: what a checkpoint notes before it is written."""
-        for name, file in self._files.items():
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:  # some filesystems find only now that they have no room
-                raise OSError(error.errno, error.strerror, str(self.path / name)) from None
-        return {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
+    def marks(self) -> dict[str, dict[str, Any]]:
+        """Force the logs to disk and say how long they are and what they hold: what a checkpoint notes before it is
+        written."""
+        for log in self._logs.values():
+            log.flush()
+        return {
+            "lengths": {name: log.length for name, log in self._logs.items()},
+            "digests": {name: log.digest for name, log in self._logs.items()},
+        }
 
     def finish(self, summary: dict[str, Any]) -> None:
         """summary.json, then DONE."""
-        self.lengths()  # the last event is on disk before DONE
+        self.marks()  # the last event is on disk before DONE
         write_atomic(self.path / "summary.json", json.dumps(jsonable(redacted(summary)), indent=1) + "\n")
         write_atomic(self.path / "DONE", "")
 
 
+def _remove(path: Path) -> None:
+    """Remove a file, a folder or, without what it leads to, a symbolic link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _history(events: Path, start: int) -> bytes:
     """The lines of HISTORY behind the first `start` bytes; one that was cut off in the middle is none."""
+    if not events.is_file() or events.is_symlink():
+        return b""
     with events.open("rb") as file:
         file.seek(start)
         lines = file.read().splitlines(keepends=True)
@@ -163,7 +163,7 @@ def _history(events: Path, start: int) -> bytes:
 
 def note(folder: Path, event: str, **what: Any) -> None:
     """Append a line to the events.jsonl of a run whose folder is not open."""
-    with (folder / "events.jsonl").open("ab", buffering=0) as file:
+    with open_appending(folder / "events.jsonl") as file:
         file.write(_line(event, what))
 
 

@@ -53,8 +53,8 @@ class Recorder(Observer):
         self.folder.event("epoch", epoch=end.epoch, **seconds, **seeds)
 
     def saved(self, state: dict[str, Any]) -> None:
-        # The logs are on disk before a checkpoint says how long they are.
-        checkpoint.save(self.folder.path, state, self.folder.lengths())
+        # The logs are on disk before a checkpoint says what they hold.
+        checkpoint.save(self.folder.path, state, self.folder.marks())
 
     def stopped(self, signal: str, epoch: int, batches: int) -> None:
         self.folder.event("stopped", signal=signal, epoch=epoch, batches=batches)

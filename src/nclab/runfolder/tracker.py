@@ -28,6 +28,8 @@ class TrackerSettings:
 class Tracker:
     """Mirrors nothing. `start(folder, config)` once, `log(epoch, numbers)` an epoch, `finish(summary)` once."""
 
+    writes: tuple[str, ...] = ()  # files and folders of its own in the run folder, which overwrite=true removes
+
     def __init__(self, settings: TrackerSettings | None = None):
         self.settings = settings
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from nclab.runs.queue import Queue
 from nclab.runs.state import RunState, inspect, rough
 from nclab.system import lock
+from nclab.system.written import CHECKPOINTS as WHOLE
+from nclab.system.written import is_written
 
 REMOVABLE = ("failed", "interrupted", "done")
-CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt", "checkpoint.pt.part", "checkpoint.previous.pt.part")
+CHECKPOINTS = (*WHOLE, *(f"{name}.part" for name in WHOLE))
 # In this order: a folder removed by half is neither finished nor resumed, and is a run until nearly all of it is gone.
 FIRST, LAST = ("DONE", *CHECKPOINTS), ("slurm.json", "config.yaml", lock.NAME)
-WRITTEN = {*FIRST, *LAST, "metrics.csv", "events.jsonl", "summary.json", "wandb", "wandb_id"}
 
 
 class Kept(RuntimeError):
@@ -44,7 +45,7 @@ def plan(run: RunState, checkpoints: bool) -> Removal | None:
                 f"its last event is {rough(run.age)} old, of a process on {host}, which may still be at it; "
                 f"sure once it was silent for {rough(run.silence)}"
             )
-        foreign = sorted(path.name for path in run.path.iterdir() if path.name.removesuffix(".part") not in WRITTEN)
+        foreign = sorted(path.name for path in run.path.iterdir() if not is_written(path.name))
         return Removal(run, _size(run.path), tuple(foreign))
     except FileNotFoundError:
         return None

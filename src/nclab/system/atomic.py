@@ -1,6 +1,7 @@
 """Files that are whole or not there, also after a power cut, and that stay those of the group that shares them."""
 
 import errno
+import io
 import os
 import stat
 from contextlib import suppress
@@ -29,6 +30,22 @@ def write_atomic(path: Path, data: bytes | str, keep: Path | None = None) -> Non
     except OSError as error:
         part.unlink(missing_ok=True)  # on a full disk it would only take more of what is missing
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def open_appending(path: Path) -> io.FileIO:
+    """Open a file for appending, unbuffered: what was written is with the kernel, also when this process is killed the
+    next moment. Raises OSError, for a symbolic link too: it may lead to any file of the user's."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        number = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "a symbolic link where a file of the run was expected", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    return io.FileIO(number, "ab")
 
 
 def replace(part: Path, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Signals that ask a run to stop: noted when they come, acted on between two batches, where everything can be saved.
 
-SIGINT (Ctrl-C), SIGTERM (kill, a cluster's end of grace) and SIGUSR2 (a cluster's warning) all mean: save and leave. A
-second Ctrl-C leaves at once; the last checkpoint stays.
+SIGINT (Ctrl-C), SIGTERM (kill, a cluster's end of grace), SIGUSR2 (a cluster's warning) and SIGHUP (its terminal was
+closed) all mean: save and leave. A second Ctrl-C leaves at once; the last checkpoint stays.
 """
 
 import signal
@@ -10,7 +10,7 @@ import threading
 import time
 from types import FrameType
 
-ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 DOUBLE_CLICK = 0.5  # seconds: one Ctrl-C reaches a process twice where its launcher (torchrun) passes it on too
 
 

@@ -15,6 +15,7 @@ from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
 from nclab.system.atomic import write_atomic
 from nclab.system.redact import redacted
 from nclab.system.wandb_key import has_key
+from nclab.system.written import OF_WANDB
 
 MODES = ("online", "offline", "disabled")
 OLD_MODES = {"dryrun": "offline", "run": "online"}  # which WANDB_MODE may still say
@@ -63,6 +64,8 @@ class WandbTracker(Tracker):
     resumed run continues the same wandb run; an offline one leaves a further piece of it for `wandb sync`, which holds
     the whole history, as it takes the place of the earlier ones there."""
 
+    writes = OF_WANDB
+
     def __init__(self, settings: WandbSettings):
         self.settings = settings
         self.run: Any = None
@@ -86,7 +89,7 @@ class WandbTracker(Tracker):
     def start(self, folder: Path, config: dict[str, Any]) -> None:
         import wandb
 
-        note = folder / "wandb_id"
+        note = folder / OF_WANDB[1]
         if not note.exists():
             write_atomic(note, secrets.token_hex(8))  # half of it would be another id than the one that wandb was told
         with _masked_words():
