@@ -11,6 +11,7 @@ from run_folders import rows
 from nclab.data import DATASETS, load_dataset
 from nclab.etf import simplex_etf
 from nclab.papers.terminal_phase.parts.angles import cosine_std
+from nclab.papers.terminal_phase.parts.etf_features import ETFFeaturesSettings
 from nclab.run.execute import train
 from nclab.training.optim import SCHEDULES, OptimizerSettings, learning_rate
 
@@ -82,3 +83,11 @@ def test_the_last_layer_alone_learns_one_matrix(tmp_path):
     weights = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
     assert {name: tuple(t.shape) for name, t in weights.items()} == {"head.weight": (10, 64)}
     assert {r[2] for r in rows(folder)} == {"features", "head", "network"}
+
+
+def test_collapsed_features_are_exact_in_float64(tmp_path):
+    samples = load_dataset(ETFFeaturesSettings(), tmp_path, floats=torch.float64).train.samples
+    cosines = samples[::20] @ samples[::20].T  # (C, C)
+    expected = (10 * torch.eye(10, dtype=torch.float64) - 1) / 9
+    torch.testing.assert_close(cosines, expected, rtol=0, atol=1e-14)
+    assert torch.equal(load_dataset(ETFFeaturesSettings(), tmp_path).train.samples, samples.float())

@@ -48,4 +48,4 @@ def build(settings: ETFFeaturesSettings, root: Path) -> Dataset:
 def _split(s: ETFFeaturesSettings, vertices: Tensor, generator: torch.Generator) -> Split:
     labels = torch.arange(s.classes).repeat_interleave(s.per_class)
     noise = torch.randn(len(labels), s.dim, dtype=torch.float64, generator=generator) / s.dim**0.5
-    return Split((vertices[labels] + s.noise * noise).float(), labels)
+    return Split(vertices[labels] + s.noise * noise, labels)  # `load_dataset` rounds them, where a run is float32
