@@ -99,6 +99,10 @@ class Classifier(nn.Module, ABC):
         """Names of the parameters that are features themselves, not weights: `loss.l2_features` is their penalty."""
         return set()
 
+    def check(self, targets: Tensor, loss: str, penalties: dict[str, float]) -> None:
+        """Raise ValueError where the model, made for one objective, would be trained by another: `targets` of the train
+        split, the name of the loss, and the lambda of each penalised parameter. Most models fit any."""
+
     @property
     def classifier(self) -> str:
         """The path of the layer that makes the logits."""

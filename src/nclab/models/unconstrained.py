@@ -109,11 +109,13 @@ class Unconstrained(Classifier):
 
 
 @MODELS.add("unconstrained", UnconstrainedSettings)
-def build_unconstrained(settings: UnconstrainedSettings, shape: Shape, num_classes: int) -> Unconstrained:
+def build_unconstrained(
+    settings: UnconstrainedSettings, shape: Shape, num_classes: int, kind: type[Unconstrained] = Unconstrained
+) -> Unconstrained:
     """Free features, one a row of the train split, below `depth` weight matrices."""
     if not isinstance(shape, IndexShape):
         raise ValueError(
             "model=unconstrained holds a feature for every row: expected a dataset of row numbers, such as "
             f"dataset=free_features; the dataset holds {CONTENTS.get(type(shape), 'images')}"
         )
-    return Unconstrained(shape.count, num_classes, settings)
+    return kind(shape.count, num_classes, settings)

@@ -134,6 +134,7 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         as_config_error(policy.check, model)
     objective = LOSSES[config.loss.name].build(config.loss)
     as_config_error(objective.check, model, dataset)
+    as_config_error(model.check, dataset.train.targets, config.loss.name, objective.penalties(model))
     suites = as_config_error(suites_of, model, dataset, config.metrics, objective) if config.metrics.every else []
     sampler = SAMPLERS[config.sampler.name].build(config.sampler)
     as_config_error(sampler.check, dataset)

@@ -117,6 +117,11 @@ def test_leading_singular_values():
         (("precision=float32",), r"metrics\.suite: curvature needs precision=float64, got free of torch\.float32"),
         (("model.groups=3",), r"model=saddle: groups: expected a number that divides 4 \(1, 2, 4\), got 3"),
         (("model.groups=4", "model.dim=2"), r"model=saddle: dim: expected at least 3"),
+        (("dataset.per_class=4", "dataset.imbalance=2"), r"model=saddle .* every class, got 2 to 4"),
+        (("loss=mse",), r"model=saddle .* expected loss=cross_entropy, got loss=mse"),
+        (("loss=label_smoothing",), r"model=saddle .* expected loss=cross_entropy, got loss=label_smoothing"),
+        (("model.l2_weight=0.1",), r"model=saddle .* model\.l2_weight 0\.005, .* got 0\.1"),
+        (("model.l2_features=0.1",), r"model=saddle .* model\.l2_features 0\.004, .* got 0\.1"),
     ],
 )
 def test_a_check_refuses_them_before_any_work(keys, said):

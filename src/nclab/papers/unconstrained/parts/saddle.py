@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nclab.interfaces.shapes import Shape
 from nclab.interfaces.valid import OutOfRange
@@ -27,6 +28,35 @@ class SaddleSettings(UnconstrainedSettings):
         return f"saddle{self.groups}x{self.dim}"
 
 
+class Saddle(Unconstrained):
+    """The model of one layer, for the objective by which its start is critical."""
+
+    def __init__(self, rows: int, num_classes: int, settings: SaddleSettings):
+        super().__init__(rows, num_classes, settings)
+        self.groups = settings.groups
+        self.l2 = {"fc1.weight": ("l2_weight", settings.l2_weight), "free": ("l2_features", settings.l2_features)}
+
+    def check(self, targets: Tensor, loss: str, penalties: dict[str, float]) -> None:
+        """Raise ValueError where the start would be no critical point of the objective."""
+        counts = torch.bincount(targets, minlength=self.num_classes)  # (C,)
+        least, most = int(counts.min()), int(counts.max())
+        if least != most:
+            raise ValueError(f"model=saddle needs as many samples of every class, got {least} to {most}")
+        # Where all is zero the gradient of the cross-entropy is zero for every label that sums to 1, smoothed ones too.
+        losses = ("cross_entropy", "label_smoothing") if self.groups == 1 else ("cross_entropy",)
+        if loss not in losses:
+            raise ValueError(
+                f"model=saddle starts at a critical point of cross-entropy: expected loss={' or '.join(losses)}, got "
+                f"loss={loss}"
+            )
+        for name, (key, strength) in self.l2.items():
+            if strength != (found := penalties.get(name, 0.0)):
+                raise ValueError(
+                    f"model=saddle starts at a critical point of the penalised loss: expected model.{key} {found:g}, "
+                    f"the loss's penalty of {name}; got {strength:g}"
+                )
+
+
 @MODELS.add("saddle", SaddleSettings)
 def build_saddle(settings: SaddleSettings, shape: Shape, num_classes: int) -> Unconstrained:
     """Free features below one layer, at a critical point of cross-entropy with penalties (`theory.critical_points`).
@@ -38,7 +68,7 @@ def build_saddle(settings: SaddleSettings, shape: Shape, num_classes: int) -> Un
         raise ValueError(f"model=saddle has one layer without tau, got model.depth={s.depth} and model.tau={s.tau}")
     if s.beside < 0:
         raise OutOfRange(f"model.beside must be at least 0, got {s.beside:g}", "model.beside")
-    model = build_unconstrained(s, shape, num_classes)
+    model = build_unconstrained(s, shape, num_classes, Saddle)
     rows = len(model.free)
     if rows % num_classes:
         raise ValueError(f"model=saddle needs as many samples of every class: got {rows} of {num_classes} classes")
