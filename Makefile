@@ -31,7 +31,7 @@ FIRST := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 HOW = --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STACK),--stack $(STACK)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup demo train test test-fast test-slurm chaos fuzz lint docs-config audit bench bench-statistics paper papers claims claims_depth clean \
+.PHONY: help setup install demo train test test-fast test-slurm chaos fuzz lint docs-config audit bench bench-statistics paper papers claims claims_depth clean \
 	$(FIRST) $(WINGS)
 
 help:  ## list the targets
@@ -41,11 +41,15 @@ help:  ## list the targets
 
 setup: .venv/.ready  ## create .venv and install the pinned requirements
 
+# Only where a requirement changed, not where a checkout wrote the same again: commands would vanish under running work.
 .venv/.ready: pyproject.toml requirements.lock | $(UV)
+	@cat $^ | cksum | cmp -s - $@ || $(MAKE) --no-print-directory install
+	@cat $^ | cksum > $@
+
+install: | $(UV)
 	$(UV) venv --quiet --allow-existing --python '>=3.11' .venv
 	$(UV) pip sync --quiet --python $(PY) --require-hashes --compile-bytecode requirements.lock
 	$(UV) pip install --quiet --python $(PY) --no-deps --editable .
-	@touch $@
 
 .uv/bin/uv:
 	python3 -m venv .uv
