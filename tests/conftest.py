@@ -22,6 +22,7 @@ torch.set_num_threads(1)
 # here and in the processes that they start, which inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
 
 TINY = (
     "dataset.train_size=200",

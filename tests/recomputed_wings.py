@@ -86,6 +86,32 @@ STATISTICS |= {
     "layers_kept_learnable": Statistic(layers_kept_learnable),
 }
 
+# Networks with fixed and nearest classifiers: arXiv 2105.02375, 2411.01248
+
+
+def fitted(run):
+    """The epochs, from 1 on, at whose end 99 % of the train split is right."""
+    accuracy = run.column("accuracy")
+    return [epoch for (epoch, layer), value in accuracy.items() if layer == "network" and epoch and value >= 0.99]
+
+
+def epochs_to_train_99(run, treated):
+    if own := fitted(run):
+        return min(own)
+    return math.nan if run is not treated and not fitted(treated) else run.settings["epochs"] + 1
+
+
+def training_state(run, treated):
+    parts = ("weights_learnable", "weights_fixed", "gradients", "optimizer")
+    return sum(run.summary["memory"][f"{part}_bytes"] for part in parts) / 1024**2
+
+
+STATISTICS |= {
+    "epochs_to_train_99": Statistic(epochs_to_train_99),
+    "learnable_parameters": Statistic(lambda run, _: run.summary["parameters_learnable"], measured=False),
+    "training_state": Statistic(training_state, measured=False),
+}
+
 # The terminal phase: Papyan, Han, Donoho 2020 and what followed
 
 

@@ -19,6 +19,7 @@ from nclab.run.execute import train
 from nclab.runfolder import checkpoint
 from nclab.runfolder import folder as record
 from nclab.runfolder.folder import RunFolder, RunLocked
+from nclab.runfolder.logs import Log
 
 PAGE = 4096  # in which tmpfs hands out room
 
@@ -87,12 +88,11 @@ def test_a_full_disk_is_named_with_its_file_and_the_run_goes_on_when_there_is_ro
             if left["n"] == 0:
                 given_back.append(fill(small_disk, names=name == "DONE"))  # which is empty
 
-    append, atomic = RunFolder._append, record.write_atomic
+    append, atomic = Log.append, record.write_atomic
 
-    def then_append(folder, log, text):
-        path = folder.path / log
-        about_to_write(path, -path.stat().st_size % PAGE < len(text))
-        append(folder, log, text)
+    def then_append(log, data):
+        about_to_write(log.path, -log.path.stat().st_size % PAGE < len(data))
+        append(log, data)
 
     def then_write(path, data, **kept):
         about_to_write(path)
@@ -102,7 +102,7 @@ def test_a_full_disk_is_named_with_its_file_and_the_run_goes_on_when_there_is_ro
         config.folder.mkdir(parents=True)
         about_to_write(config.folder / name)
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "_append", then_append)
+        patch.setattr(Log, "append", then_append)
         for module in (record, checkpoint, run_module):
             patch.setattr(module, "write_atomic", then_write)
         with pytest.raises(OSError, match=rf"No space left on device: .*/{re.escape(name)}'") as caught:

@@ -151,7 +151,6 @@ def test_a_closed_terminal_saves_the_runs(tmp_path, sweep):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     wait_for_epochs(tmp_path, terminal, runs=2 if sweep else 1)
     out, err = terminal.communicate("close\n", timeout=60)

@@ -157,11 +157,11 @@ def test_finished_runs_are_skipped_and_overwrite_starts_again(tiny, capsys):
     assert "already finished" in capsys.readouterr().out
     assert (folder / "summary.json").stat().st_mtime_ns == stamp
     first = (folder / "metrics.csv").read_bytes()
-    (folder / "stray").mkdir()
+    (folder / "checkpoint.pt.part").touch()
     train(tiny("overwrite=true"))
     assert (folder / "summary.json").stat().st_mtime_ns > stamp
     assert (folder / "metrics.csv").read_bytes() == first
-    assert not (folder / "stray").exists()
+    assert not (folder / "checkpoint.pt.part").exists()
 
 
 def test_single_leftover_sample_is_skipped(tiny):

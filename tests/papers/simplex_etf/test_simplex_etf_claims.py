@@ -1,20 +1,16 @@
 """The ledger of arXiv 2412.00884: every claim finds its runs, and asks what its sentence says."""
 
-import copy
 from collections import Counter
-from functools import cache
 from itertools import product
 
 import pytest
 import yaml
 from fake_runs import ADAPTIVE, BASELINE, FFN, MLP, edit, judged, last, vit, write_run
-from omegaconf import OmegaConf
 
 from nclab.analysis.claims import judge
 from nclab.analysis.ledger import load_ledger
 from nclab.analysis.runs import Run
 from nclab.analysis.verdict import HOLDS
-from nclab.config import plan as plans
 from nclab.config.place import CONF
 from nclab.config.plan import Plan
 from nclab.config.schema import to_yaml
@@ -140,26 +136,10 @@ def test_the_command_of_the_other_data_sets_makes_such_a_run():
 # The ledger over the whole plan: every claim is judged on the runs of its own part, and on no others
 
 
-def compose_groups_once(patch):
-    """Hydra takes a tenth of a second a run: compose each choice of options once, and set single keys in copies."""
-    once = cache(plans.composed)
-
-    def composed(words):
-        keys = [word for word in words if "." in word.partition("=")[0]]
-        whole = copy.deepcopy(once(tuple(word for word in words if word not in keys)))
-        for key, _, value in (word.partition("=") for word in keys):
-            OmegaConf.update(whole, key, yaml.safe_load(value))
-        return whole
-
-    patch.setattr(plans, "composed", composed)
-
-
 @pytest.fixture(scope="module")
 def expanded(tmp_path_factory):
     """Every run of the profile cpu as finished, with two seeds; and how many seeds the plan trains of each."""
-    with pytest.MonkeyPatch.context() as patch:
-        compose_groups_once(patch)
-        parts = Plan(CONF, "simplex_etf").resolve([], "cpu", seeds=[0, 1])
+    parts = Plan(CONF, "simplex_etf").resolve([], "cpu", seeds=[0, 1])
     place = tmp_path_factory.mktemp("expanded")
     (place / "DONE").touch()  # no other file is needed to say which runs a claim takes
     plan = Plan(CONF, "simplex_etf")
