@@ -8,12 +8,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_make_setup_installs_once_and_again_where_a_requirement_changed(tmp_path):
+def checkout(folder: Path, does: str) -> Path:
+    """What make setup reads, and in the place of uv a shell script that `does` this and makes .venv; returns that."""
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    uv = tmp_path / "uv"
-    uv.write_text('#!/bin/sh\necho "$1 $2" >> calls\nmkdir -p .venv\n')
+        shutil.copy(ROOT / name, folder / name)
+    uv = folder / "uv"
+    uv.write_text(f"#!/bin/sh\nmkdir -p .venv\n{does}\n")
     uv.chmod(0o755)
+    return uv
+
+
+def test_make_setup_installs_once_and_again_where_a_requirement_changed(tmp_path):
+    uv = checkout(tmp_path, 'echo "$1 $2" >> calls')
 
     def calls_of_setup() -> list[str]:
         (tmp_path / "calls").write_text("")
@@ -34,11 +40,7 @@ def test_make_setup_installs_once_and_again_where_a_requirement_changed(tmp_path
 
 
 def test_a_set_up_that_fails_is_tried_again(tmp_path):
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    uv = tmp_path / "uv"
-    uv.write_text("#!/bin/sh\nmkdir -p .venv\n[ $1 = venv ]\n")
-    uv.chmod(0o755)
+    uv = checkout(tmp_path, "[ $1 = venv ]")
     for _ in range(2):
         assert subprocess.run(["make", "setup", f"UV={uv}"], cwd=tmp_path, capture_output=True).returncode == 2
     assert not (tmp_path / ".venv/.ready").exists()

@@ -1,9 +1,6 @@
 """Run folders of networks as training writes them: numbers that follow a power law of the epoch."""
 
-import json
-import zlib
-
-import yaml
+from fake_folder import write_folder
 
 MIB = 2**20
 ETFS = {
@@ -53,13 +50,5 @@ def write_network_run(
     kept = ("weights_learnable", "gradients", "optimizer")
     memory = {f"{name}_bytes": MIB for name in kept} | {"weights_fixed_bytes": 0, "activations_bytes": 2 * MIB}
     summary = {"final": {"train": {"accuracy": train}, "test": {"accuracy": test}}, "memory": memory}
-    summary |= {"seed": seed, "parameters_learnable": learnable, "parameters_total": 24058}
-    text = yaml.safe_dump(config)
-    folder = root / config["experiment_name"] / f"s{seed}-{zlib.crc32(text.encode()):08x}"
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(text)
-    (folder / "metrics.csv").write_text("\n".join(["epoch,split,layer,metric,value", *lines]) + "\n")
-    (folder / "events.jsonl").write_text(json.dumps({"event": "start", "epoch": 0, "layers": layers}) + "\n")
-    (folder / "summary.json").write_text(json.dumps(summary))
-    (folder / "DONE").touch()
-    return folder
+    summary |= {"parameters_learnable": learnable, "parameters_total": 24058}
+    return write_folder(root, config, layers, lines, summary)

@@ -1,12 +1,10 @@
 """Run folders of model=hadamard as training writes them: numbers of the flow itself, or of one that turns."""
 
-import json
-import zlib
 from functools import lru_cache
 
 import numpy as np
 import torch
-import yaml
+from fake_folder import write_folder
 
 from nclab.papers.unconstrained.parts.hadamard_flow import of_product
 from nclab.theory.hadamard import flow, hadamard
@@ -64,13 +62,6 @@ def write_hadamard_run(
         own = of_product(frame * torch.from_numpy(s) @ turned.T, frame, frame)
         own |= {"loss": np.log1p(np.exp(own["log_excess"])), "accuracy": 1.0}
         lines += [f"{epoch},train,network,{name},{float(value)!r}" for name, value in own.items()]
-    folder = root / config["experiment_name"] / f"s{seed}-{zlib.crc32(yaml.safe_dump(config).encode()):08x}"
-    folder.mkdir(parents=True)
     layers = [{"layer": "free", "role": "classifier_input", "site": None, "stage": None},
               {"layer": "fc1", "role": "classifier", "site": "fc1", "stage": ["fc1"]}]  # fmt: skip
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "metrics.csv").write_text("\n".join(["epoch,split,layer,metric,value", *lines]) + "\n")
-    (folder / "events.jsonl").write_text(json.dumps({"event": "start", "epoch": 0, "layers": layers}) + "\n")
-    (folder / "summary.json").write_text(json.dumps({"seed": seed, "final": {"train": {"accuracy": 1.0}}}))
-    (folder / "DONE").touch()
-    return folder
+    return write_folder(root, config, layers, lines, {"final": {"train": {"accuracy": 1.0}}})
