@@ -61,9 +61,9 @@ class Composer:
         """The configuration of the words, free to be changed. Raises ConfigError."""
         if any("={" in word for word in words):  # several values in one word: the order of the words counts
             return composed(words, self.name)
-        values = [word for word in parsed(words) if _is_value(word)]
-        set_here = {word.input_line for word in values}
-        choices = tuple(word for word in words if word not in set_here)
+        overrides = parsed(words)  # one of each word
+        values = [override for override in overrides if _is_value(override)]
+        choices = tuple(word for word, override in zip(words, overrides, strict=True) if not _is_value(override))
         if choices not in self._chosen:
             self._chosen[choices] = composed(choices, self.name)
         whole = deepcopy(self._chosen[choices])

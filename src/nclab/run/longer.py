@@ -15,8 +15,8 @@ split and that of N epochs from there on, which a warning says. Values that the 
 as `etf.start`, stay.
 """
 
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from nclab.data import Dataset
 from nclab.run.moved import changes, said
 from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RecordError, RunFolder, note
-from nclab.runfolder.logs import disagreement
+from nclab.runfolder.logs import Log, disagreement, marks
 from nclab.system.atomic import write_atomic
 from nclab.system.written import LOGS
 from nclab.training.optim import learning_rate
@@ -104,14 +104,11 @@ def begin_longer(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Pa
     for text in warnings:
         note(out.path, "warning", epoch=epoch, text=text)
         checkpoint.to_stderr(text)
-    logs = {name: (out.path / name).read_bytes() for name in LOGS}
-    marks = {
-        "lengths": {name: len(log) for name, log in logs.items()},
-        "digests": {name: sha256(log).hexdigest() for name, log in logs.items()},
-    }
-    state = {key: value for key, value in state.items() if key not in ("format", *marks)}
-    checkpoint.save(out.path, state, marks)
-    return {**state, **marks}
+    with ExitStack() as opened:
+        own = marks({name: opened.enter_context(closing(Log(out.path / name))) for name in LOGS})
+    state = {key: value for key, value in state.items() if key not in ("format", *own)}
+    checkpoint.save(out.path, state, own)
+    return {**state, **own}
 
 
 def depends_on_length(config: RunConfig, dataset: Dataset, epoch: int) -> list[str]:

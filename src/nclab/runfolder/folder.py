@@ -14,7 +14,6 @@ slurm.json      {"job": "123_4", "submitted": unix time}, written when the run i
 import json
 import math
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterable
@@ -22,10 +21,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nclab.runfolder.logs import HEADER, Log
+from nclab.runfolder.logs import HEADER, Log, marks
 from nclab.runfolder.tracker import TRACKERS
 from nclab.system import lock
-from nclab.system.atomic import flush_folder, open_appending, write_atomic
+from nclab.system.atomic import flush_folder, open_appending, remove, write_atomic
 from nclab.system.lock import RunLocked as RunLocked
 from nclab.system.lock import acquire
 from nclab.system.redact import redacted
@@ -86,13 +85,13 @@ class RunFolder:
                 "link, or name the folder itself by output_root"
             )
         for name in ("DONE", *reversed(CHECKPOINTS)):
-            _remove(self.path / name)
+            remove(self.path / name)
         flush_folder(self.path)
         trackers = (TRACKERS[name].build(TRACKERS[name].settings()) for name in TRACKERS.names())
         of_trackers = {name for tracker in trackers for name in tracker.writes}
         for item in self.path.iterdir():
             if item.name != lock.NAME and (is_written(item.name) or item.name in of_trackers):
-                _remove(item)
+                remove(item)
 
     def open_logs(self, lengths: dict[str, int] | None) -> None:
         """Open the logs for appending: new, or cut back to the lengths in bytes that a checkpoint noted, once
@@ -122,28 +121,15 @@ class RunFolder:
         self._logs["events.jsonl"].append(_line(event, what))
 
     def marks(self) -> dict[str, dict[str, Any]]:
-        """Force the logs to disk and say how long they are and what they hold: what a checkpoint notes before it is
-        written."""
-        for log in self._logs.values():
-            log.flush()
-        return {
-            "lengths": {name: log.length for name, log in self._logs.items()},
-            "digests": {name: log.digest for name, log in self._logs.items()},
-        }
+        """What a checkpoint notes of the logs, which are on disk then."""
+        return marks(self._logs)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """summary.json, then DONE."""
-        self.marks()  # the last event is on disk before DONE
+        for log in self._logs.values():  # the last event is on disk before DONE
+            log.flush()
         write_atomic(self.path / "summary.json", json.dumps(jsonable(redacted(summary)), indent=1) + "\n")
         write_atomic(self.path / "DONE", "")
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, a folder or, without what it leads to, a symbolic link."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _history(events: Path, start: int) -> bytes:

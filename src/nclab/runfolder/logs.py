@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,17 @@ class Log:
 
     def close(self) -> None:
         self._file.close()
+
+
+def marks(logs: Mapping[str, Log]) -> dict[str, dict[str, Any]]:
+    """Force the logs to disk and say how long they are and what they hold: what a checkpoint notes before it is
+    written, and `disagreement` reads. Raises OSError."""
+    for log in logs.values():
+        log.flush()
+    return {
+        "lengths": {name: log.length for name, log in logs.items()},
+        "digests": {name: log.digest for name, log in logs.items()},
+    }
 
 
 def disagreement(folder: Path, state: dict[str, Any]) -> str | None:

@@ -1,6 +1,5 @@
 """Remove runs, or the checkpoints of finished ones: what was listed, and only what still is as it was listed."""
 
-import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,13 @@ from pathlib import Path
 from nclab.runs.queue import Queue
 from nclab.runs.state import RunState, inspect, rough
 from nclab.system import lock
-from nclab.system.written import CHECKPOINTS as WHOLE
-from nclab.system.written import is_written
+from nclab.system.atomic import remove as remove_path
+from nclab.system.written import CHECKPOINTS, is_written
 
 REMOVABLE = ("failed", "interrupted", "done")
-CHECKPOINTS = (*WHOLE, *(f"{name}.part" for name in WHOLE))
+WITH_PARTS = (*CHECKPOINTS, *(f"{name}.part" for name in CHECKPOINTS))
 # In this order: a folder removed by half is neither finished nor resumed, and is a run until nearly all of it is gone.
-FIRST, LAST = ("DONE", *CHECKPOINTS), ("slurm.json", "config.yaml", lock.NAME)
+FIRST, LAST = ("DONE", *WITH_PARTS), ("slurm.json", "config.yaml", lock.NAME)
 
 
 class Kept(RuntimeError):
@@ -36,7 +35,7 @@ def plan(run: RunState, checkpoints: bool) -> Removal | None:
         raise Kept("is a symbolic link")
     try:
         if checkpoints:
-            size = sum((run.path / name).lstat().st_size for name in CHECKPOINTS if _there(run.path / name))
+            size = sum((run.path / name).lstat().st_size for name in WITH_PARTS if _there(run.path / name))
             return Removal(run, size) if size else None
         host = lock.owner_host(run.path)
         if run.unsaid and run.age is not None and run.age < run.silence and host not in (None, socket.gethostname()):
@@ -63,7 +62,7 @@ def remove(removal: Removal, queue: Queue | None, checkpoints: bool) -> None:
             if now is None or (now.state, now.job) != (run.state, run.job):
                 raise Kept(f"it was {run.state}, now it is {now.state if now else 'no run'}")
             if checkpoints:
-                for name in CHECKPOINTS:
+                for name in WITH_PARTS:
                     (run.path / name).unlink(missing_ok=True)
             else:
                 _remove_folder(run.path)
@@ -78,12 +77,10 @@ def _remove_folder(folder: Path) -> None:
     for name in FIRST:
         (folder / name).unlink(missing_ok=True)
     for item in sorted(folder.iterdir()):
-        if item.is_dir() and not item.is_symlink():
-            shutil.rmtree(item)
-        elif item.name not in LAST:
-            item.unlink()
+        if item.name not in LAST:
+            remove_path(item)
     for name in LAST:
-        (folder / name).unlink(missing_ok=True)
+        remove_path(folder / name)
     folder.rmdir()
 
 

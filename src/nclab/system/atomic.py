@@ -1,8 +1,10 @@
-"""Files that are whole or not there, also after a power cut, and that stay those of the group that shares them."""
+"""Files that are whole or not there, also after a power cut, and that stay those of the group that shares them; and
+files that are opened and removed without following a symbolic link."""
 
 import errno
 import io
 import os
+import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -68,6 +70,15 @@ def flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(entry)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all in it or, without what it leads to, a symbolic link. Raises OSError; not where
+    it is gone already."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:

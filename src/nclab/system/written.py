@@ -4,7 +4,8 @@ from nclab.system import lock
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 LOGS = ("metrics.csv", "events.jsonl")
-OF_WANDB = ("wandb", "wandb_id")
+WANDB_ID = "wandb_id"
+OF_WANDB = ("wandb", WANDB_ID)
 WRITTEN = {"DONE", *CHECKPOINTS, *LOGS, *OF_WANDB, "config.yaml", "summary.json", "slurm.json", lock.NAME}
 
 

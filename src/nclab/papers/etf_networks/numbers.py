@@ -4,11 +4,11 @@ import math
 
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.last_layer import series
+from nclab.analysis.memory_figure import MIB
 from nclab.analysis.runs import Run
 from nclab.analysis.statistics import statistic
 
 FITTED = 0.99  # train accuracy from which on a network counts as fitted
-MIB = 2**20
 STATE = ("weights_learnable_bytes", "weights_fixed_bytes", "gradients_bytes", "optimizer_bytes")
 
 

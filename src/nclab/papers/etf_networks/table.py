@@ -1,7 +1,5 @@
 """What each classifier costs and reaches: parameters, memory, accuracy, epochs (arXiv 2105.02375, 2411.01248)."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
@@ -30,9 +28,9 @@ def costs(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFr
                     "parameters": int(learnable_parameters(group[0], group[0])),
                     "state_mib": round(training_state(group[0], group[0]), 3),
                     "activations_mib": round(activations(group[0]), 2),
-                    "train_accuracy": _over_seeds(group, train_accuracy),
-                    "test_accuracy": _over_seeds(group, test_accuracy),
-                    "epochs_to_99": _over_seeds(group, epochs_to_train_99, 0),
+                    "train_accuracy": _over_seeds([train_accuracy(run, run) for run in group]),
+                    "test_accuracy": _over_seeds([test_accuracy(run, run) for run in group]),
+                    "epochs_to_99": _over_seeds(epochs, 0),
                     "seeds_there": sum(e <= run.config["epochs"] for e, run in zip(epochs, group, strict=True)),
                     "seeds": len(group),
                 }
@@ -40,8 +38,7 @@ def costs(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFr
     return pd.DataFrame(rows), None
 
 
-def _over_seeds(runs: list[Run], value: Callable[[Run, Run], float], digits: int = 2) -> str:
+def _over_seeds(values: list[float], digits: int = 2) -> str:
     """'98.10 [97.90, 98.30]': median, least, greatest."""
-    values = np.array([value(run, run) for run in runs])
-    middle, low, high = (f"{number:.{digits}f}" for number in (np.median(values), values.min(), values.max()))
+    middle, low, high = (f"{number:.{digits}f}" for number in (np.median(values), np.min(values), np.max(values)))
     return f"{middle} [{low}, {high}]"

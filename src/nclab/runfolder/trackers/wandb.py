@@ -15,7 +15,7 @@ from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
 from nclab.system.atomic import write_atomic
 from nclab.system.redact import redacted
 from nclab.system.wandb_key import has_key
-from nclab.system.written import OF_WANDB
+from nclab.system.written import OF_WANDB, WANDB_ID
 
 MODES = ("online", "offline", "disabled")
 OLD_MODES = {"dryrun": "offline", "run": "online"}  # which WANDB_MODE may still say
@@ -89,7 +89,7 @@ class WandbTracker(Tracker):
     def start(self, folder: Path, config: dict[str, Any]) -> None:
         import wandb
 
-        note = folder / OF_WANDB[1]
+        note = folder / WANDB_ID
         if not note.exists():
             write_atomic(note, secrets.token_hex(8))  # half of it would be another id than the one that wandb was told
         with _masked_words():
