@@ -7,6 +7,12 @@ from nclab.interfaces.effective_depth import effective_depth, effective_depth_fi
 from nclab.metrics.at_hand import measure
 from nclab.metrics.calibration import calibration
 from nclab.metrics.collapse import dnc3_gram, image_of_means, subspace_alignment
+from nclab.metrics.complexity import (
+    geometric_collapse,
+    geometric_complexity,
+    geometric_complexity_estimate,
+    sample_complexity,
+)
 from nclab.metrics.geometry import ClassMeans, geometry
 from nclab.metrics.margin import cosine_margin
 from nclab.metrics.meter import CollapseMeter
@@ -40,6 +46,9 @@ __all__ = [
     "explained_variance",
     "feature_spectrum",
     "full_precision",
+    "geometric_collapse",
+    "geometric_complexity",
+    "geometric_complexity_estimate",
     "geometry",
     "gnc2",
     "hyperspherical_uniformity",
@@ -52,6 +61,7 @@ __all__ = [
     "neco_auroc",
     "nrc1",
     "nrc2",
+    "sample_complexity",
     "spectrum",
     "stable_rank",
     "subspace_alignment",

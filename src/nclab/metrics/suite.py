@@ -33,7 +33,8 @@ class Context:
     train split, None where this is the train split: class means are its. eps: NCC error up to which a layer counts as
     separated. outside: how many samples there are of none of the classes (metrics.ood_dataset). penalties: name of each
     parameter in the loss's own L2 penalty -> its lambda (`Objective.penalties`). of_train: whether the samples are
-    those of the train split under other targets (`train_clean`): a test on them would be in-sample. loss: the mean loss
+    those of the train split under other targets (`train_clean`): a test on them would be in-sample. continuous: whether
+    the network sees numbers, which have derivatives, and not tokens or rows. loss: the mean loss
     that training minimises, without its penalty (`Objective.mean`). check: to be called between the long pieces of
     `compute`, as often in every process; it may raise to end the measurement.
     """
@@ -48,6 +49,7 @@ class Context:
     outside: int = 0
     penalties: Mapping[str, float] = field(default_factory=dict)
     of_train: bool = False
+    continuous: bool = True
     loss: Callable[[Output, Batch], Tensor] | None = field(default=None, repr=False)
     check: Callable[[], None] = field(default=lambda: None, repr=False)
 

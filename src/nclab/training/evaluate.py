@@ -157,7 +157,11 @@ def refreshed(model: Classifier, dataset: Dataset, batch_size: int, world: Proce
 
 
 def suites_of(
-    model: Classifier, dataset: Dataset, settings: MetricsSettings, objective: Objective = CROSS_ENTROPY
+    model: Classifier,
+    dataset: Dataset,
+    settings: MetricsSettings,
+    objective: Objective = CROSS_ENTROPY,
+    check: Callable[[], None] = _go_on,
 ) -> list[Metric]:
     """The suites of the train split, started. Raises ValueError for an unknown one, and where one cannot be measured of
     this model and dataset; reads no weight."""
@@ -168,14 +172,19 @@ def suites_of(
     if dataset.outside is not None and not any(suite.outside for suite in suites):
         named = f"metrics.suite=[{','.join(settings.suite)}]"
         raise ValueError(f"metrics.ood_dataset has no effect with {named}; leave it out, or add ood to the suites")
-    context = _context(model, dataset, settings, objective, "train")
+    context = _context(model, dataset, settings, objective, "train", check)
     for suite in suites:
         suite.start(context)
     return suites
 
 
 def _context(
-    model: Classifier, dataset: Dataset, settings: MetricsSettings, objective: Objective, split: str
+    model: Classifier,
+    dataset: Dataset,
+    settings: MetricsSettings,
+    objective: Objective,
+    split: str,
+    check: Callable[[], None],
 ) -> Context:
     """What suites are told of a split."""
     samples = dataset.splits[split].samples
@@ -189,7 +198,9 @@ def _context(
         outside=len(dataset.outside or ()),
         penalties=objective.penalties(model),
         of_train=split != "train" and samples is dataset.train.samples,
+        continuous=samples.dtype not in (torch.int32, torch.int64),
         loss=objective.mean,
+        check=check,
     )
 
 
@@ -207,15 +218,15 @@ def evaluate(
     raise to end it between two batches. All processes pass over their shares and return the same."""
     probes = model.probes(settings.probe)
     result = Evaluation(stages={p.layer: p.stage for p in probes if p.stage is not None})
-    of_train = suites_of(model, dataset, settings, objective) if measured else []
+    of_train = suites_of(model, dataset, settings, objective, check) if measured else []
     for name in ["train", *(split for split in splits or dataset.splits if split != "train")]:
         if name == "train":
             suites = of_train
         else:
             suites = [METRICS[suite].build() for suite in settings.suite] if measured else []
-            context = _context(model, dataset, settings, objective, name)
+            context = _context(model, dataset, settings, objective, name, check)
             for suite, own in zip(suites, of_train, strict=True):
-                suite.start(replace(context, train=own, check=check))
+                suite.start(replace(context, train=own))
         stream = Pass(model, dataset, dataset.splits[name], settings.batch_size, check, world)
         outside = None
         if name == "train" and measured and dataset.outside is not None:
