@@ -54,6 +54,9 @@ LATER: dict[str, Any] = {
     "metrics.ood_dataset": None,
     "dataset.valid_size": None,
     "dataset.label_noise": 0.0,
+    "dataset.source_classes": None,
+    "dataset.class_split": 0,
+    "dataset.source_list": None,
     "parent": None,
     "parent_epochs": None,
 }

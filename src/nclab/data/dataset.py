@@ -17,6 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nclab.data.held_out import require_class_split, with_held_out
 from nclab.data.label_noise import noisy_labels, require_share
 from nclab.data.split import Split
 from nclab.interfaces.registry import Registry
@@ -52,8 +53,14 @@ class DatasetSettings:
     # share of the train labels that become another class, the same for every seed; 1: all are drawn anew. Of the whole
     # split: under train_size and valid_size about this share. Accuracy on the true labels is that of split train_clean
     label_noise: float = 0.0
+    # number of classes that are learnt, drawn by class_split, before all of the above; of the others the test samples
+    # are held out (metrics.suite few_shot and ood); null: all are learnt
+    source_classes: int | None = None
+    class_split: int = 0  # seed of that draw, the same for every seed of a run
+    source_list: list[int] | None = None  # or these classes, renumbered in this order, such as [0,1,2,3,4,5]
 
     def __post_init__(self) -> None:
+        require_class_split(self)
         require_share(self.label_noise)
 
     @property
@@ -88,8 +95,10 @@ class Dataset(ABC):
     splits: Mapping[str, Split]  # "train" always, first; "test", "valid" and others where the data have them
     targets: Targets
     shape: Shape  # of one sample, as models are told
-    # samples of none of the classes, whose targets mean nothing (`nclab.data.outside`)
+    # samples of none of the classes: of another dataset, their targets mean nothing (`nclab.data.outside`); or of held-
+    # out classes, which their targets number (`nclab.data.held_out`)
     outside: Split | None = dataclasses.field(default=None, kw_only=True)
+    held_out: int = dataclasses.field(default=0, kw_only=True)  # how many classes these are; 0: another dataset's
     # of what `inputs` makes of pixels; of arrays and values `cast` makes them so
     floats: torch.dtype = dataclasses.field(default=torch.float32, kw_only=True)
 
@@ -214,6 +223,7 @@ def load_dataset(
         raise
     except OSError as error:
         raise ValueError(f"{settings.name} cannot be read: expected files under {root}, got {error}") from None
+    dataset = with_held_out(dataset, settings)
     noisy = _noisy_targets(dataset, settings)
     kept = _sized(dataset, settings)
     if noisy is not None:

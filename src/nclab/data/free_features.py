@@ -30,7 +30,7 @@ class FreeFeaturesSettings(DatasetSettings):
             raise ValueError(
                 f"dataset.imbalance must be between 1 and dataset.per_class ({self.per_class}), got {self.imbalance:g}"
             )
-        for key in ("train_size", "test_size", "valid_size", "label_noise"):
+        for key in ("train_size", "test_size", "valid_size", "label_noise", "source_classes", "source_list"):
             if came := getattr(self, key):
                 raise ValueError(
                     f"dataset.{key} means nothing for free features, of which each row is one of a class like every "

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, load_dataset
+from nclab.data.held_out import key_of
 from nclab.interfaces.valid import no_choice
 
 
@@ -20,10 +21,16 @@ def load_with_outside(
     defaults of its keys; None: without.
 
     Raises what `load_dataset` does, and ValueError for a name that is unknown, this dataset's own or that of a dataset
-    with a key that has no default (npz, image_folder, torchvision), and for samples of another shape or range.
+    with a key that has no default (npz, image_folder, torchvision), for samples of another shape or range, and beside
+    held-out classes.
     """
     if outside is not None:
         _require_other(outside, settings.name)
+        if key := key_of(settings):
+            raise ValueError(
+                f"{key} holds out classes, which are the samples of none of the classes; leave out "
+                f"metrics.ood_dataset, got {outside}"
+            )
     dataset = load_dataset(settings, root, device, floats)
     if outside is None:
         return dataset

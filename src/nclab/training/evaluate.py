@@ -169,7 +169,7 @@ def suites_of(
         suites = [METRICS[name].build() for name in settings.suite]
     except KeyError as error:
         raise OutOfRange(f"metrics.suite: {error.args[0]}", "metrics.suite") from None
-    if dataset.outside is not None and not any(suite.outside for suite in suites):
+    if settings.ood_dataset is not None and not any(suite.outside for suite in suites):
         named = f"metrics.suite=[{','.join(settings.suite)}]"
         raise ValueError(f"metrics.ood_dataset has no effect with {named}; leave it out, or add ood to the suites")
     context = _context(model, dataset, settings, objective, "train", check)
