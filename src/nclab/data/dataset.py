@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nclab.data.held_out import require_class_split, with_held_out
+from nclab.data.held_out import ClassSplit, divided
 from nclab.data.label_noise import noisy_labels, require_share
 from nclab.data.split import Split
 from nclab.interfaces.registry import Registry
@@ -60,8 +60,14 @@ class DatasetSettings:
     source_list: list[int] | None = None  # or these classes, renumbered in this order, such as [0,1,2,3,4,5]
 
     def __post_init__(self) -> None:
-        require_class_split(self)
+        self.split_of_classes()
         require_share(self.label_noise)
+
+    def split_of_classes(self) -> ClassSplit:
+        """Which classes are learnt. Raises ValueError for keys that mean nothing."""
+        return ClassSplit(
+            self.source_classes, self.class_split, None if self.source_list is None else [*self.source_list]
+        )
 
     @property
     def standardizes(self) -> bool:
@@ -223,12 +229,31 @@ def load_dataset(
         raise
     except OSError as error:
         raise ValueError(f"{settings.name} cannot be read: expected files under {root}, got {error}") from None
-    dataset = with_held_out(dataset, settings)
+    dataset = _of_source_classes(dataset, settings)
     noisy = _noisy_targets(dataset, settings)
     kept = _sized(dataset, settings)
     if noisy is not None:
         kept = _with_noise(kept, noisy[_kept_rows(dataset, settings)], settings)
     return kept.cast(floats).under(settings).to(device)
+
+
+def _of_source_classes(dataset: Dataset, settings: DatasetSettings) -> Dataset:
+    """The dataset with the source classes of the settings alone, and samples of the others outside."""
+    split = settings.split_of_classes()
+    if split.key is None:
+        return dataset
+    try:
+        if not isinstance(dataset.targets, Classes):
+            raise ValueError(f"expected targets that are classes, got {type(dataset.targets).__name__.lower()}")
+        count = dataset.targets.count
+        source = split.source_of(count)
+        splits, outside = divided(dataset.splits, source, count)
+        held_out = count - len(source)
+        return dataclasses.replace(
+            dataset, splits=splits, targets=Classes(len(source)), outside=outside, held_out=held_out
+        )
+    except ValueError as error:
+        raise ValueError(f"{split.key} of {settings.name}: {error}") from None
 
 
 def _sized(dataset: Dataset, settings: DatasetSettings) -> Dataset:

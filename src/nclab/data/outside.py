@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from nclab.data.dataset import DATASETS, Dataset, DatasetSettings, load_dataset
-from nclab.data.held_out import key_of
 from nclab.interfaces.valid import no_choice
 
 
@@ -26,7 +25,7 @@ def load_with_outside(
     """
     if outside is not None:
         _require_other(outside, settings.name)
-        if key := key_of(settings):
+        if key := settings.split_of_classes().key:
             raise ValueError(
                 f"{key} holds out classes, which are the samples of none of the classes; leave out "
                 f"metrics.ood_dataset, got {outside}"

@@ -13,6 +13,7 @@ from nclab.metrics.complexity import (
     geometric_complexity_estimate,
     sample_complexity,
 )
+from nclab.metrics.few_shot import few_shot_accuracy, half_probe_accuracy
 from nclab.metrics.geometry import ClassMeans, geometry
 from nclab.metrics.margin import cosine_margin
 from nclab.metrics.meter import CollapseMeter
@@ -45,12 +46,14 @@ __all__ = [
     "effective_rank",
     "explained_variance",
     "feature_spectrum",
+    "few_shot_accuracy",
     "full_precision",
     "geometric_collapse",
     "geometric_complexity",
     "geometric_complexity_estimate",
     "geometry",
     "gnc2",
+    "half_probe_accuracy",
     "hyperspherical_uniformity",
     "image_of_means",
     "knn_accuracy",

@@ -31,8 +31,9 @@ class Context:
     probes: the points of the network that are measured (`nclab.models.Probe`). targets: kind of the dataset's targets.
     split: name of the split. samples: how many it has, of all processes. train: the same suite after it measured the
     train split, None where this is the train split: class means are its. eps: NCC error up to which a layer counts as
-    separated. outside: how many samples there are of none of the classes (metrics.ood_dataset). penalties: name of each
-    parameter in the loss's own L2 penalty -> its lambda (`Objective.penalties`). of_train: whether the samples are
+    separated. outside: how many samples there are of none of the classes (metrics.ood_dataset, or held-out classes).
+    held_out: how many classes these are, 0 where they are of another dataset. penalties: name of each parameter in the
+    loss's own L2 penalty -> its lambda (`Objective.penalties`). of_train: whether the samples are
     those of the train split under other targets (`train_clean`): a test on them would be in-sample. continuous: whether
     the network sees numbers, which have derivatives, and not tokens or rows. loss: the mean loss
     that training minimises, without its penalty (`Objective.mean`). check: to be called between the long pieces of
@@ -47,6 +48,7 @@ class Context:
     eps: float = 0.01
     samples: int = 0
     outside: int = 0
+    held_out: int = 0
     penalties: Mapping[str, float] = field(default_factory=dict)
     of_train: bool = False
     continuous: bool = True
@@ -88,7 +90,7 @@ class Metric:
 
     def add_outside(self, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
         """A batch of the samples of none of the classes, after the last pass over the train split; its targets mean
-        nothing. For a suite that is `outside`."""
+        nothing, but for held-out classes, which they number. For a suite that is `outside`."""
         raise NotImplementedError(f"{type(self).__name__} must define add_outside(features, batch, out)")
 
     def sums(self) -> Tensor:

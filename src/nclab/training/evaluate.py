@@ -77,6 +77,9 @@ class Evaluation:
         return {"split": split, "metric": metric, "value": measured[metric]}
 
 
+Check = Callable[[], None]  # called often; it may raise to end what is under way
+
+
 def _go_on() -> None:
     """Nobody asks to stop."""
 
@@ -91,7 +94,7 @@ class Pass:
         dataset: Dataset,
         split: Split,
         batch_size: int,
-        check: Callable[[], None] = _go_on,
+        check: Check = _go_on,
         world: ProcessGroup = SINGLE,
     ):
         self.model, self.dataset, self.split, self.batch_size, self.check = model, dataset, split, batch_size, check
@@ -161,7 +164,7 @@ def suites_of(
     dataset: Dataset,
     settings: MetricsSettings,
     objective: Objective = CROSS_ENTROPY,
-    check: Callable[[], None] = _go_on,
+    check: Check = _go_on,
 ) -> list[Metric]:
     """The suites of the train split, started. Raises ValueError for an unknown one, and where one cannot be measured of
     this model and dataset; reads no weight."""
@@ -179,12 +182,7 @@ def suites_of(
 
 
 def _context(
-    model: Classifier,
-    dataset: Dataset,
-    settings: MetricsSettings,
-    objective: Objective,
-    split: str,
-    check: Callable[[], None],
+    model: Classifier, dataset: Dataset, settings: MetricsSettings, objective: Objective, split: str, check: Check
 ) -> Context:
     """What suites are told of a split."""
     samples = dataset.splits[split].samples
@@ -196,6 +194,7 @@ def _context(
         eps=settings.eps,
         samples=len(samples),
         outside=len(dataset.outside or ()),
+        held_out=dataset.held_out,
         penalties=objective.penalties(model),
         of_train=split != "train" and samples is dataset.train.samples,
         continuous=samples.dtype not in (torch.int32, torch.int64),
@@ -209,7 +208,7 @@ def evaluate(
     dataset: Dataset,
     settings: MetricsSettings,
     measured: bool = True,
-    check: Callable[[], None] = _go_on,
+    check: Check = _go_on,
     world: ProcessGroup = SINGLE,
     objective: Objective = CROSS_ENTROPY,
     splits: Sequence[str] | None = None,
