@@ -25,7 +25,7 @@ def classifier_input(run: Run) -> str:
 def at_end(run: Run, split: str = "train") -> At:
     """Every layer's metrics on one split after the last epoch; empty where that epoch was not measured."""
     rows = run.metrics
-    rows = rows[(rows.epoch == run.config["epochs"]) & (rows.split == split)]
+    rows = rows[(rows.epoch == run.end) & (rows.split == split)]
     return dict(zip(zip(rows.layer, rows.metric, strict=True), rows.value, strict=True))
 
 
@@ -58,7 +58,7 @@ def objective(run: Run) -> pd.Series:
 
 def before_end(run: Run) -> int | None:
     """The last epoch from 1 to nine tenths of training at which the objective was measured; None without one."""
-    end = run.config["epochs"]
+    end = run.end
     return max((int(epoch) for epoch in objective(run).index if epoch >= 1 and 10 * epoch <= 9 * end), default=None)
 
 
@@ -67,7 +67,7 @@ def needed(run: Run, at: At, layer: str, metric: str, split: str = "train") -> f
     if (layer, metric) not in at:
         known = "accuracy" if layer == NETWORK else "these metrics; metrics.every=0 measures none"
         raise AnalysisError(
-            f"{run.path / 'metrics.csv'}: no {split} {metric} of {layer} at epoch {run.config['epochs']}, the last; "
+            f"{run.path / 'metrics.csv'}: no {split} {metric} of {layer} at epoch {run.end}, the last; "
             f"expected a run that measures {known}"
         )
     return at[layer, metric]

@@ -106,6 +106,12 @@ class Run:
         file = self.path / "summary.json"
         return _json(_text(file), str(file))
 
+    @property
+    def end(self) -> int:
+        """The last epoch: before the configuration's where training ended at its `stop_at_loss`."""
+        may_end = self.config.get("stop_at_loss") is not None and self.finished
+        return self.result("epochs") if may_end else self.config["epochs"]
+
     def result(self, key: str) -> Any:
         """An entry of summary.json by its dotted name, e.g. 'final.test.accuracy'."""
         value = flatten(self.summary).get(key, self)

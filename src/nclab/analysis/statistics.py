@@ -154,7 +154,7 @@ def layers_beyond_effective_depth(run: Run, treated: Run) -> float:
 def ncc_before_etf(run: Run, treated: Run) -> float:
     """Train NCC accuracy, in percent after the last epoch, of the last learnable stage before the ETFs."""
     layers = layers_before_etf(treated)[-1:]
-    return _mean(train_ncc(run, layers).reindex([run.config["epochs"]]))
+    return _mean(train_ncc(run, layers).reindex([run.end]))
 
 
 @statistic("points", split="train", measured=True)
@@ -165,7 +165,7 @@ def early_ncc(run: Run, treated: Run) -> float:
     is left out: what an untrained network separates says nothing about the speed of training.
     """
     ncc = train_ncc(run, layers_before_etf(treated))
-    return _mean(ncc[(ncc.index >= 1) & (ncc.index <= run.config["epochs"] / 4)])
+    return _mean(ncc[(ncc.index >= 1) & (ncc.index <= run.end / 4)])
 
 
 @statistic("ratio", measured=True, positive=True)
@@ -222,7 +222,7 @@ def objective_change(run: Run, treated: Run) -> float:
     Without its sign: an objective that rises has not come to rest either. Where nothing was measured near 9/10 of E the
     stretch is longer than a tenth. nan where one of the two was not measured, and where J(E) is 0.
     """
-    j, a, end = objective(run), before_end(run), run.config["epochs"]
+    j, a, end = objective(run), before_end(run), run.end
     if a is None or not j.get(end, math.nan) > 0:
         return math.nan
     return float(100.0 * abs(j[a] - j[end]) / j[end])
@@ -249,7 +249,7 @@ def _final_ncc(run: Run) -> np.ndarray:
     roles = {layer["layer"]: layer["role"] for layer in run.layers}
     blocks = [stage for stage in run.stages if roles[stage] != "classifier"]
     stages = blocks if "block" in roles.values() else run.stages
-    return train_ncc(run, stages).reindex([run.config["epochs"]]).iloc[0].to_numpy()
+    return train_ncc(run, stages).reindex([run.end]).iloc[0].to_numpy()
 
 
 def train_ncc(run: Run, layers: list[str]) -> pd.DataFrame:

@@ -57,6 +57,7 @@ LATER: dict[str, Any] = {
     "dataset.source_classes": None,
     "dataset.class_split": 0,
     "dataset.source_list": None,
+    "stop_at_loss": None,
     "parent": None,
     "parent_epochs": None,
 }

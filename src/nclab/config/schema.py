@@ -81,6 +81,8 @@ class RunConfig:
     # [0,1,2] instead of seed: several runs in one process, as one batched model where that is faster
     seeds: list[int] | None = None
     epochs: int = 60  # passes over the train split
+    # training ends before with the first epoch whose batches have at most this mean loss, without penalty; null: never
+    stop_at_loss: float | None = None
     batch_size: int | None = 128  # samples a step; null: the whole train split at once
     # float32 | bf16 (autocast, in training steps alone) | float64 (weights, inputs, steps and metrics: for theory)
     precision: str = "float32"
@@ -225,6 +227,8 @@ def _check_values(c: RunConfig) -> None:
             at_least(key, getattr(c, key), least, most=LARGEST)
     for key, least in (("every", 0), ("eps", 0), ("batch_size", 1), ("memory_gib", 0)):
         at_least(f"metrics.{key}", getattr(c.metrics, key), least, most=LARGEST)
+    if c.stop_at_loss is not None:
+        at_least("stop_at_loss", c.stop_at_loss, 0)
     if not c.metrics.eps < 1:
         raise OutOfRange(f"metrics.eps is an NCC error and must be below 1, got {c.metrics.eps}", "metrics.eps")
     if not DEVICE.fullmatch(c.device):

@@ -157,7 +157,7 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         closure=config.optimizer.closure,
         run=partial(training_run, precision=config.precision, compiled=config.compile),
         batch_size=config.batch_size or len(dataset.train),
-        settings=FitSettings(config.epochs, config.metrics, config.checkpoint_seconds),
+        settings=FitSettings(config.epochs, config.metrics, config.checkpoint_seconds, config.stop_at_loss),
     )
 
 

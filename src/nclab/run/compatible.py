@@ -18,6 +18,11 @@ def require_compatible(
             f"etf={config.etf.name} follows class means: expected a dataset of classes, got "
             f"dataset={config.dataset.name}, whose targets are values"
         )
+    if config.stop_at_loss is not None and len(phases) > 1:
+        raise ConfigError(
+            f"stop_at_loss ends the whole training: expected one phase, got phases={config.phases.name} with "
+            f"{len(phases)}"
+        )
     if sampler.full_batch:
         _require_full_batch(f"sampler={config.sampler.name}", config, dataset, phases)
     if config.optimizer.closure:

@@ -128,7 +128,8 @@ def inspect(folder: Path, queue: Queue | None = None, mine: bool = False) -> Run
 
 def _done(folder: Path, epochs: int | None) -> RunState:
     summary = _object(_text(folder / "summary.json")) or {}
-    return RunState(folder, "done", epoch=epochs, epochs=epochs, headline=headline_of(summary))
+    last = summary["epochs"] if _is(summary, "epochs", int) else epochs  # fewer where it ended at stop_at_loss
+    return RunState(folder, "done", epoch=last, epochs=epochs, headline=headline_of(summary))
 
 
 def _unfinished(

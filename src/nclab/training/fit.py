@@ -44,11 +44,12 @@ FAILURES = (RunError, OutOfMemory, RunLocked, PeerLost, OSError)  # of one run: 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How long a fit goes on, what it measures, and how often it saves at least."""
+    """How long a fit goes on (stop_at_loss: an epoch's running loss that ends it), what it measures, when it saves."""
 
     epochs: int
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     checkpoint_seconds: float = 10.0
+    stop_at_loss: float | None = None
 
 
 class Fit:
@@ -88,8 +89,7 @@ class Fit:
         return self.settings.epochs
 
     def run(self) -> Evaluation:
-        """Trains to the end; returns the last evaluation. Raises Diverged, and Stopped after a signal, when all is
-        saved."""
+        """Trains to the end; returns the last evaluation. Raises Diverged, and after a signal, all saved, Stopped."""
         try:
             self.begin()
             while not self.finished:
@@ -106,7 +106,7 @@ class Fit:
 
     @property
     def finished(self) -> bool:
-        return self.progress.epoch >= self.epochs
+        return self.progress.reached or self.progress.epoch >= self.epochs
 
     def begin(self) -> None:
         """What precedes the first epoch: the measurement of the untrained network."""
@@ -170,14 +170,15 @@ class Fit:
         epoch = p.epoch + 1
         if not (math.isfinite(running_loss) and self._finite()):
             self._stop_diverged(running_loss, epoch)
-        every = self.settings.metrics.every
+        every, least = self.settings.metrics.every, self.settings.stop_at_loss
+        reached = least is not None and running_loss <= least
         measured: Evaluation | None = None
-        if epoch >= self.epochs or (every and epoch % every == 0):
+        if reached or epoch >= self.epochs or (every and epoch % every == 0):
             # Asked to stop in here, the run still is where the last batch left it.
             self._last = measured = self._measure(epoch, self._scalars(running_loss), train_seconds)
         p.steps += p.part.batches
         p.step_seconds.append(train_seconds / max(1, p.part.batches))
-        p.epoch, p.part = epoch, Part()
+        p.epoch, p.part, p.reached = epoch, Part(), reached
         self._settle(measured)
         switches = [] if self.finished else self._switch(measured if every else None)
         measuring = time.perf_counter() - began
