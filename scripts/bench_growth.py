@@ -29,6 +29,7 @@ from nclab.training.optim import SGDSettings, sgd
 from nclab.training.step import train_epoch
 
 N, D, C = 30_000, 512, 10  # of the curves that vary something else
+IMAGES = {"train": 6000, "test": 1000}  # of the curves of depth and width
 SIZES = {
     "N": [3_750, 7_500, 15_000, 30_000, 60_000, 120_000],
     "d": [64, 128, 256, 512, 1024, 2048, 4096],
@@ -49,7 +50,7 @@ def measuring(device: str, n: int = N, d: int = D, c: int = C) -> dict[str, Call
 
 
 def network(device: str, depth: int = 5, width: int = 400) -> dict[str, Call]:
-    splits = {part: Split(*images(n, C, (1, 28, 28), seed=n)) for part, n in (("train", 6000), ("test", 1000))}
+    splits = {part: Split(*images(n, C, (1, 28, 28), seed=n)) for part, n in IMAGES.items()}
     dataset = Dataset(splits, Classes(C), (1, 28, 28)).to(device)
     torch.manual_seed(0)
     model = MLP(784, C, depth, width).to(device)

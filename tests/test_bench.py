@@ -24,16 +24,19 @@ def script(name: str):
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """run(script, *arguments) -> what it wrote; with tiny sizes for the limits of the machine."""
+    """run(script, *arguments, **sizes) -> what it wrote; with tiny sizes for the limits of the machine."""
     monkeypatch.setattr(bench, "GEMM_SIDE", 64)
     monkeypatch.setattr(bench, "COPY_BYTES", 2**16)
     monkeypatch.setattr(bench, "keep_freed_memory", lambda: False)  # this process has other tests to run
 
-    def call(name: str, *arguments: str) -> dict:
+    def call(name: str, *arguments: str, **sizes) -> dict:
         out = tmp_path / "made" / f"{name.removeprefix('bench_')}.json"
         common = ["--device", "cpu", "--threads", str(torch.get_num_threads()), "--repeats", "1", "--out", str(out)]
         monkeypatch.setattr(sys, "argv", [name, *common, *arguments])
-        assert script(name).main() == 0
+        module = script(name)
+        for constant, value in sizes.items():
+            monkeypatch.setattr(module, constant, value)
+        assert module.main() == 0
         return json.loads(out.read_text())
 
     return call
@@ -85,7 +88,7 @@ def test_maps_are_weighed(run):
 
 
 def test_growth_is_fitted_and_drawn(run, tmp_path):
-    result = run("bench_growth", "--points", "2")
+    result = run("bench_growth", "--points", "2", N=3_750, IMAGES={"train": 600, "test": 200})
     rows = {(r["over"], r["size"], r["what"]): r["seconds"] for r in result["rows"]}
     slope = math.log(rows["N", 7500, "measure"] / rows["N", 3750, "measure"]) / math.log(2)
     assert result["exponents"]["N/measure"] == pytest.approx(slope)

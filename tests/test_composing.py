@@ -39,6 +39,11 @@ WRONG = [
 ]
 
 
+def run_config_of(line: str):
+    with composing(CONF):
+        return run_config(composed(line.split()))
+
+
 def outcome(make, line: str):
     words = shlex.split(line)
     try:
@@ -46,6 +51,24 @@ def outcome(make, line: str):
         return run_config(whole), OmegaConf.to_container(whole.hydra.runtime.choices)
     except ConfigError as error:
         return str(error)
+
+
+def test_configurations_share_no_object():
+    with composing(CONF):
+        composer = Composer()
+        one, two = (run_config(composer(["dataset=digits", "metrics.suite=[collapse]"])) for _ in range(2))
+    assert one == two
+    one.metrics.suite.append("probe")
+    one.model.width = 3
+    assert two.metrics.suite == ["collapse"]
+    assert two.model.width == run_config_of("dataset=digits").model.width
+
+
+def test_values_of_another_type_are_another_configuration():
+    """1 and true are equal to Python, and one of them is no width."""
+    assert run_config_of("dataset=digits model.width=1").model.width == 1
+    with pytest.raises(ConfigError, match=r"model\.width: .*expected int, got True"):
+        run_config_of("dataset=digits model.width=true")
 
 
 @pytest.mark.parametrize("line", LINES + WRONG)

@@ -1,6 +1,7 @@
 """A node of a composed configuration as an instance of its settings dataclass, or one line on what is wrong."""
 
 import re
+from copy import deepcopy
 from dataclasses import make_dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -9,6 +10,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from nclab.interfaces.valid import OutOfRange
+
+_MADE: dict[tuple[type, str], Any] = {}
 
 
 class ConfigError(ValueError):
@@ -49,7 +52,7 @@ def checked(group: str, schema: type, node: DictConfig) -> Any:
             kind = schema.__dataclass_fields__[key].type
             if _mistaken(value, kind):
                 raise NeverValid(f"{prefix}{key}: expected {getattr(kind, '__name__', kind)}, got {value}")
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+        return _object(schema, plain)
     except ConfigError:
         raise
     except OmegaConfBaseException as error:
@@ -67,6 +70,14 @@ def checked(group: str, schema: type, node: DictConfig) -> Any:
         raise wrong(f"{name}: {f'{reason}{expected}' if kind else plain_reason(error)}") from None
     except ValueError as error:  # the settings' own checks
         raise config_error(error) from None
+
+
+def _object(schema: type, plain: dict[str, Any]) -> Any:
+    """The values as an instance of the schema, its own. OmegaConf makes it once: the runs of a plan share most."""
+    key = schema, repr(plain)  # tells 1 from 1.0 and from '1'
+    if key not in _MADE:
+        _MADE[key] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    return deepcopy(_MADE[key])
 
 
 def config_error(error: ValueError) -> ConfigError:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,7 @@ def typed(composed: DictConfig) -> RunConfig:
     return config
 
 
+@cache
 def _root_schema() -> type:
     """RunConfig without its groups, as a dataclass that OmegaConf can check."""
     plain = [f for f in fields(RunConfig) if f.name not in (*GROUPS, "metrics", "explicit")]
