@@ -23,15 +23,20 @@ class Targets(Protocol):
 class Classes:
     """Targets (B,) int64 in 0..count-1; a model predicts logits (B, count).
 
-    `names` are the classes' names in the order of their numbers; None where the data have none.
+    `names` are the classes' names in the order of their numbers; None where the data have none. `heads`: groups of
+    classes, each class in one of them: a sample is told apart from the classes of its own group alone, as if each group
+    had a head of its own; None: from all.
     """
 
     count: int
     names: tuple[str, ...] | None = None
+    heads: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.names is not None and len(self.names) != self.count:
             raise ValueError(f"expected {self.count} names, one a class, got {len(self.names)}")
+        if self.heads is not None and sorted(label for head in self.heads for label in head) != list(range(self.count)):
+            raise ValueError(f"expected every class 0 to {self.count - 1} in one head, got heads {self.heads}")
 
     @property
     def dim(self) -> int:
@@ -39,6 +44,16 @@ class Classes:
 
     def groups(self, targets: Tensor) -> Tensor:
         return targets
+
+    def others(self, device: torch.device | str = "cpu") -> Tensor | None:
+        """(C, C) bool: row c holds the classes that a sample of class c is not told apart from, those of other heads;
+        None: there is one head."""
+        if self.heads is None:
+            return None
+        head = torch.empty(self.count, dtype=torch.int64)
+        for i, labels in enumerate(self.heads):
+            head[list(labels)] = i
+        return (head != head[:, None]).to(device)
 
     def check(self, targets: Tensor) -> None:
         if targets.dtype != torch.int64 or targets.ndim != 1:

@@ -45,7 +45,7 @@ from nclab.training.headline import check_headline, headline_of
 from nclab.training.objective import LOSSES, Objective
 from nclab.training.observer import Guarded, Observer, Observers, Start
 from nclab.training.optim import OPTIMIZERS, learning_rate
-from nclab.training.phases import PHASES, Phase, checked
+from nclab.training.phases import PHASES, Phase, checked, rate_of_phases
 from nclab.training.progress import Progress, restore_model, restore_rest
 from nclab.training.sampler import SAMPLERS, Sampler
 from nclab.training.step import PRECISIONS, Learner, Run, training_run
@@ -73,6 +73,11 @@ def loaded(config: RunConfig, root: str, device: str) -> Dataset:
     """The dataset of a run in the run's precision, whole on the device. Raises ConfigError, MissingDataError."""
     floats = PRECISIONS[config.precision].floats
     return as_config_error(load_with_outside, config.dataset, root, device, config.metrics.ood_dataset, floats)
+
+
+def as_phases_see(config: RunConfig, dataset: Dataset) -> Dataset:
+    """The dataset of a run as its phases see it. Raises ConfigError."""
+    return as_config_error(config.phases.data, dataset, config.seed)
 
 
 def network(config: RunConfig, dataset: Dataset) -> Classifier:
@@ -108,8 +113,10 @@ def fit_for_several(config: RunConfig, world: ProcessGroup) -> None:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, built from its configuration and checked against the dataset and each other."""
+    """What a run is made of, built from its configuration and checked against the dataset and each other. dataset: as
+    the phases see it."""
 
+    dataset: Dataset
     model: Classifier
     policy: ETFPolicy
     objective: Objective
@@ -126,6 +133,9 @@ class Parts:
 def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     """The parts of a run, the model on `device` (`meta`: without memory for its weights). Raises ConfigError where they
     do not fit the dataset or each other."""
+    phases = as_config_error(PHASES[config.phases.name].build(config.phases, config.seed), dataset, config.epochs)
+    dataset = as_phases_see(config, dataset)
+    as_config_error(checked, phases, dataset, config.epochs)
     if config.batch_size is not None and config.batch_size > len(dataset.train):
         raise ConfigError(f"batch_size must be at most {len(dataset.train)}, the train split; got {config.batch_size}")
     with torch.device(device):
@@ -138,22 +148,22 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     suites = as_config_error(suites_of, model, dataset, config.metrics, objective) if config.metrics.every else []
     sampler = SAMPLERS[config.sampler.name].build(config.sampler)
     as_config_error(sampler.check, dataset)
-    phases = as_config_error(PHASES[config.phases.name].build(config.phases, config.seed), dataset, config.epochs)
-    as_config_error(checked, phases, dataset, config.epochs)
     require_compatible(config, dataset, policy, sampler, phases)
     split, _ = headline_of(objective, config.metrics.headline, dataset.splits)
     if split not in (splits := phases[-1].splits or tuple(dataset.splits)):
         raise ConfigError(f"metrics.headline: expected a split that is measured ({', '.join(splits)}), got {split}")
     headline, measures = config.metrics.headline, bool(config.metrics.every)
     as_config_error(check_headline, headline, measures, objective, dataset, suites, splits)
+    rate = partial(learning_rate, config.optimizer, config.schedule)
     return Parts(
+        dataset=dataset,
         model=model,
         policy=policy,
         objective=objective,
         sampler=sampler,
         phases=phases,
         optimizer=partial(OPTIMIZERS[config.optimizer.name].build, config.optimizer),
-        learning_rate=as_config_error(learning_rate, config.optimizer, config.schedule, config.epochs),
+        learning_rate=as_config_error(rate_of_phases, phases, rate),
         closure=config.optimizer.closure,
         run=partial(training_run, precision=config.precision, compiled=config.compile),
         batch_size=config.batch_size or len(dataset.train),
@@ -229,7 +239,7 @@ def opened(
             if world.first:
                 observers.observers += _observers(config, out, display)
             check = AgreedStop(stop, world).check if world.size > 1 else stop.check
-            fit, start = _fit(parts, dataset, config.seed, state, observers, check, world)
+            fit, start = _fit(parts, config.seed, state, observers, check, world)
             observers.begin(replace(start, folder=config.folder))
         try:
             with needs_memory("working on this run", "make the model smaller (model.*), or keep fewer samples"):
@@ -266,7 +276,6 @@ def _observers(config: RunConfig, out: RunFolder, display: Display) -> list[Obse
 
 def _fit(
     parts: Parts,
-    dataset: Dataset,
     seed: int,
     state: dict[str, Any] | None,
     observer: Observer,
@@ -274,7 +283,7 @@ def _fit(
     world: ProcessGroup,
 ) -> tuple[Fit, Start]:
     """The fit where `state` left off, or a new one, and how it starts."""
-    model, policy = parts.model, parts.policy
+    model, policy, dataset = parts.model, parts.policy, parts.dataset
     total = learnable(model.parameters())
     parts.objective.setup(model, dataset)  # on the network as it is built, also of a run that goes on
     switches = []

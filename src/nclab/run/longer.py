@@ -17,6 +17,7 @@ as `etf.start`, stay.
 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from nclab.runfolder.logs import Log, disagreement, marks
 from nclab.system.atomic import write_atomic
 from nclab.system.written import LOGS
 from nclab.training.optim import learning_rate
-from nclab.training.phases import PHASES
+from nclab.training.phases import PHASES, rate_of_phases
 
 
 def longer(folder: Path, started: RunConfig, config: RunConfig) -> RunConfig:
@@ -116,16 +117,20 @@ def depends_on_length(config: RunConfig, dataset: Dataset, epoch: int) -> list[s
     been others up to here in a run of its length."""
     before, now = config.parent_epochs, config.epochs
     texts = []
-    rates = [learning_rate(config.optimizer, config.schedule, epochs) for epochs in (before, now)]
+    build = PHASES[config.phases.name].build(config.phases, config.seed)
+    phases = {epochs: build(dataset, epochs) for epochs in (before, now)}
+    rates = [
+        rate_of_phases(of_length, partial(learning_rate, config.optimizer, config.schedule))
+        for of_length in phases.values()
+    ]
     if any(rates[0](e) != rates[1](e) for e in range(before)):
         texts.append(
             f"schedule={config.schedule.name} depends on the number of epochs: up to epoch {epoch} it was that of "
             f"{before}, from there on it is that of {now} (learning rate {rates[0](max(epoch - 1, 0)):g}, then "
             f"{rates[1](epoch):g})"
         )
-    build = PHASES[config.phases.name].build(config.phases, config.seed)
-    phases = [[p.name for p in build(dataset, epochs) for _ in range(p.epochs)][:before] for epochs in (before, now)]
-    if phases[0] != phases[1]:
+    names = [[p.name for p in of_length for _ in range(p.epochs)][:before] for of_length in phases.values()]
+    if names[0] != names[1]:
         texts.append(
             f"phases={config.phases.name} depends on the number of epochs: up to epoch {epoch} they were those of "
             f"{before}, from there on they are those of {now}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from nclab.config.schema import RunConfig, resolve_machine, stored_run
 from nclab.data import Dataset
 from nclab.models import Classifier
-from nclab.run.build import loaded, network
+from nclab.run.build import as_phases_see, loaded, network
 from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RecordError
 from nclab.training.progress import restore_model
@@ -26,7 +26,7 @@ def load_trained(folder: Path, device: str = "cpu") -> tuple[Classifier, Dataset
     state = checkpoint.load(folder)
     if state is None:
         raise RecordError(f"{folder} has no {checkpoint.NAME} yet")
-    dataset = loaded(config, config.data_root, device)
+    dataset = as_phases_see(config, loaded(config, config.data_root, device))
     model = network(config, dataset).to(device)
     restore_model(state, model)
     return model.eval(), dataset, config

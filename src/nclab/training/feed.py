@@ -42,10 +42,14 @@ class Feed:
 
     def begin_epoch(self, epoch: int, part: Part) -> None:
         """Tell the sampler where a phase begins; a resumed run that is in the middle of its first epoch has."""
-        phase = self.phase(epoch)
-        first = epoch == 0 or self.phase(epoch - 1) is not phase
-        if first and part.order is None:
+        if self.begins(epoch, part):
+            phase = self.phase(epoch)
             self.sampler.begin_phase(phase, self._portion(phase), self.generators["order"])
+
+    def begins(self, epoch: int, part: Part) -> bool:
+        """Whether a phase begins with this epoch, of which nothing was trained yet."""
+        first = epoch == 0 or self.phase(epoch - 1) is not self.phase(epoch)
+        return first and part.order is None
 
     def samples(self, epoch: int) -> int:
         """How many rows of the train split an epoch may draw from."""

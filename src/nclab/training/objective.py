@@ -62,11 +62,13 @@ class Objective:
     """Base of all objectives. A subclass defines `each`, and what else differs.
 
     stackable: whether many seeds may be trained as one batched model (`torch.func.vmap` runs `mean` for all of them);
-    false for an objective with numbers of its own that differ between seeds. headline: the score, or the metric of the
-    layer `network`, by which runs are compared.
+    false for an objective with numbers of its own that differ between seeds. several_heads: whether it can tell a
+    sample apart from the classes of its head alone (`Classes.heads`). headline: the score, or the metric of the layer
+    `network`, by which runs are compared.
     """
 
     stackable: bool = True
+    several_heads: bool = False
     headline: str = "accuracy"
 
     def __init_subclass__(cls, **named: Any) -> None:
@@ -90,6 +92,12 @@ class Objective:
             raise ValueError("loss.l2_features needs a model with free features, such as unconstrained; this has none")
         if self.settings.l2_biases is not None and not _biases(model):
             raise ValueError("loss.l2_biases needs a model with biases; this has none")
+        if getattr(dataset.targets, "heads", None) is not None and not self.several_heads:
+            able = ", ".join(name for name in LOSSES.names() if getattr(LOSSES[name].build, "several_heads", False))
+            raise ValueError(
+                f"loss={self.settings.name} takes all classes in one head: expected phases of one head, or a loss of "
+                f"{able}"
+            )
 
     def setup(self, model: Classifier, dataset: Dataset) -> None:
         """Called once before training, when model and dataset are on their device: class counts, fixed centres."""
@@ -107,8 +115,12 @@ class Objective:
         targets are classes, whether the largest logit is the right one."""
         scores = {"loss": self.each(out, batch)}
         if batch.targets.ndim == 1:
-            scores["accuracy"] = out.prediction.argmax(1) == batch.targets
+            scores["accuracy"] = self.logits(out, batch).argmax(1) == batch.targets
         return scores
+
+    def logits(self, out: Output, batch: Batch) -> Tensor:
+        """The logits (B, C) that are compared; -inf where a class is of another head than the sample's own."""
+        return out.prediction
 
     def score_names(self, targets: Tensor) -> set[str] | None:
         """Names of `scores`, by the targets of a split. None where a subclass with scores of its own does not say: a
@@ -183,7 +195,21 @@ def _biases(model: nn.Module) -> set[str]:
 
 @LOSSES.add("cross_entropy", LossSettings)
 class CrossEntropy(Objective):
-    """-log softmax(logits)_y."""
+    """-log softmax(logits)_y; with several heads the softmax is over the classes of the sample's own."""
+
+    several_heads = True
+    _others: Tensor | None = None  # (C, C), of `Classes.others`
+
+    def setup(self, model: Classifier, dataset: Dataset) -> None:
+        super().setup(model, dataset)
+        self._others = dataset.targets.others(dataset.train.targets.device)
+        if self._others is not None:
+            self.stackable = False  # the heads of another seed may be others
+
+    def logits(self, out: Output, batch: Batch) -> Tensor:
+        if self._others is None:
+            return out.prediction
+        return out.prediction.masked_fill(self._others[batch.targets], -math.inf)
 
     def check(self, model: Classifier, dataset: Dataset) -> None:
         super().check(model, dataset)
@@ -193,12 +219,12 @@ class CrossEntropy(Objective):
             )
 
     def each(self, out: Output, batch: Batch) -> Tensor:
-        return functional.cross_entropy(out.prediction, batch.targets, reduction="none")
+        return functional.cross_entropy(self.logits(out, batch), batch.targets, reduction="none")
 
     def mean(self, out: Output, batch: Batch) -> Tensor:
         if batch.of == len(batch.targets):
-            return functional.cross_entropy(out.prediction, batch.targets)  # the same bits, with fewer operations
-        return functional.cross_entropy(out.prediction, batch.targets, reduction="sum") / batch.of
+            return functional.cross_entropy(self.logits(out, batch), batch.targets)  # the same bits, fewer operations
+        return functional.cross_entropy(self.logits(out, batch), batch.targets, reduction="sum") / batch.of
 
 
 @dataclass

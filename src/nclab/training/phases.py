@@ -1,7 +1,8 @@
 """Phases of a training: which rows of the train split each epoch may draw from, and what it is evaluated on.
 
 A builder registered in `PHASES` is called as build(settings, seed) and gives a function of the dataset and the number
-of epochs. One phase with all rows is the default; a sequence of tasks is one phase a task.
+of epochs. One phase with all rows is the default; a sequence of tasks is one phase a task. What the phases make of the
+dataset, such as a test split each, is `PhasesSettings.data`.
 """
 
 from collections.abc import Callable
@@ -12,12 +13,17 @@ from torch import Tensor
 from nclab.data import Dataset, Split
 from nclab.interfaces.registry import Registry
 
-PHASES = Registry("phases", "nclab.training.phases")
+PHASES = Registry("phases", "nclab.training.sequences")
 
 
 @dataclass
 class PhasesSettings:
     name: str = "single"
+
+    def data(self, dataset: Dataset, seed: int) -> Dataset:
+        """The dataset as these phases see it, such as with a test split of each. A train split whose targets stay must
+        stay the object that it is: several seeds share it. Raises ValueError where the dataset does not allow it."""
+        return dataset
 
 
 @dataclass(frozen=True)
@@ -25,13 +31,17 @@ class Phase:
     """`epochs` epochs on some rows of the train split.
 
     rows (n,): indices into the train split, None: all of them. splits: those that are evaluated, None: all; `train`
-    must be among them, since class means are its.
+    must be among them, since class means are its. fresh_optimizer: whether it begins with an optimizer that remembers
+    no earlier step. fresh_schedule: whether the schedule of the learning rate begins anew with it, over the epochs up
+    to the next phase that does so.
     """
 
     name: str
     epochs: int
     rows: Tensor | None = None
     splits: tuple[str, ...] | None = None
+    fresh_optimizer: bool = False
+    fresh_schedule: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,13 +63,29 @@ class Portion:
         return positions if self.rows is None else self.rows[positions]
 
 
-Phases = Callable[[Dataset, int], list[Phase]]
+Phases = Callable[[Dataset, int], list[Phase]]  # of the dataset before `PhasesSettings.data` changed it
 
 
 @PHASES.add("single", PhasesSettings)
 def single(settings: PhasesSettings, seed: int) -> Phases:
     """One phase: all rows in every epoch."""
     return lambda dataset, epochs: [Phase("train", epochs)]
+
+
+def rate_of_phases(phases: list[Phase], rate: Callable[[int], Callable[[int], float]]) -> Callable[[int], float]:
+    """The learning rate of each epoch of the training, counted from 0. rate(n): that of a training of n epochs."""
+    lengths: list[int] = []
+    for phase in phases:
+        if phase.fresh_schedule or not lengths:
+            lengths.append(0)
+        lengths[-1] += phase.epochs
+    schedules = [(sum(lengths[:i]), rate(length)) for i, length in enumerate(lengths)]
+
+    def learning_rate(epoch: int) -> float:
+        begin, own = next((begin, own) for begin, own in reversed(schedules) if begin <= epoch)
+        return own(epoch - begin)
+
+    return learning_rate
 
 
 def checked(phases: list[Phase], dataset: Dataset, epochs: int) -> list[Phase]:

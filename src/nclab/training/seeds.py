@@ -165,8 +165,9 @@ def _groups(members: list[Member], least: float = 1) -> list[list[Member]]:
 def _structure(fit: Fit) -> tuple:
     """What fits must have in common to be one batched model: which module stands where, shapes and dtypes of all
     tensors, settings and learning rate of the optimizer, kind of its state, its counts of steps and those of the epoch
-    under way."""
-    at = fit.progress.part.batches, fit.feed.samples(fit.progress.epoch)
+    under way, labels."""
+    # Phases may give each seed labels of its own, and a batch of several reads those of the first.
+    at = fit.progress.part.batches, fit.feed.samples(fit.progress.epoch), id(fit.feed.dataset.train.targets)
     modules = tuple((name, type(module)) for name, module in fit.model.named_modules())
     named = parameters_by_name(fit.model)
     tensors = tuple(

@@ -30,5 +30,5 @@ class Focal(CrossEntropy):
     With unconstrained features its global optima collapse like those of cross-entropy (Zhou et al. 2022)."""
 
     def each(self, out: Output, batch: Batch) -> Tensor:
-        surprise = functional.cross_entropy(out.prediction, batch.targets, reduction="none")  # -log p_y
+        surprise = functional.cross_entropy(self.logits(out, batch), batch.targets, reduction="none")  # -log p_y
         return (-torch.expm1(-surprise)) ** self.settings.gamma * surprise  # expm1: 1 - p_y without a difference

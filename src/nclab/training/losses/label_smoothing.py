@@ -27,6 +27,8 @@ class LabelSmoothing(CrossEntropy):
 
     With unconstrained features its global optima collapse like those of cross-entropy (Zhou et al. 2022)."""
 
+    several_heads = False  # a share of the label would go to logits of -inf
+
     def each(self, out: Output, batch: Batch) -> Tensor:
         share = self.settings.smoothing
         return functional.cross_entropy(out.prediction, batch.targets, reduction="none", label_smoothing=share)
