@@ -42,6 +42,7 @@ CURVES = {  # metrics.batch_size=70: two, two and one batch of one, two and thre
     "crop_flip": ("dataset.augment=crop_flip", "dataset.train_size=201", "etf=last_k", "etf.k=2"),
     "vit": (*VIT, "dataset.train_size=202", "dataset.augment=crop_flip", "metrics.memory_gib=0"),
     "nearest": ("etf=nearest", "dataset.train_size=201", "metrics.batch_size=70", "epochs=3"),
+    "replay": ("phases=tasks", "phases.count=2", "sampler=replay", "sampler.share=0.3", "batch_size=35", "epochs=4"),
     "bf16": ("precision=bf16", "epochs=1", "metrics.every=0", "dataset.label_noise=0.4"),
     "float64": ("precision=float64", "etf=last_k", "etf.k=1", "metrics.suite=[collapse,spectra]"),
 }

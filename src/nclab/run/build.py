@@ -149,6 +149,8 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     sampler = SAMPLERS[config.sampler.name].build(config.sampler)
     as_config_error(sampler.check, dataset)
     require_compatible(config, dataset, policy, sampler, phases)
+    batch_size = config.batch_size or len(dataset.train)
+    as_config_error(sampler.setup, dataset, phases, batch_size)
     split, _ = headline_of(objective, config.metrics.headline, dataset.splits)
     if split not in (splits := phases[-1].splits or tuple(dataset.splits)):
         raise ConfigError(f"metrics.headline: expected a split that is measured ({', '.join(splits)}), got {split}")
@@ -166,7 +168,7 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         learning_rate=as_config_error(rate_of_phases, phases, rate),
         closure=config.optimizer.closure,
         run=partial(training_run, precision=config.precision, compiled=config.compile),
-        batch_size=config.batch_size or len(dataset.train),
+        batch_size=batch_size,
         settings=FitSettings(config.epochs, config.metrics, config.checkpoint_seconds, config.stop_at_loss),
     )
 

@@ -52,8 +52,8 @@ class Feed:
         return first and part.order is None
 
     def samples(self, epoch: int) -> int:
-        """How many rows of the train split an epoch may draw from."""
-        return len(self._portion(self.phase(epoch)))
+        """How many rows the order of an epoch has."""
+        return self.sampler.drawn(self._portion(self.phase(epoch)))
 
     def order(self, epoch: int, part: Part) -> Tensor:
         """Rows of the train split, (n,): the order of the epoch under way, else a new one."""

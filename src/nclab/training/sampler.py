@@ -14,7 +14,7 @@ from nclab.interfaces.registry import Registry
 from nclab.training.optim import at_least
 from nclab.training.phases import Phase, Portion
 
-SAMPLERS = Registry("sampler", "nclab.training.sampler")
+SAMPLERS = Registry("sampler", "nclab.training.samplers")
 MOST_REPEATS = 10**6  # the order of an epoch is held in memory
 
 
@@ -37,6 +37,9 @@ class Sampler:
     def check(self, dataset: Dataset) -> None:
         """Raise ValueError for a dataset that this sampler cannot order; changes nothing."""
 
+    def setup(self, dataset: Dataset, phases: list[Phase], batch_size: int) -> None:
+        """Called once before training. Raise ValueError for phases or a size of batches that do not fit."""
+
     def begin_phase(self, phase: Phase, portion: Portion, generator: Generator) -> None:
         """Called once a phase, before its first epoch; what it changes must be in `state_dict`. Random numbers come
         from `generator` alone."""
@@ -45,11 +48,25 @@ class Sampler:
         """Rows (n,) of the train split in the order of this epoch (counted from 0), drawn from `generator` alone."""
         raise NotImplementedError(f"{type(self).__name__} must define order(split, epoch, generator)")
 
+    def drawn(self, split: Portion) -> int:
+        """How many rows `order` gives: only epochs of as many are trained as one model of several seeds."""
+        return len(split)
+
+    def memory(self) -> Tensor:
+        """Rows (n,) of the train split that it holds of earlier phases, beside those of the phase under way."""
+        return torch.zeros(0, dtype=torch.int64)
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+
+def require_classes(sampler: str, dataset: Dataset) -> None:
+    """Raise ValueError, for a sampler of this name, where the targets are values."""
+    if dataset.targets.groups(dataset.train.targets) is None:
+        raise ValueError(f"sampler={sampler} needs classes, and this dataset's targets are values")
 
 
 @SAMPLERS.add("shuffled", SamplerSettings)
@@ -72,8 +89,7 @@ class ClassBalanced(Sampler):
     (class-balanced sampling of long-tailed recognition). Classes without a sample in the portion are never drawn."""
 
     def check(self, dataset: Dataset) -> None:
-        if dataset.targets.groups(dataset.train.targets) is None:
-            raise ValueError("sampler=class_balanced needs classes, and this dataset's targets are values")
+        require_classes("class_balanced", dataset)
 
     def order(self, split: Portion, epoch: int, generator: Generator) -> Tensor:
         targets = split.targets.cpu()
@@ -103,3 +119,6 @@ class Repeated(Sampler):
     def order(self, split: Portion, epoch: int, generator: Generator) -> Tensor:
         rows = torch.arange(len(split), device=split.split.targets.device)
         return split.of(rows).repeat(self.settings.repeats)
+
+    def drawn(self, split: Portion) -> int:
+        return len(split) * self.settings.repeats
