@@ -16,13 +16,15 @@ from nclab.models.mlp import MLP
 from nclab.run.execute import train
 from nclab.training.evaluate import Pass
 
-SUITES = ("collapse", "spectra", "probe", "calibration", "ood", "margin", "complexity", "complexity_estimate")
+SUITES = ("collapse", "spectra", "probe", "seen_probe", "calibration", "ood", "margin", "complexity",
+          "complexity_estimate")  # fmt: skip
 OF_VALUES = {"regression_collapse"}  # see test_regression_collapse.py
 OF_HELD_OUT = {"few_shot"}  # see test_few_shot.py
 OF_SUITE = {  # a column of each, and where it is logged
     "collapse": ("train", "fc2", "nc1"),
     "spectra": ("train", "fc2", "effective_rank_features"),
     "probe": ("test", "fc2", "linear_probe_accuracy"),
+    "seen_probe": ("test", "act3", "seen_probe_accuracy"),
     "calibration": ("test", "network", "ece"),
     "ood": ("test", "act3", "neco_auroc"),
     "margin": ("test", "act3", "cosine_margin_min"),
@@ -97,7 +99,7 @@ def test_sums_of_two_processes_give_the_numbers_of_one(name, speckle):
         expected = one.compute(alone)
         for part in two:
             assert part.compute(both) == pytest.approx(expected, rel=1e-6, nan_ok=True)
-        silent = split == "train" if name == "probe" else name.startswith("complexity") and split != "train"
+        silent = split == "train" if name.endswith("probe") else name.startswith("complexity") and split != "train"
         assert bool(expected) != silent
 
 

@@ -25,10 +25,11 @@ class SampledRows:
     Args:
         samples: of the split.
         most: rows that are kept at most.
+        chosen: the rows to keep, rising, instead of those of `chosen_rows`.
     """
 
-    def __init__(self, samples: int, most: int):
-        chosen = chosen_rows(samples, most)
+    def __init__(self, samples: int, most: int, chosen: Tensor | None = None):
+        chosen = chosen_rows(samples, most) if chosen is None else chosen.cpu()
         self.count = len(chosen)
         self._place = torch.full((samples,), self.count)  # of a sample: its row, or the spare one behind the last
         self._place[chosen] = torch.arange(len(chosen))

@@ -25,6 +25,21 @@ class SuiteSettings:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """Rows of the train split (n,), in rising order, by when a training drew from them. present: in the phase that is
+    under way. past: in the phases before. memory: those of `past` that the sampler still draws."""
+
+    present: Tensor
+    past: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    memory: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    @property
+    def rows(self) -> Tensor:
+        """All of them, each once."""
+        return torch.cat([self.present, self.past]).unique()
+
+
+@dataclass(frozen=True)
 class Context:
     """What a suite is told before it measures a split.
 
@@ -36,8 +51,9 @@ class Context:
     loss's own L2 penalty -> its lambda (`Objective.penalties`). of_train: whether the samples are
     those of the train split under other targets (`train_clean`): a test on them would be in-sample. continuous: whether
     the network sees numbers, which have derivatives, and not tokens or rows. loss: the mean loss
-    that training minimises, without its penalty (`Objective.mean`). check: to be called between the long pieces of
-    `compute`, as often in every process; it may raise to end the measurement.
+    that training minimises, without its penalty (`Objective.mean`). seen: which train samples the phases so far drew
+    from, None: all. check: to be called between the long pieces of `compute`, as often in every process; it may raise
+    to end the measurement.
     """
 
     model: nn.Module
@@ -54,6 +70,7 @@ class Context:
     continuous: bool = True
     loss: Callable[[Output, Batch], Tensor] | None = field(default=None, repr=False)
     check: Callable[[], None] = field(default=lambda: None, repr=False)
+    seen: Seen | None = field(default=None, repr=False)
 
 
 class Metric:

@@ -18,7 +18,7 @@ from nclab.etf import Measures
 from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.valid import OutOfRange
 from nclab.metrics import full_precision
-from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, by_layer
+from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, Seen, by_layer
 from nclab.models import PROBES, Classifier
 from nclab.parallel.group import SINGLE, ProcessGroup
 from nclab.training.headline import headline_of
@@ -165,6 +165,7 @@ def suites_of(
     settings: MetricsSettings,
     objective: Objective = CROSS_ENTROPY,
     check: Check = _go_on,
+    seen: Seen | None = None,
 ) -> list[Metric]:
     """The suites of the train split, started. Raises ValueError for an unknown one, and where one cannot be measured of
     this model and dataset; reads no weight."""
@@ -175,7 +176,7 @@ def suites_of(
     if settings.ood_dataset is not None and not any(suite.outside for suite in suites):
         named = f"metrics.suite=[{','.join(settings.suite)}]"
         raise ValueError(f"metrics.ood_dataset has no effect with {named}; leave it out, or add ood to the suites")
-    context = _context(model, dataset, settings, objective, "train", check)
+    context = replace(_context(model, dataset, settings, objective, "train", check), seen=seen)
     for suite in suites:
         suite.start(context)
     return suites
@@ -212,12 +213,14 @@ def evaluate(
     world: ProcessGroup = SINGLE,
     objective: Objective = CROSS_ENTROPY,
     splits: Sequence[str] | None = None,
+    seen: Seen | None = None,
 ) -> Evaluation:
-    """The objective's scores and, with `measured`, all suites on the named splits (None: all), train first. `check` may
-    raise to end it between two batches. All processes pass over their shares and return the same."""
+    """The objective's scores and, with `measured`, all suites on the named splits (None: all), train first. `seen`:
+    what the phases so far drew from (None: all). `check` may raise to end it between two batches. All processes pass
+    over their shares and return the same."""
     probes = model.probes(settings.probe)
     result = Evaluation(stages={p.layer: p.stage for p in probes if p.stage is not None})
-    of_train = suites_of(model, dataset, settings, objective, check) if measured else []
+    of_train = suites_of(model, dataset, settings, objective, check, seen) if measured else []
     for name in ["train", *(split for split in splits or dataset.splits if split != "train")]:
         if name == "train":
             suites = of_train

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from nclab.data import Dataset
 from nclab.interfaces.batch import Batch
+from nclab.metrics.suite import Seen
 from nclab.parallel.group import SINGLE, ProcessGroup
 from nclab.training.phases import Phase, Portion
 from nclab.training.progress import Part
@@ -51,6 +52,15 @@ class Feed:
         first = epoch == 0 or self.phase(epoch - 1) is not self.phase(epoch)
         return first and part.order is None
 
+    def seen(self, epoch: int) -> Seen | None:
+        """Which rows the phases up to that of an epoch drew from; None where no phase has rows of its own."""
+        now = self.phase(epoch)
+        if all(phase.rows is None for phase in self.phases):
+            return None
+        before = self.phases[: next(i for i, phase in enumerate(self.phases) if phase is now)]
+        present, *past = (_rising(phase.rows, len(self.dataset.train)) for phase in (now, *before))
+        return Seen(present, torch.cat(past).unique() if past else present[:0], self.sampler.memory().sort().values)
+
     def samples(self, epoch: int) -> int:
         """How many rows the order of an epoch has."""
         return self.sampler.drawn(self._portion(self.phase(epoch)))
@@ -93,3 +103,8 @@ class Feed:
     def _portion(self, phase: Phase) -> Portion:
         rows = phase.rows if phase.rows is None else phase.rows.to(self.dataset.train.targets.device)
         return Portion(self.dataset.train, rows)
+
+
+def _rising(rows: Tensor | None, samples: int) -> Tensor:
+    """Rows (n,) of a split in rising order, in host memory; None: all."""
+    return torch.arange(samples) if rows is None else rows.cpu().sort().values

@@ -224,11 +224,20 @@ class Fit:
 
     def _evaluate(self, epoch: int | None = None) -> Evaluation:
         """Of the splits of this epoch's phase, by default that of the one under way."""
-        splits = self.feed.phase(self.progress.epoch if epoch is None else epoch).splits
+        epoch = self.progress.epoch if epoch is None else epoch
+        splits, seen = self.feed.phase(epoch).splits, self.feed.seen(epoch)
         learner, m = self.learner, self.settings.metrics
         with self._measuring():
             return evaluate(
-                learner.model, self.feed.dataset, m, m.every > 0, self.check, self.world, learner.objective, splits
+                learner.model,
+                self.feed.dataset,
+                m,
+                m.every > 0,
+                self.check,
+                self.world,
+                learner.objective,
+                splits,
+                seen,
             )
 
     def _check_headline(self) -> None:
