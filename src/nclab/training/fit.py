@@ -225,20 +225,10 @@ class Fit:
     def _evaluate(self, epoch: int | None = None) -> Evaluation:
         """Of the splits of this epoch's phase, by default that of the one under way."""
         epoch = self.progress.epoch if epoch is None else epoch
-        splits, seen = self.feed.phase(epoch).splits, self.feed.seen(epoch)
         learner, m = self.learner, self.settings.metrics
+        given = learner.objective, self.feed.phase(epoch).splits, self.feed.seen(epoch)
         with self._measuring():
-            return evaluate(
-                learner.model,
-                self.feed.dataset,
-                m,
-                m.every > 0,
-                self.check,
-                self.world,
-                learner.objective,
-                splits,
-                seen,
-            )
+            return evaluate(learner.model, self.feed.dataset, m, m.every > 0, self.check, self.world, *given)
 
     def _check_headline(self) -> None:
         """Raise RunError for a headline that is not measured: now, and not at the end of the training."""

@@ -1,0 +1,207 @@
+"""metrics.suite=[past]: features of earlier phases beside those of the present one, against a slow reference."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from collapse_reference import reference
+from run_folders import rows
+
+from nclab.interfaces.targets import Values
+from nclab.metrics.past import past_geometry
+from nclab.metrics.suite import Context, Seen
+from nclab.metrics.suites.past import PastSuite
+from nclab.run.execute import train
+from nclab.run.trained import load_trained
+from nclab.runfolder import checkpoint
+from nclab.training.evaluate import MetricsSettings, Pass, evaluate
+from nclab.training.phases import PHASES
+from nclab.training.samplers.replay import Replay
+
+D = 9
+
+
+@pytest.fixture
+def clouds():
+    """60 samples of six classes in nine dimensions, each class with a spread of its own; a weight."""
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(6).repeat_interleave(torch.tensor([9, 11, 7, 13, 10, 10]))
+    centres = 3 * torch.randn(6, D, generator=g, dtype=torch.float64) + 20
+    spread = (1 + labels.double())[:, None] * torch.randn(60, D, generator=g, dtype=torch.float64) / 4
+    mixed = torch.randperm(60, generator=g)
+    return (centres[labels] + spread)[mixed], labels[mixed], torch.randn(6, D, generator=g, dtype=torch.float64)
+
+
+def slow(h, y, w, present, past, memory):
+    """By loops over samples and pairs, the projection from a QR decomposition of the means."""
+    h, y, w = (np.asarray(t, np.float64) for t in (h, y, w))
+
+    def means(rows):
+        return {c: np.mean([h[i] for i in rows if y[i] == c], 0) for c in sorted({y[i] for i in rows})}
+
+    def centred(of):
+        return np.array(list(of.values())) - np.mean(list(of.values()), 0)
+
+    now, old, held, seen = (means(rows) for rows in (present, past, memory, [*present, *past]))
+    q, _ = np.linalg.qr(centred(now)[:-1].T)  # the last centred mean is minus the sum of the others
+    whole = np.eye(h.shape[1])
+    projections = {"": whole, "_in_span": q @ q.T, "_orthogonal": whole - q @ q.T}
+    variance = {
+        (part, c): np.mean([np.sum((p @ (h[i] - mu)) ** 2) for i in past if y[i] == c])
+        for part, p in projections.items()
+        for c, mu in old.items()
+    }
+    found = {"present_rank": len(now) - 1, "past_rank": len(old) - 1, "seen_rank": len(seen) - 1}
+    found |= {
+        f"past_snr{part}": np.mean(
+            [
+                np.sum((p @ (old[a] - old[b])) ** 2) / (variance[part, a] + variance[part, b])
+                for a, b in combinations(old, 2)
+            ]
+        )
+        for part, p in projections.items()
+    }
+    m = centred(old)
+    found["past_mean_in_span"] = np.sum((m @ q) ** 2) / np.sum(m**2)
+    deviations = [h[i] - old[y[i]] for i in past]
+    found["past_spread_in_span"] = sum(np.sum((q.T @ z) ** 2) for z in deviations) / sum(
+        np.sum(z**2) for z in deviations
+    )
+    norms = [np.mean(np.linalg.norm(centred(of), axis=1)) for of in (held, old)]
+    found["memory_norm_ratio"] = norms[0] / norms[1]
+    for name, rows_of, of in (("past", past, old), ("memory", memory, held)):
+        index = list(of)
+        own = torch.tensor([index.index(y[i]) for i in rows_of])
+        weight = torch.tensor(w[[int(c) for c in index]])
+        values = reference(torch.tensor(h[rows_of]), own, len(index), weight - weight.mean(0))
+        found |= {f"{name}_{key}": values[key] for key in ("nc1", "nc2_equinorm", "nc2_equiangular", "nc2_gram", "nc3")}
+    return found
+
+
+def of_classes(y, classes):
+    return torch.isin(y, torch.tensor(classes)).nonzero().flatten()
+
+
+@pytest.mark.fast
+def test_against_a_slow_reference(clouds):
+    h, y, w = clouds
+    present, past = of_classes(y, [1, 4, 5]), of_classes(y, [0, 2, 3])
+    memory = past[::2]
+    seen = Seen(present, past, memory)
+    expected = slow(h, y, w, present.tolist(), past.tolist(), memory.tolist())
+    found = past_geometry(h, y, seen, w)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-9), name
+    assert 0 < found["past_mean_in_span"] < 1
+    all_held = past_geometry(h, y, Seen(present, past, past), w)
+    assert all_held["memory_norm_ratio"] == pytest.approx(1, abs=1e-12)
+    assert all_held["memory_nc1"] == all_held["past_nc1"]
+
+
+@pytest.mark.fast
+def test_the_scale_of_the_features_has_no_say(clouds):
+    h, y, w = clouds
+    seen = Seen(of_classes(y, [1, 4, 5]), of_classes(y, [0, 2, 3]), of_classes(y, [0, 2, 3])[::3])
+    expected = past_geometry(h, y, seen, w)
+    for power in (-300, -40, 40, 300):
+        assert past_geometry(h * 2.0**power, y, seen, w) == expected
+        assert past_geometry(h, y, seen, w * 2.0**power) == expected
+
+
+@pytest.mark.fast
+def test_closed_forms():
+    """Old means along axes that the present ones do not touch have no part in their span; along the same all."""
+    axes = torch.eye(6, dtype=torch.float64)
+    now = torch.cat(
+        [axes[0] + 0.1 * axes[5], axes[0] - 0.1 * axes[5], -axes[0] + 0.1 * axes[5], -axes[0] - 0.1 * axes[5]]
+    )
+    for axis, share in ((1, 0.0), (0, 1.0)):
+        old = torch.cat([s * 2 * axes[axis] + t * axes[3] for s in (1, -1) for t in (1, -1)])
+        h, y = torch.cat([now, old]).view(8, 6), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+        seen = Seen(torch.arange(4), torch.arange(4, 8))
+        found = past_geometry(h, y, seen, torch.zeros(4, 6, dtype=torch.float64))
+        assert found["past_mean_in_span"] == pytest.approx(share, abs=1e-12)
+        assert found["past_spread_in_span"] == pytest.approx(0, abs=1e-12)
+        assert found["past_snr"] == pytest.approx(16 / 2)
+        assert found["present_rank"] == found["past_rank"] == 1
+        assert math.isnan(found["memory_nc1"])
+        assert math.isnan(found["memory_norm_ratio"])
+
+
+@pytest.mark.fast
+def test_what_is_not_there_is_nan(clouds):
+    h, y, w = clouds
+    names = past_geometry(h, y, Seen(torch.arange(30), torch.arange(30, 60)), w).keys()
+    for seen, defined in (
+        (Seen(torch.arange(60)), {"present_rank", "seen_rank"}),  # no phase before
+        (Seen(of_classes(y, [0, 1]), of_classes(y, [2])), {"present_rank", "seen_rank", "past_spread_in_span"}),
+        (Seen(of_classes(y, [0]), of_classes(y, [1])), {"seen_rank"}),
+    ):
+        found = past_geometry(h, y, seen, w)
+        assert found.keys() == names
+        assert {name for name, value in found.items() if not math.isnan(value)} == defined
+    still = h.clone()
+    still[:] = still[0]
+    assert math.isnan(past_geometry(still, y, Seen(torch.arange(30), torch.arange(30, 60)), w)["past_snr"])
+    h[3, 3] = float("inf")
+    found = past_geometry(h, y, Seen(torch.arange(30), torch.arange(30, 60)), w)
+    assert all(math.isnan(value) for value in found.values())
+
+
+def test_a_run_logs_it_for_the_classifier_s_input(tiny):
+    keys = (
+        "phases=tasks",
+        "epochs=5",
+        "batch_size=16",
+        "dataset.train_size=200",
+        "sampler=replay",
+        "sampler.share=0.3",
+    )
+    folder = train(tiny(*keys, "metrics.suite=[collapse,past]"))
+    model, dataset, config = load_trained(folder)
+    phases = PHASES["tasks"].build(config.phases, config.seed)(dataset, 5)
+    with torch.no_grad():
+        out = model(dataset.inputs(dataset.train.samples))
+    layer = next(r[2] for r in rows(folder) if r[3] == "past_snr")
+    h = out.features[model.inputs()[model.classifier]]
+    sampler = Replay(config.sampler)
+    sampler.load_state_dict(checkpoint.load(folder)["sampler"])
+    past = torch.cat([phase.rows for phase in phases[:-1]])
+    given = (r.tolist() for r in (phases[-1].rows, past, sampler.memory()))
+    expected = slow(h, dataset.train.targets, model.fc4.weight.detach(), *given)
+    logged = {r[3]: r[4] for r in rows(folder) if r[:3] == (5, "train", layer)}
+    for name, value in expected.items():
+        assert logged[name] == pytest.approx(value, rel=2e-4), name
+    first = {r[3]: r[4] for r in rows(folder) if r[:3] == (1, "train", layer)}
+    assert math.isnan(first["past_snr"])
+    assert first["present_rank"] == 1
+    assert not [r for r in rows(folder) if r[1] != "train" and r[3] == "past_snr"]
+
+
+def test_two_processes_have_the_numbers_of_one(tiny):
+    """Each with every other batch."""
+    model, dataset, _ = load_trained(train(tiny("epochs=1")))
+    y = dataset.train.targets
+    seen = Seen(of_classes(y, [1, 4, 5]), of_classes(y, [0, 2, 3]), of_classes(y, [0, 2, 3])[::3])
+    found = evaluate(model, dataset, MetricsSettings(suite=["past"], batch_size=30), seen=seen).values["train"]
+    suites = [PastSuite(), PastSuite()]
+    with torch.no_grad():
+        batches = list(Pass(model, dataset, dataset.train, 30))
+    for i, suite in enumerate(suites):
+        suite.start(Context(model, model.probes("linear"), dataset.targets, samples=len(y), seen=seen))
+        for features, batch, out in batches[i::2]:
+            suite.add(1, features, batch, out)
+    both = suites[0].sums() + suites[1].sums()
+    for suite in suites:
+        for key, value in suite.compute(both).items():
+            layer, _, name = key.partition("/")
+            assert found[layer][name] == value
+
+
+@pytest.mark.fast
+def test_it_needs_classes():
+    with pytest.raises(ValueError, match=r"metrics\.suite: past needs classes"):
+        PastSuite().start(Context(torch.nn.Linear(1, 1), [], Values(1)))
