@@ -21,7 +21,7 @@ from nclab.metrics.suites import few_shot
 from nclab.run.build import built
 from nclab.run.execute import check, train
 from nclab.run.trained import load_trained
-from nclab.training.evaluate import Pass
+from nclab.training.passes import Pass
 
 C, D = 4, 6
 

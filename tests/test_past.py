@@ -16,7 +16,8 @@ from nclab.metrics.suites.past import PastSuite
 from nclab.run.execute import train
 from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
-from nclab.training.evaluate import MetricsSettings, Pass, evaluate
+from nclab.training.evaluate import MetricsSettings, evaluate
+from nclab.training.passes import Pass
 from nclab.training.phases import PHASES
 from nclab.training.samplers.replay import Replay
 

@@ -17,8 +17,9 @@ from nclab.metrics.regression import principal_axes
 from nclab.metrics.suite import METRICS, Context, by_layer
 from nclab.models.mlp import MLP
 from nclab.theory.regression import best_g, nrc3, ufm_minimum
-from nclab.training.evaluate import MetricsSettings, Pass, evaluate, suites_of
+from nclab.training.evaluate import MetricsSettings, evaluate, suites_of
 from nclab.training.objective import MeanSquaredError, MSESettings
+from nclab.training.passes import Pass
 
 N = 3
 SETTINGS = MetricsSettings(suite=["regression_collapse"], batch_size=7)

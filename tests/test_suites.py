@@ -14,7 +14,7 @@ from nclab.interfaces.targets import Classes
 from nclab.metrics.suite import METRICS, Context
 from nclab.models.mlp import MLP
 from nclab.run.execute import train
-from nclab.training.evaluate import Pass
+from nclab.training.passes import Pass
 
 SUITES = ("collapse", "spectra", "probe", "seen_probe", "calibration", "ood", "margin", "complexity",
           "complexity_estimate")  # fmt: skip

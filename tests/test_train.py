@@ -12,7 +12,8 @@ from nclab.data import load_dataset
 from nclab.models.mlp import MLP
 from nclab.run.execute import train
 from nclab.run.trained import load_trained
-from nclab.training.evaluate import Pass, refreshed
+from nclab.training.evaluate import refreshed
+from nclab.training.passes import Pass
 
 
 @pytest.mark.fast

@@ -11,7 +11,7 @@ from nclab.etf.layer import Recipe, etf_weight, unit_scale
 from nclab.interfaces.targets import Classes
 from nclab.metrics.suite import Metric
 from nclab.models.vit import ViT
-from nclab.training.evaluate import KeptPass, Pass
+from nclab.training.passes import KeptPass, Pass
 
 
 def vit(shape=(1, 8, 8), **settings) -> ViT:

@@ -41,16 +41,14 @@ class Feed:
                 return phase
         return self.phases[-1] if self.phases else ALL
 
-    def begin_epoch(self, epoch: int, part: Part) -> None:
-        """Tell the sampler where a phase begins; a resumed run that is in the middle of its first epoch has."""
-        if self.begins(epoch, part):
-            phase = self.phase(epoch)
+    def begin_epoch(self, epoch: int, part: Part) -> bool:
+        """Tell the sampler where a phase begins; a resumed run that is in the middle of its first epoch has. Returns
+        whether a phase begins that wants an optimizer without memory."""
+        phase = self.phase(epoch)
+        begins = part.order is None and (epoch == 0 or self.phase(epoch - 1) is not phase)
+        if begins:
             self.sampler.begin_phase(phase, self._portion(phase), self.generators["order"])
-
-    def begins(self, epoch: int, part: Part) -> bool:
-        """Whether a phase begins with this epoch, of which nothing was trained yet."""
-        first = epoch == 0 or self.phase(epoch - 1) is not self.phase(epoch)
-        return first and part.order is None
+        return begins and phase.fresh_optimizer
 
     def seen(self, epoch: int) -> Seen | None:
         """Which rows the phases up to that of an epoch drew from; None where no phase has rows of its own."""

@@ -135,9 +135,8 @@ class Fit:
     def begin_epoch(self) -> None:
         p = self.progress
         self._set_lr(p.epoch)
-        if self.feed.phase(p.epoch).fresh_optimizer and self.feed.begins(p.epoch, p.part):
+        if self.feed.begin_epoch(p.epoch, p.part):
             self.learner.optimizer.state.clear()
-        self.feed.begin_epoch(p.epoch, p.part)
         self._began = time.perf_counter()
 
     def train_epoch(self) -> float:
