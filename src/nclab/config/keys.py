@@ -46,6 +46,7 @@ LATER: dict[str, Any] = {
     "loss": {"name": "cross_entropy", "l2": 0.0, "l2_skip": "none"},
     "loss.l2_features": None,
     "loss.l2_biases": None,
+    "loss.complexity": 0.0,
     "plugins": [],
     "sampler": {"name": "shuffled"},
     "phases": {"name": "single"},
@@ -107,7 +108,7 @@ def with_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
 
     >>> stored = with_later_keys({"seed": 0, "loss": {"name": "mse"}})
     >>> stored["plugins"], stored["loss"]
-    ([], {'l2_biases': None, 'l2_features': None, 'name': 'mse'})
+    ([], {'complexity': 0.0, 'l2_biases': None, 'l2_features': None, 'name': 'mse'})
     """
     for key, value in sorted(LATER.items(), key=lambda item: item[0].count(".")):
         group, _, inner = key.rpartition(".")

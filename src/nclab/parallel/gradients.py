@@ -41,11 +41,13 @@ class SummedGradients:
         for hook in self._hooks:
             hook.remove()
 
-    def backward(self, loss: Tensor) -> Tensor:
+    def backward(self, loss: Tensor, beside: Tensor | None = None) -> Tensor:
         """Gradients of the sum over processes of `loss`, (); returns that sum. Of a single process `loss` may be (S,),
-        one of each stacked model: the sum over them is minimised, and they are returned."""
+        one of each stacked model: the sum over them is minimised, and they are returned; and the gradients may be those
+        of loss + `beside`, ()."""
         if self.world.size == 1:
-            (loss.sum() if loss.ndim else loss).backward()
+            total = loss.sum() if loss.ndim else loss
+            (total if beside is None else total + beside).backward()
             return loss.detach()
         self._missing = [len(bucket) for bucket in self._buckets]
         self._sent: list = []

@@ -100,6 +100,8 @@ def fit_for_several(config: RunConfig, world: ProcessGroup) -> None:
         raise ConfigError(f"compile=true trains with one process, got {world.size}; leave it out")
     if config.optimizer.closure:
         raise ConfigError(f"optimizer={config.optimizer.name} trains with one process, got {world.size}")
+    if config.loss.complexity:
+        raise ConfigError(f"loss.complexity trains with one process, got {world.size}")
     if config.device.startswith("cuda:"):
         raise ConfigError(
             f"each of {world.size} processes takes the GPU of its LOCAL_RANK: expected device auto, cuda or cpu, got "

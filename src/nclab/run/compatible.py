@@ -23,6 +23,7 @@ def require_compatible(
             f"stop_at_loss ends the whole training: expected one phase, got phases={config.phases.name} with "
             f"{len(phases)}"
         )
+    _require_plain_steps(config)
     if sampler.full_batch:
         _require_full_batch(f"sampler={config.sampler.name}", config, dataset, phases)
     if config.optimizer.closure:
@@ -32,6 +33,20 @@ def require_compatible(
                 f"optimizer={config.optimizer.name} goes by the layers of earlier steps: expected a policy that "
                 f"neither switches layers nor acts in a step, such as none or last_k; got etf={config.etf.name}"
             )
+
+
+def _require_plain_steps(config: RunConfig) -> None:
+    """Raise ConfigError where a step would take no second derivative, or ask for its objective several times, of which
+    loss.complexity draws another estimate each time."""
+    if not config.loss.complexity:
+        return
+    if config.compile:
+        raise ConfigError("loss.complexity takes second derivatives, which compiled steps have not: set compile=false")
+    if config.optimizer.closure:
+        raise ConfigError(
+            f"loss.complexity is drawn anew each time, and optimizer={config.optimizer.name} asks for one objective "
+            "several times a step: expected an optimizer such as sgd"
+        )
 
 
 def _require_full_batch(who: str, config: RunConfig, dataset: Dataset, phases: list[Phase]) -> None:

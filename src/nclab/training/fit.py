@@ -264,9 +264,9 @@ class Fit:
 
     def _log_beside(self, result: Evaluation, scalars: dict[str, float]) -> None:
         """Add to what was measured of the train split what a training logs beside it: with a penalty also the
-        `objective`, loss and penalty of the measured network, float64 sums both."""
+        `objective`, loss and penalty of the measured network, float64 sums both; not where it has a third term."""
         own = dict(scalars)
-        if "l2_penalty" in own:
+        if "l2_penalty" in own and not self.learner.objective.complexity:
             own["objective"] = result.network("train", "loss") + own["l2_penalty"]
         result.values["train"][NETWORK].update(own)
 

@@ -43,6 +43,7 @@ def check_headline(
         found = set().union(*measured)
         if name == "train" and trained:
             found |= {*SCALARS, *(WITH_PENALTY if objective.penalises else ())}
+            found -= {"objective"} if objective.complexity else set()  # whose third term is not measured
         valid += [f"{name}/{number}" for number in sorted(found)]
     if f"{split}/{metric}" not in valid:
         raise no_choice("metrics.headline", f"{split}/{metric}", valid)

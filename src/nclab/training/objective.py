@@ -2,7 +2,8 @@
 
 The objective is mean loss + sum over parameters of (lambda / 2) ||theta||^2, lambda by parameter (`penalties`):
 weights, free features and biases may have one each. Unlike AdamW's decoupled `optimizer.weight_decay` a penalty goes
-through the optimizer as every other gradient does, SGD's own weight decay included: with SGD the two are the same.
+through the optimizer as every other gradient does, SGD's own weight decay included: with SGD the two are the same. A
+third term is that of `loss.complexity` (`nclab.training.complexity_term`).
 """
 
 import math
@@ -37,9 +38,13 @@ class LossSettings:
     l2_features: float | None = None  # lambda of a model's free features; null: l2
     l2_biases: float | None = None  # lambda of biases and of shifts of norms; null: l2
     l2_skip: str = "none"  # what the penalty leaves alone: none | head_bias | biases
+    # factor of the geometric complexity of the classifier's input (suite complexity), by one random direction a sample
+    # and step; a step takes two to five times as long
+    complexity: float = 0.0
 
     def __post_init__(self) -> None:
         at_least("loss.l2", self.l2, 0)
+        at_least("loss.complexity", self.complexity, 0)
         if self.l2_features is not None:
             at_least("loss.l2_features", self.l2_features, 0)
         if self.l2_skip not in SKIPS:
@@ -82,6 +87,9 @@ class Objective:
         self.l2, self.l2_skip = settings.l2, settings.l2_skip
         self.l2_features = self.l2 if settings.l2_features is None else settings.l2_features
         self.l2_biases = self.l2 if settings.l2_biases is None else settings.l2_biases
+        self.complexity = settings.complexity
+        if self.complexity:
+            self.stackable = False  # vmap has no second derivative of every layer
 
     def check(self, model: Classifier, dataset: Dataset) -> None:
         """Raise ValueError for settings that mean nothing with this network, untrained and without fixed layers, or
@@ -97,6 +105,11 @@ class Objective:
             raise ValueError(
                 f"loss={self.settings.name} takes all classes in one head: expected phases of one head, or a loss of "
                 f"{able}"
+            )
+        if self.complexity and dataset.train.samples.dtype in (torch.int32, torch.int64):
+            raise ValueError(
+                "loss.complexity needs inputs with a derivative, images or arrays; this dataset holds numbers of "
+                "tokens or rows"
             )
 
     def setup(self, model: Classifier, dataset: Dataset) -> None:

@@ -90,6 +90,9 @@ class Stack:
     def loss(self, batch: Batch) -> tuple[Tensor, Output | None]:
         return self.run(self.first.model, self.first.objective, self.parameters, self.buffers, batch), None
 
+    def beside(self, batch: Batch, out: Output | None) -> Tensor | None:
+        """Objectives that have something there are not stacked."""
+
     def after_step(self, batch: Batch, out: Output | None, step: int) -> None:
         """Policies that do something here are not stacked."""
 

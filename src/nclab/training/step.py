@@ -1,12 +1,14 @@
 """One training step, and an epoch of them: for one model, or for the stacks of several (`nclab.training.seeds`)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from nclab.etf import ETFPolicy
@@ -14,6 +16,7 @@ from nclab.interfaces.batch import Batch, Output
 from nclab.models import Classifier
 from nclab.parallel.gradients import SummedGradients
 from nclab.parallel.summed import summed
+from nclab.training.complexity_term import complexity_term
 from nclab.training.feed import Feed
 from nclab.training.objective import Objective, Penalised, add_penalty_gradient, penalised, penalty_of
 from nclab.training.progress import Part
@@ -100,6 +103,9 @@ class Trainee(Protocol):
     def loss(self, batch: Batch) -> tuple[Tensor, Output | None]:
         """Forward: the mean loss without penalty, () or (S,), and the output of a single model."""
 
+    def beside(self, batch: Batch, out: Output | None) -> Tensor | None:
+        """What autograd minimises beside that loss, (), and no loss that is told has; None: nothing."""
+
     def after_step(self, batch: Batch, out: Output | None, step: int) -> None:
         """What follows an optimizer step."""
 
@@ -110,6 +116,7 @@ class Single:
     def __init__(self, learner: Learner, feed: Feed, epoch: int = 0, steps: int = 0):
         self.learner, self.feed, self.epoch, self.steps = learner, feed, epoch, steps
         self.optimizer, self.closure = learner.optimizer, learner.closure
+        self.complexity = learner.objective.complexity
         self.penalised = penalised(learner.objective, learner.model)
         self._before_loss = partial(learner.policy.before_loss, learner.model, total=partial(summed, feed.world))
 
@@ -117,10 +124,16 @@ class Single:
         return self.feed.order(self.epoch, part)
 
     def batch(self, rows: Tensor) -> Batch:
-        return self.feed.batch(rows)
+        batch = self.feed.batch(rows)
+        return replace(batch, inputs=batch.inputs.detach().requires_grad_()) if self.complexity else batch
 
     def loss(self, batch: Batch) -> tuple[Tensor, Output | None]:
-        return batch_loss(self.learner.run, self.learner.objective, batch, self._before_loss)
+        # Attention by matrix products: the fused kernels have no second derivative.
+        with sdpa_kernel(SDPBackend.MATH) if self.complexity else nullcontext():
+            return batch_loss(self.learner.run, self.learner.objective, batch, self._before_loss)
+
+    def beside(self, batch: Batch, out: Output | None) -> Tensor | None:
+        return complexity_term(self.complexity, batch, out) if self.complexity else None
 
     def after_step(self, batch: Batch, out: Output | None, step: int) -> None:
         self.learner.policy.after_step(self.learner.model, batch, out, self.steps + step)
@@ -158,10 +171,12 @@ def train_step(
 
 
 def loss_and_gradient(trainee: Trainee, batch: Batch, gradients: SummedGradients) -> tuple[Tensor, Output | None]:
-    """Forward and backward: the loss of the whole batch without penalty, its gradient in every `grad`, the output."""
+    """Forward and backward: the loss of the whole batch without penalty, its gradient, and that of what is minimised
+    `beside` it, in every `grad`, the output."""
     own_share, out = trainee.loss(batch)
+    beside = trainee.beside(batch, out)
     forget_gradients(trainee.optimizer)
-    return gradients.backward(own_share), out
+    return gradients.backward(own_share, beside), out
 
 
 def objective_of(trainee: Trainee, batch: Batch, gradients: SummedGradients, loss: Tensor) -> Callable[[], float]:
