@@ -86,8 +86,14 @@ def count_of_blocks(blocks: int) -> str:
 
 
 def dataset_label(config: dict) -> str:
-    """'Fashion-MNIST': the dataset as papers write it."""
-    return DATASETS.get(config["dataset"]["name"], config["dataset"]["name"])
+    """'Fashion-MNIST', 'Fashion-MNIST-LT 100:1': the dataset as papers write it, a long tail with its imbalance."""
+    dataset = config["dataset"]
+    name = DATASETS.get(dataset["name"], dataset["name"])
+    imbalance = dataset.get("imbalance") or 1
+    if imbalance == 1:
+        return name
+    step = " (step)" if dataset.get("imbalance_profile") == "step" else ""
+    return f"{name}-LT {imbalance:g}:1{step}"
 
 
 def setting_label(config: dict, without: tuple[str, ...] = ()) -> str:

@@ -54,6 +54,8 @@ LATER: dict[str, Any] = {
     "metrics.headline": None,
     "metrics.ood_dataset": None,
     "dataset.valid_size": None,
+    "dataset.imbalance": None,
+    "dataset.imbalance_profile": "exponential",
     "dataset.label_noise": 0.0,
     "dataset.source_classes": None,
     "dataset.class_split": 0,

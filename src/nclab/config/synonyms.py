@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 NAMES_ELSEWHERE = {
     "batch_size": "batch bs batchsize minibatch train_batch_size",
     "dataset": "data",
+    "dataset.imbalance": "imb_factor imbalance_factor imbalance_ratio imb_ratio",
+    "dataset.imbalance_profile": "imb_type imbalance_type",
     "dataset.label_noise": "noise noise_rate noise_level label_noise_rate",
     "dataset.train_size": "subset size n_train num_train n_samples num_samples",
     "device": "gpu gpus cuda accelerator",

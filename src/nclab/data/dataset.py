@@ -9,7 +9,8 @@ import dataclasses
 import os
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from nclab.data.held_out import ClassSplit, divided
+from nclab.data.imbalance import Imbalance, kept_of
 from nclab.data.label_noise import noisy_labels, require_share
 from nclab.data.split import Split
 from nclab.interfaces.registry import Registry
@@ -50,6 +52,11 @@ class DatasetSettings:
     test_size: int | None = None  # likewise of the test split
     # samples taken out of train, likewise, as split valid, by which a sweep may be judged; null: none
     valid_size: int | None = None
+    # samples of the largest class of train, class 0, over those of the smallest, the last; class 0 is as large as the
+    # data allow, before train_size; null: as the data are
+    imbalance: float | None = None
+    # between them: exponential | step (the first half of the classes is large, the second small)
+    imbalance_profile: str = "exponential"
     # share of the train labels that become another class, the same for every seed; 1: all are drawn anew. Of the whole
     # split: under train_size and valid_size about this share. Accuracy on the true labels is that of split train_clean
     label_noise: float = 0.0
@@ -62,6 +69,10 @@ class DatasetSettings:
     def __post_init__(self) -> None:
         self.split_of_classes()
         require_share(self.label_noise)
+        if self.imbalance is not None:
+            Imbalance(self.imbalance, self.imbalance_profile)
+        elif self.imbalance_profile != "exponential":
+            raise ValueError(f"dataset.imbalance_profile={self.imbalance_profile} needs dataset.imbalance; got null")
 
     def split_of_classes(self) -> ClassSplit:
         """Which classes are learnt. Raises ValueError for keys that mean nothing."""
@@ -258,7 +269,10 @@ def _of_source_classes(dataset: Dataset, settings: DatasetSettings) -> Dataset:
 
 def _sized(dataset: Dataset, settings: DatasetSettings) -> Dataset:
     """The dataset with its splits as large as the settings say."""
-    splits = _cut(dataset.splits, settings)
+    if settings.imbalance is not None and not isinstance(dataset.targets, Classes):
+        kind = type(dataset.targets).__name__.lower()
+        raise ValueError(f"dataset.imbalance of {settings.name}: expected targets that are classes, got {kind}")
+    splits = _cut(dataset, dataset.splits, settings)
     try:
         return dataclasses.replace(dataset, splits=splits)
     except ValueError as error:  # a class lost its last sample
@@ -272,36 +286,49 @@ def _sizes(settings: DatasetSettings) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size is not None}
 
 
-def _cut(splits: Mapping[str, Split], settings: DatasetSettings) -> dict[str, Split]:
-    """The splits, as large as the settings say.
+def _cut(dataset: Dataset, splits: Mapping[str, Split], settings: DatasetSettings) -> dict[str, Split]:
+    """The splits, as large as the settings say; `splits` are those of the dataset, or hold rows for samples.
 
-    The valid split is taken out before train_size keeps some of the rest, so that runs which differ in train_size are
-    judged by the same samples. Of a valid split that the data bring along, valid_size keeps some.
+    The valid split is taken out before imbalance and train_size keep some of the rest, so that runs which differ in
+    them are judged by the same samples. Of a valid split that the data bring along, valid_size keeps some. train_size
+    keeps the proportions that imbalance left.
     """
-    splits = dict(splits)
-    for name, size in _sizes(settings).items():
-        try:
-            if name in splits:
-                splits[name] = splits[name].subset(size)
-            elif name == "valid":
-                splits["train"], splits["valid"] = splits["train"].divide(size)
-            else:
+    splits, sizes = dict(splits), _sizes(settings)
+    if "valid" in sizes and "valid" not in splits:
+        with _said(f"dataset.valid_size of {settings.name}"):
+            splits["train"], splits["valid"] = splits["train"].divide(sizes.pop("valid"))
+    if settings.imbalance is not None:
+        imbalance = Imbalance(settings.imbalance, settings.imbalance_profile)
+        with _said(f"dataset.imbalance of {settings.name}"):
+            splits["train"] = splits["train"][kept_of(splits["train"].targets, dataset.targets.dim, imbalance)]
+    for name, size in sizes.items():
+        with _said(f"dataset.{name}_size of {settings.name}"):
+            if name not in splits:
                 raise ValueError(f"the data have no {name} split")
-        except ValueError as error:
-            raise ValueError(f"dataset.{name}_size of {settings.name}: {error}") from None
+            splits[name] = splits[name].subset(size)
     return splits
 
 
+@contextmanager
+def _said(where: str) -> Iterator[None]:
+    """A ValueError says where it comes from."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
 def _kept_rows(dataset: Dataset, settings: DatasetSettings) -> Tensor:
-    """Rows of the whole train split that its sizes keep (N,): what `_cut` leaves of a split whose samples are rows."""
+    """Rows of the whole train split that `_cut` keeps (N,)."""
     targets = dataset.train.targets
-    return _cut({**dataset.splits, "train": Split(torch.arange(len(targets)), targets)}, settings)["train"].samples
+    rows = {**dataset.splits, "train": Split(torch.arange(len(targets)), targets)}
+    return _cut(dataset, rows, settings)["train"].samples
 
 
 def _noisy_targets(dataset: Dataset, settings: DatasetSettings) -> Tensor | None:
     """The labels (N,) of the whole train split with the label noise of the settings; None: there is none.
 
-    Drawn before a size cuts the split: a sample has the same label at every train_size and valid_size.
+    Drawn before anything cuts the split: a sample has the same label at every imbalance, train_size and valid_size.
     """
     if not settings.label_noise:
         return None

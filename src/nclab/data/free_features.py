@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from nclab.data.dataset import DATASETS, Dataset, DatasetSettings
+from nclab.data.imbalance import Imbalance
 from nclab.data.split import Split
 from nclab.interfaces.shapes import IndexShape
 from nclab.interfaces.targets import Classes
@@ -14,15 +15,14 @@ from nclab.interfaces.valid import OutOfRange
 
 @dataclass
 class FreeFeaturesSettings(DatasetSettings):
-    """Class c = 0 .. C-1 has per_class * imbalance^(-c / (C-1)) rows, rounded: an exponential profile."""
+    """The numbers of rows of the classes are those of `nclab.data.imbalance.Imbalance`, n_max = per_class."""
 
     name: str = "free_features"
     classes: int = 10  # C, at least 2
     per_class: int = 20  # rows of the largest class
-    imbalance: float = 1.0  # rows of the largest class over those of the smallest, an exponential profile; 1: balanced
+    imbalance: float = 1.0  # rows of the largest class, class 0, over those of the smallest, the last; 1: balanced
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for key, least in (("classes", 2), ("per_class", 1)):
             if (came := getattr(self, key)) < least:
                 raise OutOfRange(f"dataset.{key} must be at least {least}, got {came}", f"dataset.{key}")
@@ -30,6 +30,7 @@ class FreeFeaturesSettings(DatasetSettings):
             raise ValueError(
                 f"dataset.imbalance must be between 1 and dataset.per_class ({self.per_class}), got {self.imbalance:g}"
             )
+        super().__post_init__()
         for key in ("train_size", "test_size", "valid_size", "label_noise", "source_classes", "source_list"):
             if came := getattr(self, key):
                 raise ValueError(
@@ -40,7 +41,7 @@ class FreeFeaturesSettings(DatasetSettings):
     @property
     def counts(self) -> list[int]:
         """Rows of each class, (C,)."""
-        return [round(self.per_class * self.imbalance ** (-c / (self.classes - 1))) for c in range(self.classes)]
+        return Imbalance(self.imbalance, self.imbalance_profile).counts(self.per_class, self.classes)
 
 
 @DATASETS.add("free_features", FreeFeaturesSettings)

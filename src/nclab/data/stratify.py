@@ -22,12 +22,17 @@ def stratified_indices(labels: Tensor, size: int) -> Tensor:
     neediest = (share % total).argsort(descending=True, stable=True)
     quota[neediest[: size - int(quota.sum())]] += 1
 
-    shuffled = _shuffled(total)
+    return (ranks_in_class(labels) < quota[labels]).nonzero().flatten()
+
+
+def ranks_in_class(labels: Tensor) -> Tensor:
+    """Place of each of the labels (N,) among those of its class, from 0, in one random order: always the same one."""
+    shuffled = _shuffled(len(labels))
     grouped = shuffled[labels[shuffled].argsort(stable=True)]  # by class, in random order within one
-    classes = labels[grouped]
     counts = labels.bincount()
-    rank = torch.arange(total) - (counts.cumsum(0) - counts)[classes]  # of each image within its class
-    return grouped[rank < quota[classes]].sort().values
+    ranks = torch.empty_like(labels)
+    ranks[grouped] = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[grouped]]
+    return ranks
 
 
 def subset_indices(targets: Tensor, size: int) -> Tensor:
