@@ -44,6 +44,13 @@ CURVES = {  # metrics.batch_size=70: two, two and one batch of one, two and thre
     "nearest": ("etf=nearest", "dataset.train_size=201", "metrics.batch_size=70", "epochs=3"),
     "replay": ("phases=tasks", "phases.count=2", "sampler=replay", "sampler.share=0.3", "batch_size=35", "epochs=4"),
     "bf16": ("precision=bf16", "epochs=1", "metrics.every=0", "dataset.label_noise=0.4"),
+    "long_tail": (
+        "dataset.imbalance=8",
+        "dataset.train_size=201",
+        "sampler=class_balanced",
+        "metrics.suite=[collapse,long_tail]",
+        "metrics.batch_size=70",
+    ),
     "float64": ("precision=float64", "etf=last_k", "etf.k=1", "metrics.suite=[collapse,spectra]"),
 }
 

@@ -17,7 +17,7 @@ from nclab.run.execute import train
 from nclab.training.passes import Pass
 
 SUITES = ("collapse", "spectra", "probe", "seen_probe", "calibration", "ood", "margin", "complexity",
-          "complexity_estimate")  # fmt: skip
+          "complexity_estimate", "long_tail")  # fmt: skip
 # test_regression_collapse.py, test_few_shot.py, test_past.py
 ELSEWHERE = {"regression_collapse", "few_shot", "past"}
 OF_SUITE = {  # a column of each, and where it is logged
@@ -30,6 +30,7 @@ OF_SUITE = {  # a column of each, and where it is logged
     "margin": ("test", "act3", "cosine_margin_min"),
     "complexity": ("train", "act3", "geometric_complexity"),
     "complexity_estimate": ("train", "act3", "geometric_complexity_estimate"),
+    "long_tail": ("train", "act3", "nc1_balanced"),
 }
 KEYS = (f"metrics.suite=[{','.join(SUITES)}]", "metrics.ood_dataset=speckle", "metrics.batch_size=64")
 

@@ -15,6 +15,7 @@ from nclab.metrics.complexity import (
 )
 from nclab.metrics.few_shot import few_shot_accuracy, half_probe_accuracy
 from nclab.metrics.geometry import ClassMeans, geometry
+from nclab.metrics.long_tail import largest_cosine, row_cosines
 from nclab.metrics.margin import cosine_margin
 from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.model import ModelMeasures, measure_model
@@ -57,6 +58,7 @@ __all__ = [
     "hyperspherical_uniformity",
     "image_of_means",
     "knn_accuracy",
+    "largest_cosine",
     "linear_probe_accuracy",
     "measure",
     "measure_model",
@@ -64,6 +66,7 @@ __all__ = [
     "neco_auroc",
     "nrc1",
     "nrc2",
+    "row_cosines",
     "sample_complexity",
     "spectrum",
     "stable_rank",

@@ -143,9 +143,14 @@ def nc3_cosine(s: WithinSums) -> float:
 
 def nc3(m: ClassMeans, weight: Tensor) -> float:
     """|| W/||W||_F - M/||M||_F ||_F, not squared. 0 at collapse (self-duality). Papyan 2020."""
-    if m.rank == 0 or not weight.norm() > 0:
+    return nc3_of_centred(m.centred, weight) if m.rank else NAN
+
+
+def nc3_of_centred(centred: Tensor, weight: Tensor) -> float:
+    """`nc3` of class means (C, d) that are centred already."""
+    if not weight.norm() > 0:
         return NAN
-    return float((weight / weight.norm() - m.centred / m.centred.norm()).norm())
+    return float((weight / weight.norm() - centred / centred.norm()).norm())
 
 
 def subspace_alignment(m: ClassMeans, weight: Tensor) -> float:
