@@ -63,7 +63,10 @@ LATER: dict[str, Any] = {
     "stop_at_loss": None,
     "parent": None,
     "parent_epochs": None,
+    "model.head_norm": "none",
 }
+# Of these the keys that some options of their group have, with their names.
+LATER_OF = {"model.head_norm": frozenset({"mlp", "cnn", "resnet", "vgg"})}
 
 # Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed. Longer
 # runs of several seeds have a parent each, of as many epochs.
@@ -106,7 +109,7 @@ def before_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
 def with_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
     """A stored configuration, with the keys and groups of LATER that it is too old to have.
 
-    A key inside a group is filled in where the group is there.
+    A key inside a group is filled in where the group is there, and one of LATER_OF in the options that have it.
 
     >>> stored = with_later_keys({"seed": 0, "loss": {"name": "mse"}})
     >>> stored["plugins"], stored["loss"]
@@ -116,6 +119,8 @@ def with_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
         group, _, inner = key.rpartition(".")
         if not group:
             tree = {key: value, **tree} if key not in tree else tree
-        elif isinstance(tree.get(group), dict) and inner not in tree[group]:
+        elif isinstance(own := tree.get(group), dict) and inner not in own:
+            if own.get("name") not in LATER_OF.get(key, {own.get("name")}):
+                continue
             tree = {**tree, group: {inner: value, **tree[group]}}
     return tree

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from nclab.interfaces.batch import Output
 from nclab.interfaces.registry import Registry
-from nclab.interfaces.valid import OutOfRange
+from nclab.interfaces.valid import OutOfRange, no_choice
 
 MODELS = Registry("model", "nclab.models")
+HEAD_NORMS = ("none", "batch")  # of the feature that the classifier reads
 PROBES = ("linear", "activation")  # what is measured behind a hidden layer: its own output, or what follows
 
 
@@ -23,6 +24,13 @@ def between(key: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
         bound = f"least {least}" if value < least else f"most {most}"
         raise OutOfRange(f"model.{key} must be at {bound}, got {value}", f"model.{key}")
+
+
+def norm_of_head(kind: str, dim: int) -> nn.BatchNorm1d | None:
+    """What model.head_norm puts before a classifier of `dim` inputs: batch norm, or None. Raises ValueError."""
+    if kind not in HEAD_NORMS:
+        raise no_choice("model.head_norm", kind, HEAD_NORMS)
+    return nn.BatchNorm1d(dim) if kind == "batch" else None
 
 
 @dataclass

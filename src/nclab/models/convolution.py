@@ -12,7 +12,7 @@ from torch.nn import functional
 from nclab.interfaces.batch import Output
 from nclab.interfaces.shapes import ImageShape, Shape, images_only
 from nclab.interfaces.valid import OutOfRange, no_choice
-from nclab.models.base import MOST_UNITS, Classifier, ModelSettings, Probe, between
+from nclab.models.base import MOST_UNITS, Classifier, ModelSettings, Probe, between, norm_of_head
 
 FEATURES = ("full", "classes")
 
@@ -26,6 +26,7 @@ class ConvolutionSettings(ModelSettings):
     image_side: int | None = None  # images are padded to this side, their border repeated; null: as they are
     image_channels: int | None = None  # a grey image is repeated in so many channels; null: as it is
     tau: float | None = None  # the classifier reads tau h / |h| instead of h; null: h
+    head_norm: str = "none"  # of the classifier's input, before tau: none | batch
 
     def labelled(self, stem: str) -> str:
         """The label of a model called `stem`."""
@@ -33,7 +34,8 @@ class ConvolutionSettings(ModelSettings):
             f"_{sign}{value}" for sign, value in (("side", self.image_side), ("ch", self.image_channels)) if value
         )
         features = "_dK" if self.features == "classes" else ""
-        return f"{stem}{features}{image}" + ("" if self.tau is None else f"_tau{self.tau:g}")
+        head = "" if self.head_norm == "none" else f"_{self.head_norm}_head"
+        return f"{stem}{features}{image}{head}" + ("" if self.tau is None else f"_tau{self.tau:g}")
 
     def seen(self, shape: Shape) -> ImageShape:
         """The images of a dataset as the model's first convolution sees them. Raises ValueError."""
@@ -86,7 +88,8 @@ class Convolutional(Classifier):
     """x (B, ch, h, w) -> stage -> ... -> stage -> global average pooling (B, d) -> fc = logits (B, C).
 
     Features: of every stage the mean of its output over the pixels, (B, channels), named like the stage; the last is
-    the classifier's input. With tau `scaled` = tau h / |h| comes behind it, and is.
+    the classifier's input. With head_norm `normed`, its batch norm, comes behind it, and is, and with tau `scaled` =
+    tau h / |h| of that.
 
     A stage is a step of the depth without a layer that a policy may fix: fc alone may be fixed.
     """
@@ -102,6 +105,7 @@ class Convolutional(Classifier):
         for name, stage in stages.items():
             self.add_module(name, stage)
         self.fc = nn.Linear(dim, classes)
+        self.head_norm = norm_of_head(settings.head_norm, dim)
 
     def stages(self) -> dict[str, nn.Module]:
         """The stages by their names, from input to output."""
@@ -129,6 +133,8 @@ class Convolutional(Classifier):
         for name, stage in self.stages().items():
             x = stage(x)  # (B, channels, h, w)
             features[name] = h = x.mean((2, 3))  # (B, channels)
+        if self.head_norm is not None:
+            features["normed"] = h = self.head_norm(h)
         if self.tau is not None:
             features["scaled"] = h = self.tau * functional.normalize(h, dim=1)
         return Output(self.fc(h), features)
@@ -140,9 +146,10 @@ class Convolutional(Classifier):
         """The same for both kinds: a stage ends behind its activation."""
         last = self.inputs()["fc"]
         points = [Probe(name, name, "classifier_input" if name == last else "block", stage=()) for name in self.names]
-        if last == "scaled":
+        if last not in self.names:
             points.append(Probe(last, last, "classifier_input"))
         return [*points, Probe("fc", "logits", "classifier", "fc", ("fc",))]
 
     def inputs(self) -> dict[str, str]:
-        return {"fc": "scaled" if self.tau is not None else self.names[-1]}
+        behind = self.names[-1] if self.head_norm is None else "normed"
+        return {"fc": behind if self.tau is None else "scaled"}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from nclab.interfaces.batch import Output
 from nclab.interfaces.shapes import Shape, flat_size
 from nclab.interfaces.valid import no_choice
-from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between
+from nclab.models.base import MODELS, MOST_LAYERS, MOST_UNITS, Classifier, ModelSettings, Probe, between, norm_of_head
 
 NORMS = {"batch": nn.BatchNorm1d, "none": nn.Identity}
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
@@ -20,16 +20,18 @@ class MLPSettings(ModelSettings):
     width: int = 400  # units of every hidden layer
     norm: str = "batch"  # between a hidden layer and its activation: batch | none
     activation: str = "relu"  # relu | gelu | tanh | leaky_relu
+    head_norm: str = "none"  # of the classifier's input, behind the last activation: none | batch
 
     @property
     def label(self) -> str:
-        return f"mlp{self.depth}x{self.width}"
+        return f"mlp{self.depth}x{self.width}" + ("" if self.head_norm == "none" else f"_{self.head_norm}_head")
 
 
 class MLP(Classifier):
     """x (B, ch, h, w) -> fc1 -> norm -> activation (= act1) -> fc2 -> ... -> act(L-1) -> fcL = logits (B, C).
 
-    Features: fc1, act1, ..., fc(L-1), act(L-1), each (B, width).
+    Features: fc1, act1, ..., fc(L-1), act(L-1), each (B, width). With head_norm `normed` comes behind them, batch norm
+    of act(L-1), and is the classifier's input: a feature of both signs, which a fixed classifier can be read from.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class MLP(Classifier):
         width: int,
         norm: str = "batch",
         activation: str = "relu",
+        head_norm: str = "none",
     ):
         super().__init__()
         between("depth", depth, 2, MOST_LAYERS)
@@ -55,6 +58,7 @@ class MLP(Classifier):
             if i < depth:
                 setattr(self, f"norm{i}", NORMS[norm](width))
         self.activation = ACTIVATIONS[activation]()
+        self.head_norm = norm_of_head(head_norm, width)
 
     def forward(self, x: Tensor) -> Output:
         h = x.flatten(1)  # (B, d_in)
@@ -62,6 +66,8 @@ class MLP(Classifier):
         for i in range(1, self.depth):
             features[f"fc{i}"] = h = getattr(self, f"fc{i}")(h)  # (B, width)
             features[f"act{i}"] = h = self.activation(getattr(self, f"norm{i}")(h))  # (B, width)
+        if self.head_norm is not None:
+            features["normed"] = h = self.head_norm(h)  # (B, width)
         return Output(getattr(self, f"fc{self.depth}")(h), features)  # (B, C)
 
     def etf_roles(self) -> dict[str, str]:
@@ -71,15 +77,16 @@ class MLP(Classifier):
     def probes(self, kind: str) -> list[Probe]:
         stem = {"linear": "fc", "activation": "act"}[kind]
         points = [Probe(f"{stem}{i}", f"{stem}{i}", "hidden", f"fc{i}", (f"fc{i}",)) for i in range(1, self.depth)]
-        if kind == "linear":
-            points.append(Probe(f"act{self.depth - 1}", f"act{self.depth - 1}", "classifier_input"))
+        if (last := self.inputs()[self.classifier]) not in {point.layer for point in points}:
+            points.append(Probe(last, last, "classifier_input"))
         return [*points, Probe(f"fc{self.depth}", "logits", "classifier", f"fc{self.depth}", (f"fc{self.depth}",))]
 
     def inputs(self) -> dict[str, str]:
-        return {f"fc{i}": f"act{i - 1}" if i > 1 else "input" for i in range(1, self.depth + 1)}
+        read = {f"fc{i}": f"act{i - 1}" if i > 1 else "input" for i in range(1, self.depth + 1)}
+        return read if self.head_norm is None else {**read, f"fc{self.depth}": "normed"}
 
 
 @MODELS.add("mlp", MLPSettings)
 def build_mlp(settings: MLPSettings, shape: Shape, num_classes: int) -> MLP:
     s = settings
-    return MLP(flat_size(shape, "mlp"), num_classes, s.depth, s.width, s.norm, s.activation)
+    return MLP(flat_size(shape, "mlp"), num_classes, s.depth, s.width, s.norm, s.activation, s.head_norm)
