@@ -81,6 +81,12 @@ class PolicySettings:
         """True where the policy reads the targets of a batch as class numbers."""
         return False
 
+    @property
+    def fixed_rows(self) -> str | None:
+        """Kind of the classifier's rows, `etf` or `orthogonal`, where they are fixed before training, have length 1 and
+        come without bias; else None."""
+        return None
+
     def complete(self, epochs: int, every: int) -> None:
         """Fill in what follows from the length of the training and the epochs between measurements; raise
         ValueError where the policy could never act."""

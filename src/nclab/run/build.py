@@ -150,7 +150,7 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     suites = as_config_error(suites_of, model, dataset, config.metrics, objective) if config.metrics.every else []
     sampler = SAMPLERS[config.sampler.name].build(config.sampler)
     as_config_error(sampler.check, dataset)
-    require_compatible(config, dataset, policy, sampler, phases)
+    require_compatible(config, dataset, policy, objective, sampler, phases)
     batch_size = config.batch_size or len(dataset.train)
     as_config_error(sampler.setup, dataset, phases, batch_size)
     split, _ = headline_of(objective, config.metrics.headline, dataset.splits)
@@ -296,6 +296,7 @@ def _fit(
     else:
         switches = policy.setup(model, seed)
     world.align([*model.parameters(), *model.buffers()])  # hosts may differ in their rounding
+    parts.objective.follow(model)
     optimizer = parts.optimizer([p for p in model.parameters() if p.requires_grad])
     run = parts.run(model)
     learner = Learner(model, parts.objective, policy, optimizer, parts.learning_rate, run, parts.closure)

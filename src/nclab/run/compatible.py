@@ -1,16 +1,28 @@
-"""What dataset, policy, sampler, optimizer and phases of a run ask of each other."""
+"""What dataset, policy, objective, sampler, optimizer and phases of a run ask of each other."""
 
-from nclab.config.schema import ConfigError, RunConfig
+from nclab.config.schema import ConfigError, RunConfig, own_label
 from nclab.data import Dataset
 from nclab.etf import ETFPolicy
+from nclab.training.objective import Objective
 from nclab.training.phases import Phase
 from nclab.training.sampler import Sampler
 
 
 def require_compatible(
-    config: RunConfig, dataset: Dataset, policy: ETFPolicy, sampler: Sampler, phases: list[Phase]
+    config: RunConfig,
+    dataset: Dataset,
+    policy: ETFPolicy,
+    objective: Objective,
+    sampler: Sampler,
+    phases: list[Phase],
 ) -> None:
     """Raise ConfigError where two parts, each right by itself, cannot train together."""
+    if objective.rows and policy.settings.fixed_rows not in objective.rows:
+        kinds = "" if "etf" in objective.rows else f"etf.kind={objective.rows[0]} "
+        raise ConfigError(
+            f"loss={config.loss.name} needs a classifier with fixed rows of length 1 and without bias: expected "
+            f"etf=last_k {kinds}etf.bias=false, and no etf.classifier_scale; got etf={own_label(config.etf)}"
+        )
     if policy.settings.needs_measures:
         _require_ncc(config, dataset)
     if policy.settings.needs_classes and dataset.targets.groups(dataset.train.targets) is None:

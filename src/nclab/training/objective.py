@@ -68,12 +68,14 @@ class Objective:
 
     stackable: whether many seeds may be trained as one batched model (`torch.func.vmap` runs `mean` for all of them);
     false for an objective with numbers of its own that differ between seeds. several_heads: whether it can tell a
-    sample apart from the classes of its head alone (`Classes.heads`). headline: the score, or the metric of the layer
-    `network`, by which runs are compared.
+    sample apart from the classes of its head alone (`Classes.heads`). rows: kinds of the classifier's rows that `each`
+    takes for granted, `etf` or `orthogonal`: fixed before training, of length 1, without bias; empty: any classifier
+    will do. headline: the score, or the metric of the layer `network`, by which runs are compared.
     """
 
     stackable: bool = True
     several_heads: bool = False
+    rows: tuple[str, ...] = ()
     headline: str = "accuracy"
 
     def __init_subclass__(cls, **named: Any) -> None:
@@ -113,7 +115,12 @@ class Objective:
             )
 
     def setup(self, model: Classifier, dataset: Dataset) -> None:
-        """Called once before training, when model and dataset are on their device: class counts, fixed centres."""
+        """Called once before training, when model and dataset are on their device and no layer is fixed: class
+        counts."""
+
+    def follow(self, model: Classifier) -> None:
+        """Called once behind `setup`, when the layers that are fixed before training are: centres about the rows of a
+        fixed classifier. Read fixed layers alone: in a run that goes on all others are trained by then."""
 
     def each(self, out: Output, batch: Batch) -> Tensor:
         """The loss of every sample, (B,)."""

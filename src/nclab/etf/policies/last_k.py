@@ -16,6 +16,11 @@ class LastKSettings(FixSettings):
     def stem(self) -> str:
         return f"last{self.k}"
 
+    @property
+    def fixed_rows(self) -> str | None:
+        unit = self.classifier_scale is None and not self.bias
+        return self.kind if unit and self.kind in ("etf", "orthogonal") else None
+
 
 @POLICIES.add("last_k", LastKSettings)
 class LastK(ETFPolicy):
