@@ -238,6 +238,12 @@ def test_a_key_of_one_policy_is_left_out_beside_another():
     ]  # refused later
 
 
+def test_a_list_is_one_value():
+    line = "model=cnn model.channels=[4,8],[16] etf=none"
+    assert [words[1] for words in _expand(line)] == ["model.channels=[4,8]", "model.channels=[16]"]
+    assert _expand(line)[0] == ("model=cnn", "model.channels=[4,8]", "etf=none")
+
+
 def test_a_plugin_that_fails_in_a_worker_alone_is_the_error_of_its_runs(tmp_path, monkeypatch, capfd):
     """Not "its worker was killed, again (out of memory?)"."""
     text = "import multiprocessing\nif multiprocessing.parent_process():\n    raise OSError('no licence')\n"

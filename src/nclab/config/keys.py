@@ -76,7 +76,7 @@ MAY_DIFFER = re.compile(rf"({'|'.join(map(re.escape, AVERAGED))})(\..+)?$")
 
 # Policies that never look at what is measured. In runs of every other, one of a plug-in too, `metrics.*` may have a say
 # in training.
-IGNORE_MEASURES = frozenset({"none", "last_k", "transformer_ffn", "clock", "nearest"})
+IGNORE_MEASURES = frozenset({"none", "last_k", "transformer_ffn", "clock", "nearest", "align"})
 
 
 def without(tree: dict[str, Any], key: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Plans: the runs behind a paper's figures and tables, in profiles of several sizes (conf/paper/WING/plan.yaml)."""
 
+import re
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -30,6 +31,7 @@ OF_THE_PLAN = (
 )
 
 DATASET = "dataset="
+BETWEEN = re.compile(r",(?![^\[]*\])")  # a comma between values, not one within a list
 Keys = tuple[str, ...]  # a command line of nclab-train
 
 
@@ -154,11 +156,12 @@ class Plan:
 
 def _expand(line: str) -> list[Keys]:
     """Every run of a line, once: 'a=1 b=2,3' -> (a=1, b=2), (a=1, b=3). A key that an option of the line has not is
-    left out beside it: 'etf=none,last_k etf.k=1,2' -> (etf=none), (etf=last_k, etf.k=1), (etf=last_k, etf.k=2)."""
+    left out beside it: 'etf=none,last_k etf.k=1,2' -> (etf=none), (etf=last_k, etf.k=1), (etf=last_k, etf.k=2). A list
+    is one value: 'a=[1,2],[3]' -> (a=[1,2]), (a=[3])."""
     choices = []
     for word in line.split():
         key, _, values = word.partition("=")
-        choices.append([f"{key}={value}" for value in values.split(",")])
+        choices.append([f"{key}={value}" for value in BETWEEN.split(values)])
     return list(dict.fromkeys(words for words, _ in without_idle(list(product(*choices)))))
 
 

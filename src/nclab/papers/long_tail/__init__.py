@@ -1,0 +1,1 @@
+"""Neural collapse under class imbalance: many centres a class, and alignment of class means and classifier rows."""
