@@ -15,9 +15,9 @@ import pytest
 from fake_depth_runs import CE, RN1, T11, write_series
 from fake_runs import ADAPTIVE, BASELINE, FFN, diverge, edit, last, vit, write_run
 from recomputed import compare
-from recomputed_free import STATISTICS
 from recomputed_runs import Mismatch, read_archive
 from recomputed_settings import read_claims
+from recomputed_tail import STATISTICS
 from recomputed_verdicts import judge
 
 from nclab.config.place import CONF

@@ -41,8 +41,10 @@ def test_the_phase_is_drawn_over_seeds_with_its_start(trained):
 def test_variants_are_named_and_counted(trained):
     write_terminal_run(trained, noise=1, top=0.9, experiment="terminal_random_labels")
     write_terminal_run(trained, decay=0, experiment="terminal_no_decay")
+    write_terminal_run(trained, imbalance=10.0, experiment="terminal_imbalanced")
     figure, table = drawn("terminal_phase", trained)
-    labels = ["cross-entropy", "cross-entropy, no weight decay", "cross-entropy, random labels"]
+    kinds = ("imbalance 10:1", "no weight decay", "random labels")
+    labels = ["cross-entropy", *(f"cross-entropy, {kind}" for kind in kinds)]
     assert list(table.variant.unique()) == labels
     assert "cross-entropy, random labels: no TPT" in figure.get_suptitle()
     assert [text.get_text() for text in figure.legends[0].get_texts()][:1] == ["cross-entropy"]

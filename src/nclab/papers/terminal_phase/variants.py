@@ -66,11 +66,13 @@ def variants_of(runs: list[Run]) -> list[Variant]:
 
 
 def label_of(run: Run) -> str:
-    """'cross-entropy', 'squared error', 'cross-entropy, random labels', 'cross-entropy, no weight decay'."""
+    """'cross-entropy', 'squared error', 'cross-entropy, random labels', 'cross-entropy, imbalance 10:1'."""
     settings = run.settings
     parts = [LOSSES.get(settings["loss.name"], settings["loss.name"])]
     if noise := settings.get("dataset.label_noise"):
         parts.append("random labels" if noise == 1 else f"label noise {noise:g}")
+    if imbalance := settings.get("dataset.imbalance"):
+        parts.append(f"imbalance {imbalance:g}:1")
     if not settings.get("optimizer.weight_decay") and not settings.get("loss.l2"):
         parts.append("no weight decay")
     return ", ".join(parts)
