@@ -255,6 +255,14 @@ def test_a_killed_run_has_the_same_centres_again(tiny, tmp_path):
     assert logged[4] > logged[0] + 0.1
 
 
+@pytest.mark.parametrize("keys", [(*FIXED, "loss=dot_regression"), CAL], ids=["dot_regression", "multi_center"])
+def test_in_bf16_the_loss_itself_is_float32(tiny, keys):
+    """Features come out of a lowered step in bf16, frames and logits are float32."""
+    low, full = (train(tiny(*keys, "epochs=1", "dataset.imbalance=10", f"precision={p}")) for p in ("bf16", "float32"))
+    own, expected = ({r[3]: r[4] for r in rows(f) if r[:3] == (1, "train", "network")} for f in (low, full))
+    assert own["running_loss"] == pytest.approx(expected["running_loss"], rel=0.02)
+
+
 @pytest.mark.parametrize("name", ["logit_adjusted", "dot_regression"])
 def test_their_loss_falls_in_a_run(tiny, name):
     keys = FIXED if name == "dot_regression" else ()

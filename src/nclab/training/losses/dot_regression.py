@@ -16,8 +16,8 @@ class DotRegressionSettings(LossSettings):
 
 
 def last_feature(out: Output) -> Tensor:
-    """The classifier's input h (B, d)."""
-    return next(reversed(out.features.values()))
+    """The classifier's input h (B, d), in the precision of the logits: a bf16 step leaves it in bf16."""
+    return next(reversed(out.features.values())).to(out.prediction)
 
 
 def own_cosine(out: Output, batch: Batch, length: Tensor) -> Tensor:
