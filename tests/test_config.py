@@ -9,6 +9,7 @@ from nclab.config.options import defaults
 from nclab.config.place import CONF
 from nclab.config.schema import ConfigError, resolve_machine, to_yaml, typed
 from nclab.data import DATASETS
+from nclab.etf import POLICIES
 from nclab.models import MODELS
 from nclab.run.execute import train
 from nclab.runfolder.tracker import TRACKERS
@@ -51,6 +52,7 @@ def test_yaml_holds_every_key_of_its_schema_at_the_schemas_default(option):
     [
         (DATASETS, "dataset"),
         (MODELS, "model"),
+        (POLICIES, "etf"),
         (OPTIMIZERS, "optimizer"),
         (SCHEDULES, "schedule"),
         (TRACKERS, "tracker"),

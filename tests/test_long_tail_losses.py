@@ -98,29 +98,40 @@ def test_gradients_against_differences_and_many_seeds_at_once(name):
 # ---- many centres
 
 
-def by_hand(h, y, q, m, variant):
-    """The loss of one sample, centre by centre; q[k]: the rows of class k."""
-    cal = allocated(COUNTS, F)
+def by_hand(h, y, q, m, weight):
+    """The loss of one sample, centre by centre; q[k]: the rows of class k, weight: that of its class."""
     length = math.sqrt(sum(float(v) ** 2 for v in h))
     total = 0.0
-    centres = [math.cos(THETA) * q[y][j] + math.sin(THETA) * W[y] for j in range(m[y])]
-    weight = float(torch.linalg.vector_norm(sum(centres) / m[y]))  # rho
-    for centre in centres:
-        total += weight * (1 - float(h @ centre) / length) ** 2
-    if variant == "mean":
-        total /= m[y]
-    if variant == "class_aware_weights":
-        of_cal = math.sqrt(math.cos(THETA) ** 2 + cal[y] * math.sin(THETA) ** 2) / math.sqrt(cal[y])
-        total *= cal[y] * of_cal / (m[y] * weight)
+    for j in range(m[y]):
+        centre = math.cos(THETA) * q[y][j] + math.sin(THETA) * W[y]
+        total += weight / m[y] * (1 - float(h @ centre) / length) ** 2
     return total + 6e-4 * (length - 1) ** 2
 
 
-VARIANTS = {
-    "al": {"allocation": "equal"},
-    "cal": {},
-    "mean": {"reduction": "mean"},
-    "class_aware_weights": {"allocation": "equal", "weights": "class_aware"},
-    "reversed": {"allocation": "reversed"},
+def rho_by_hand(m):
+    return math.sqrt(math.cos(THETA) ** 2 + m * math.sin(THETA) ** 2) / math.sqrt(m)
+
+
+CAL_WEIGHTS = [m * rho_by_hand(m) for m in (1, 3, 5)]
+MEAN_OF_CAL = sum(n * w for n, w in zip(COUNTS, CAL_WEIGHTS, strict=True)) / sum(COUNTS)
+BACK = [m * rho_by_hand(m) for m in (5, 3, 1)]
+MEAN_OF_BACK = sum(n * w for n, w in zip(COUNTS, BACK, strict=True)) / sum(COUNTS)
+EQUAL = {"weights": "equal", "scale": "class_aware"}
+VARIANTS = {  # settings, m, weights of the classes
+    "al": ({"allocation": "equal"}, [3, 3, 3], [3 * rho_by_hand(3)] * 3),
+    "cal": ({}, [1, 3, 5], CAL_WEIGHTS),
+    "cal_at_its_own_scale": ({"scale": "class_aware"}, [1, 3, 5], CAL_WEIGHTS),
+    "mean": ({"weights": "mean"}, [1, 3, 5], [rho_by_hand(m) for m in (1, 3, 5)]),
+    "al_weighted": ({"allocation": "equal", "weights": "class_aware"}, [3, 3, 3], CAL_WEIGHTS),
+    "al_scaled": ({"allocation": "equal", **EQUAL}, [3, 3, 3], [MEAN_OF_CAL] * 3),
+    "cal_equal": (EQUAL, [1, 3, 5], [MEAN_OF_CAL] * 3),
+    "ones": ({"weights": "equal"}, [1, 3, 5], [1.0] * 3),
+    "reversed": ({"allocation": "reversed"}, [5, 3, 1], BACK),
+    "reversed_scaled": (
+        {"allocation": "reversed", "scale": "class_aware"},
+        [5, 3, 1],
+        [w * MEAN_OF_CAL / MEAN_OF_BACK for w in BACK],
+    ),
 }
 
 
@@ -137,7 +148,7 @@ class Model:
 
 
 def multi_center(variant):
-    own = loss("multi_center", centres=F, theta=THETA, **VARIANTS[variant])
+    own = loss("multi_center", centres=F, theta=THETA, **VARIANTS[variant][0])
     own.follow(Model())
     return own
 
@@ -145,10 +156,10 @@ def multi_center(variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_multi_center_is_its_formula(variant):
     own = multi_center(variant)
-    m = {"al": [3, 3, 3], "class_aware_weights": [3, 3, 3], "reversed": [5, 3, 1]}.get(variant, [1, 3, 5])
+    _, m, weights = VARIANTS[variant]
     q = dict(enumerate(own.q.split(m)))
     found = own.each(*given())
-    wanted = [by_hand(h, int(y), q, m, variant) for h, y in zip(H, Y, strict=True)]
+    wanted = [by_hand(h, int(y), q, m, weights[y]) for h, y in zip(H, Y, strict=True)]
     assert found.tolist() == pytest.approx(wanted, rel=1e-12)
     assert torch.autograd.gradcheck(lambda h: own.mean(*given(h)), H.clone().requires_grad_())
     frame = torch.cat([W, own.q])
@@ -171,7 +182,7 @@ def test_the_allocation_of_the_facts():
             assert min(allocated(counts, f)) >= 1
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["al", "cal", "mean", "cal_equal", "reversed_scaled"])
 def test_unconstrained_features_end_along_the_mean_centre(variant):
     own = multi_center(variant)
     h = torch.randn(3, D, generator=torch.Generator().manual_seed(4), dtype=torch.float64, requires_grad=True)
@@ -212,9 +223,8 @@ def test_rows_beside_a_frame_follow_its_seed():
         ("multi_center", {"theta": 0.0}, r"loss\.theta must be between 0 and pi/2, both excluded; got 0"),
         ("multi_center", {"length": -1.0}, r"loss\.length must be at least 0"),
         ("multi_center", {"allocation": "al"}, r"unknown loss\.allocation 'al'; .*valid: class_aware, equal, reversed"),
-        ("multi_center", {"reduction": "none"}, r"unknown loss\.reduction 'none'; .*valid: sum, mean"),
-        ("multi_center", {"weights": "equal"}, r"unknown loss\.weights 'equal'; .*valid: own, class_aware"),
-        ("multi_center", {"weights": "class_aware"}, r"loss\.weights=class_aware takes the place .* got loss\.alloc"),
+        ("multi_center", {"weights": "own"}, r"unknown loss\.weights 'own'; .*valid: sum, mean, equal, class_aware"),
+        ("multi_center", {"scale": "one"}, r"unknown loss\.scale 'one'; .*valid: own, class_aware"),
     ],
 )
 def test_wrong_settings_are_refused(name, settings, message):

@@ -44,13 +44,6 @@ def separated(*values: float, accuracy: float = 1.0) -> Measures:
 
 
 @pytest.mark.fast
-def test_every_policy_of_the_registry_has_its_yaml_and_default_settings():
-    from nclab.config.place import CONF
-
-    assert POLICIES.names() == sorted(p.stem for p in (CONF / "etf").glob("*.yaml"))
-
-
-@pytest.mark.fast
 def test_none_fixes_nothing():
     model = network()
     assert policy("none").setup(model, 0) == []
@@ -298,7 +291,7 @@ def test_a_policy_says_what_the_training_loop_must_do_for_it():
     assert [p.stackable for p in (plain, following, switching)] == [True, False, True]
     assert [p.may_switch for p in (plain, following, switching)] == [False, False, True]
     assert [name for name in POLICIES.names() if policy(name).may_switch] == ["adaptive", "clock"]
-    assert [name for name in POLICIES.names() if not policy(name).stackable] == ["nearest"]
+    assert [name for name in POLICIES.names() if not policy(name).stackable] == ["align", "nearest"]
     model = network()
     batch = Batch(torch.randn(3, 20), torch.zeros(3, dtype=torch.int64), torch.arange(3), 3)
     assert plain.after_step(model, batch, Output(*model.eval()(batch.inputs)), 0) is None

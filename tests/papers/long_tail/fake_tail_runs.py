@@ -1,29 +1,31 @@
 """Run folders of long-tailed training as it writes them: numbers that follow from class, seed and method."""
 
-import json
-import zlib
-
-import yaml
+from fake_folder import write_folder
 
 ALIGN = {"name": "align", "strategy": "slerp", "amount": 0.3, "every": 2, "equal_norms": False}
 FIXED = {"name": "last_k", "k": 1, "kind": "etf", "bias": False}
+ORTHOGONAL = FIXED | {"kind": "orthogonal"}
 CENTRES = {"name": "multi_center", "centres": 20, "theta": 0.2, "length": 6e-4, "allocation": "class_aware",
-           "reduction": "sum", "weights": "own"}  # fmt: skip
+           "weights": "sum", "scale": "own"}  # fmt: skip
+EQUAL = {"weights": "equal", "scale": "class_aware"}
 CE = {"name": "cross_entropy", "l2": 0.0}
 METHODS = {  # loss, etf, sampler
     "cross-entropy": (CE, {"name": "none"}, "shuffled"),
     "class-balanced sampling": (CE, {"name": "none"}, "class_balanced"),
     "logit adjustment": ({"name": "logit_adjusted", "temperature": 1.0}, {"name": "none"}, "shuffled"),
     "fixed ETF, dot regression": ({"name": "dot_regression"}, FIXED, "shuffled"),
-    "AL": (CENTRES | {"allocation": "equal"}, FIXED | {"kind": "orthogonal"}, "shuffled"),
-    "CAL": (CENTRES, FIXED | {"kind": "orthogonal"}, "shuffled"),
-    "AL, CAL's class weights": (
-        CENTRES | {"allocation": "equal", "weights": "class_aware"},
-        FIXED | {"kind": "orthogonal"},
-        "shuffled",
-    ),
-    "CAL, mean over centres": (CENTRES | {"reduction": "mean"}, FIXED | {"kind": "orthogonal"}, "shuffled"),
-    "CAL, reversed": (CENTRES | {"allocation": "reversed"}, FIXED | {"kind": "orthogonal"}, "shuffled"),
+    **{
+        name: (CENTRES | keys, ORTHOGONAL, "shuffled")
+        for name, keys in {
+            "AL": {"allocation": "equal"},
+            "CAL": {},
+            "AL at CAL's scale": {"allocation": "equal", **EQUAL},
+            "AL, CAL's class weights": {"allocation": "equal", "weights": "class_aware"},
+            "CAL, equal class weights": EQUAL,
+            "CAL, mean over centres": {"weights": "mean", "scale": "class_aware"},
+            "CAL, reversed": {"allocation": "reversed", "scale": "class_aware"},
+        }.items()
+    },
     "slerp": (CE, ALIGN, "shuffled"),
     "slerp, equal norms": (CE, ALIGN | {"equal_norms": True}, "shuffled"),
     "proj": (CE, ALIGN | {"strategy": "proj", "amount": 1.0}, "shuffled"),
@@ -73,13 +75,5 @@ def write_tail_run(root, method="cross-entropy", seed=0, imbalance=100.0, shift=
         {"layer": "normed", "role": "classifier_input", "site": None, "stage": None},
         {"layer": "fc4", "role": "classifier", "site": "fc4", "stage": ["fc4"]},
     ]
-    summary = {"final": {"train": {"accuracy": 0.99}, "test": {"accuracy": test["balanced_accuracy"]}}, "seed": seed}
-    text = yaml.safe_dump(config)
-    folder = root / config["experiment_name"] / f"s{seed}-{zlib.crc32(text.encode()):08x}"
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(text)
-    (folder / "metrics.csv").write_text("\n".join(["epoch,split,layer,metric,value", *lines]) + "\n")
-    (folder / "events.jsonl").write_text(json.dumps({"event": "start", "epoch": 0, "layers": layers}) + "\n")
-    (folder / "summary.json").write_text(json.dumps(summary))
-    (folder / "DONE").touch()
-    return folder
+    final = {"train": {"accuracy": 0.99}, "test": {"accuracy": test["balanced_accuracy"]}}
+    return write_folder(root, config, layers, lines, {"final": final})

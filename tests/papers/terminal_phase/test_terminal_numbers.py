@@ -89,6 +89,7 @@ def study(tmp_path):
         write_terminal_run(tmp_path, seed)
         write_terminal_run(tmp_path, seed, decay=0, factor=3.0, experiment="terminal_no_decay")
         write_terminal_run(tmp_path, seed, noise=1, test=(0.1, 0.1), experiment="terminal_random_labels")
+        write_terminal_run(tmp_path, seed, imbalance=10.0, factor=3.0, experiment="terminal_imbalanced")
         write_terminal_run(tmp_path, seed, loss=MSE, decay=0, experiment="terminal_squared_error")
         write_last_layer_run(tmp_path, seed)
         write_last_layer_run(tmp_path, seed, dataset="etf_features")
@@ -97,7 +98,7 @@ def study(tmp_path):
 
 def test_every_claim_finds_its_five_seeds_and_holds_where_it_is_true(study):
     judgements = judged(study, *load_ledger(LEDGER))
-    assert len(judgements) == len(load_ledger(LEDGER)) == 19
+    assert len(judgements) == len(load_ledger(LEDGER)) == 21
     for judgement in judgements:
         assert judgement.seeds == (0, 1, 2, 3, 4), judgement.claim.id
         assert judgement.verdict == HOLDS, (judgement.claim.id, judgement.reason)

@@ -9,12 +9,14 @@ NEEDED = Needs(
 )
 CE, CAL, AL = "cross-entropy", "CAL", "AL"
 LOSSES = {"cross_entropy": CE, "logit_adjusted": "logit adjustment", "dot_regression": "fixed ETF, dot regression"}
-CENTRES = {  # allocation, reduction, weights -> name
+CENTRES = {  # allocation, weights, scale -> name
     ("equal", "sum", "own"): AL,
     ("class_aware", "sum", "own"): CAL,
-    ("equal", "sum", "class_aware"): "AL, CAL's class weights",
-    ("class_aware", "mean", "own"): "CAL, mean over centres",
-    ("reversed", "sum", "own"): "CAL, reversed",
+    ("equal", "equal", "class_aware"): "AL at CAL's scale",
+    ("equal", "class_aware", "own"): "AL, CAL's class weights",
+    ("class_aware", "equal", "class_aware"): "CAL, equal class weights",
+    ("class_aware", "mean", "class_aware"): "CAL, mean over centres",
+    ("reversed", "sum", "class_aware"): "CAL, reversed",
 }
 STRATEGIES = {"reg": "reg", "slerp": "slerp", "proj": "proj"}
 CONTROL = "equal norms alone"
@@ -37,7 +39,7 @@ def method(run: Run) -> str:
         turns = STRATEGIES[s["etf.strategy"]] + (", equal norms" if s["etf.equal_norms"] else "")
         found.append(CONTROL if s["etf.strategy"] == "slerp" and not s["etf.amount"] else turns)
     if s["loss.name"] == "multi_center":
-        found.append(CENTRES.get((s["loss.allocation"], s["loss.reduction"], s["loss.weights"]), "multi_center"))
+        found.append(CENTRES.get((s["loss.allocation"], s["loss.weights"], s["loss.scale"]), "multi_center"))
     elif s["loss.name"] != "cross_entropy":
         found.append(LOSSES.get(s["loss.name"], s["loss.name"]))
     if s["sampler.name"] == "class_balanced":

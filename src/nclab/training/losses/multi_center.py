@@ -17,8 +17,8 @@ from nclab.training.optim import at_least
 
 CHOICES = {
     "allocation": ("class_aware", "equal", "reversed"),
-    "reduction": ("sum", "mean"),
-    "weights": ("own", "class_aware"),
+    "weights": ("sum", "mean", "equal", "class_aware"),
+    "scale": ("own", "class_aware"),
 }
 
 
@@ -30,9 +30,12 @@ class MultiCenterSettings(LossSettings):
     theta: float = 0.2
     # of the (f-1) C centres: class_aware (CAL: the rarer a class the more) | equal (AL: f-1 each) | reversed (control)
     allocation: str = "class_aware"
-    reduction: str = "sum"  # over the centres of a class: sum | mean (control: no weight of a class by its centres)
-    # own | class_aware (control, of allocation=equal: every class weighs what it weighs with class_aware)
-    weights: str = "own"
+    # of the classes: sum (over centres: m_k rho_k) | mean (over centres: rho_k) | equal (1) | class_aware (m_k rho_k of
+    # allocation=class_aware, whatever the allocation is); all but sum are controls
+    weights: str = "sum"
+    # own | class_aware (the weights times one number, so that their mean over the train samples is that of class_aware:
+    # the same step for the same learning rate)
+    scale: str = "own"
     length: float = 6e-4  # weight of (|h| - 1)^2
 
     def __post_init__(self) -> None:
@@ -45,11 +48,6 @@ class MultiCenterSettings(LossSettings):
         if not 0 < self.theta < math.pi / 2:
             said = f"loss.theta must be between 0 and pi/2, both excluded; got {self.theta:g}"
             raise OutOfRange(said, "loss.theta")
-        if self.weights == "class_aware" and (self.allocation, self.reduction) != ("equal", "sum"):
-            raise ValueError(
-                "loss.weights=class_aware takes the place of the weights of loss.allocation=equal loss.reduction=sum; "
-                f"got loss.allocation={self.allocation} loss.reduction={self.reduction}"
-            )
 
 
 def allocated(counts: Sequence[int], per_class: int, allocation: str = "class_aware") -> list[int]:
@@ -95,12 +93,12 @@ def rows_beside(weight: Tensor, count: int, seed: int) -> Tensor:
 
 @LOSSES.add("multi_center", MultiCenterSettings)
 class MultiCenter(CrossEntropy):
-    """sum_{j <= m_y} rho_y (1 - <h/|h|, V_yj>)^2 + length (|h| - 1)^2, h the classifier's input.
+    """a_y / m_y sum_{j <= m_y} (1 - <h/|h|, V_yj>)^2 + length (|h| - 1)^2, h the classifier's input, a_k = m_k rho_k.
 
     V_kj = cos(theta) q_kj + sin(theta) w_k: w_k the fixed rows of the classifier, q_kj rows of their own, all of one
-    orthonormal frame of f C rows; m_k of `allocated`, rho_k of `rho`. reduction=mean divides by m_y;
-    weights=class_aware gives a class the factor m_k rho_k of the class-aware allocation in the place of its own. A
-    sample is predicted by the largest <h, w_k>, which no division by |h| changes.
+    orthonormal frame of f C rows; m_k of `allocated`, rho_k of `rho`. a_k = m_k rho_k is the sum over
+    centres, of weight rho_k each; `weights` and `scale` put other weights of the classes in its place. A sample is
+    predicted by the largest <h, w_k>, which no division by |h| changes.
 
     With unconstrained features h_k ends along the mean centre, cos(h_k, w_k) = sin(theta) / rho_k, and the means of
     classes are orthogonal. `centre_cosine`, a score: the cosine of h and the mean centre of its class; 1 at this
@@ -130,10 +128,18 @@ class MultiCenter(CrossEntropy):
         allocation = allocated(counts, s.centres, s.allocation)
         self.centres = torch.tensor(allocation, **given)  # m_k (C,)
         self.rho = rho(self.centres, s.theta)
-        self.factor = self.rho if s.reduction == "sum" else self.rho / self.centres  # (C,)
-        if s.weights == "class_aware":
-            wanted = torch.tensor(allocated(counts, s.centres), **given)
-            self.factor = wanted * rho(wanted, s.theta) / self.centres
+        m = torch.tensor(allocated(counts, s.centres), **given)
+        aware = m * rho(m, s.theta)
+        weight = {
+            "sum": self.centres * self.rho,
+            "mean": self.rho,
+            "equal": torch.ones_like(aware),
+            "class_aware": aware,
+        }[s.weights]
+        if s.scale == "class_aware":
+            samples = torch.tensor(counts, **given)
+            weight = weight * ((samples @ aware) / (samples @ weight))
+        self.factor = weight / self.centres  # a_k / m_k (C,)
         owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(allocation))
         self.owner = owner.to(targets.device)  # class of every q, ((f-1) C,)
 
