@@ -23,7 +23,7 @@ from nclab.metrics.suite import METRICS, Context
 from nclab.models.mlp import MLP
 from nclab.run.execute import train
 from nclab.run.trained import load_trained
-from nclab.training.evaluate import Pass
+from nclab.training.passes import Pass
 
 COUNTS = [40, 25, 16, 10, 6, 4]
 

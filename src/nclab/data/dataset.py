@@ -9,8 +9,7 @@ import dataclasses
 import os
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,8 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nclab.data.cut import cut
 from nclab.data.held_out import ClassSplit, divided
-from nclab.data.imbalance import Imbalance, kept_of
+from nclab.data.imbalance import Imbalance
 from nclab.data.label_noise import noisy_labels, require_share
 from nclab.data.split import Split
 from nclab.interfaces.registry import Registry
@@ -281,41 +281,17 @@ def _sized(dataset: Dataset, settings: DatasetSettings) -> Dataset:
 
 
 def _sizes(settings: DatasetSettings) -> dict[str, int]:
-    """Split -> the size that the settings give it. valid comes first: it is cut before train."""
+    """Split -> the size that the settings give it."""
     sizes = {"valid": settings.valid_size, "train": settings.train_size, "test": settings.test_size}
     return {name: size for name, size in sizes.items() if size is not None}
 
 
 def _cut(dataset: Dataset, splits: Mapping[str, Split], settings: DatasetSettings) -> dict[str, Split]:
-    """The splits, as large as the settings say; `splits` are those of the dataset, or hold rows for samples.
-
-    The valid split is taken out before imbalance and train_size keep some of the rest, so that runs which differ in
-    them are judged by the same samples. Of a valid split that the data bring along, valid_size keeps some. train_size
-    keeps the proportions that imbalance left.
-    """
-    splits, sizes = dict(splits), _sizes(settings)
-    if "valid" in sizes and "valid" not in splits:
-        with _said(f"dataset.valid_size of {settings.name}"):
-            splits["train"], splits["valid"] = splits["train"].divide(sizes.pop("valid"))
+    """`cut` as the settings say; `splits` are those of the dataset, or hold rows for samples."""
+    imbalance = None
     if settings.imbalance is not None:
         imbalance = Imbalance(settings.imbalance, settings.imbalance_profile)
-        with _said(f"dataset.imbalance of {settings.name}"):
-            splits["train"] = splits["train"][kept_of(splits["train"].targets, dataset.targets.dim, imbalance)]
-    for name, size in sizes.items():
-        with _said(f"dataset.{name}_size of {settings.name}"):
-            if name not in splits:
-                raise ValueError(f"the data have no {name} split")
-            splits[name] = splits[name].subset(size)
-    return splits
-
-
-@contextmanager
-def _said(where: str) -> Iterator[None]:
-    """A ValueError says where it comes from."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+    return cut(splits, _sizes(settings), imbalance, dataset.targets.dim, settings.name)
 
 
 def _kept_rows(dataset: Dataset, settings: DatasetSettings) -> Tensor:

@@ -38,4 +38,4 @@ class LogitAdjusted(CrossEntropy):
         self.shift = self.settings.temperature * (counts / counts.sum()).log()  # (C,)
 
     def each(self, out: Output, batch: Batch) -> Tensor:
-        return functional.cross_entropy(out.prediction + self.shift, batch.targets, reduction="none")
+        return functional.cross_entropy(self.logits(out, batch) + self.shift, batch.targets, reduction="none")
