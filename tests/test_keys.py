@@ -23,6 +23,9 @@ NAMES = {
     "dataset=phrases model=tf loss.l2=0.001 optimizer.weight_decay=0 schedule=cosine": (
         "phrases-t11_5x64-none-e60-s0-9d6e8325"
     ),
+    "experiment=unconstrained/nearest_etf seed=1": "free_features-ufm1x512_tau5-nearest-e100-s1-9a225be9",
+    "etf=nearest etf.gradient=false": "digits-mlp5x400-nearest_constant-e60-s0-322c923a",
+    "etf=last_k etf.bias=true": "digits-mlp5x400-last1-e60-s0-8414a152",
 }
 
 
@@ -57,6 +60,15 @@ def test_what_was_stored_before_a_key_is_read_with_its_value(later):
     assert keys.with_later_keys(stored) == expected
     assert keys.with_later_keys(expected) == expected
     assert stored == {"metrics": {"every": 3}, "other": {}}
+
+
+def test_a_later_key_of_one_option_leaves_the_others_alone(monkeypatch):
+    monkeypatch.setattr(keys, "LATER", {"group=a.inner": 1})
+    assert keys.with_later_keys({"group": {"name": "a"}}) == {"group": {"inner": 1, "name": "a"}}
+    assert keys.before_later_keys({"group": {"name": "a", "inner": 1}}) == {"group": {"name": "a"}}
+    for tree in ({"group": {"name": "b", "inner": 1}}, {"group": {"name": "b"}}, {"inner": 1}):
+        assert keys.before_later_keys(tree) == tree
+        assert keys.with_later_keys(tree) == tree
 
 
 def test_a_configuration_from_before_the_later_keys_is_the_same_run(tmp_path):

@@ -222,6 +222,18 @@ def test_logits_of_a_step_are_of_the_head_of_that_step(gradient):
     assert torch.allclose(whole, held) != gradient
 
 
+@pytest.mark.parametrize("gradient", [True, False])
+def test_without_a_bias_nothing_but_the_bias_is_gone(gradient):
+    with_bias, without = (NearestETFHead(8, 4, gradient=gradient, seed=0, bias=bias) for bias in (True, False))
+    x, labels = normal(12, 8).float().requires_grad_(), torch.arange(12) % 4
+    out = without(x, labels)
+    torch.testing.assert_close(out, with_bias(x, labels) - with_bias.bias, rtol=0, atol=1e-6)
+    assert float(with_bias.bias.abs().min()) > 1e-3
+    assert torch.equal(with_bias.weight, without.weight)
+    assert set(without.state_dict()) == {"weight", "means", "counts", "frame"}
+    assert torch.equal(without(x), functional.linear(x, without.weight))
+
+
 def test_running_means_count_every_class_for_itself():
     head = NearestETFHead(6, 3, seed=0, dtype=torch.float64)
     x = normal(8, 6)
@@ -279,8 +291,10 @@ def test_state_round_trips():
         other.load_state_dict(torch.nn.Linear(8, 4).state_dict())
 
 
-def test_a_checkpoint_makes_the_same_head_in_the_place_of_a_linear_layer():
-    model = torch.nn.Sequential(torch.nn.Linear(5, 8), NearestETFHead(8, 4, delta=0.3, gradient=False, seed=0))
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_checkpoint_makes_the_same_head_in_the_place_of_a_linear_layer(bias):
+    head = NearestETFHead(8, 4, delta=0.3, gradient=False, seed=0, bias=bias)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 8), head)
     x, labels = normal(12, 8).float(), torch.arange(12) % 4
     model[1](x, labels)
     packed = {name: pack(layer) for name, layer in fixed_layers(model).items()}
@@ -289,7 +303,7 @@ def test_a_checkpoint_makes_the_same_head_in_the_place_of_a_linear_layer():
     load_without_fixed(built, state_without_fixed(model))
     again = built[1]
     assert isinstance(again, NearestETFHead)
-    assert (again.delta, again.gradient) == (0.3, False)
+    assert (again.delta, again.gradient, again.bias is not None) == (0.3, False, bias)
     assert torch.equal(again(x), model[1](x))
     assert torch.equal(again(x, labels), model[1](x, labels))
 

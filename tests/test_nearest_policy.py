@@ -176,7 +176,9 @@ def test_a_run_collapses_onto_its_head(tiny):
     assert events(folder, "start")[0]["fixed"] == "fixed layers: fc4 (nearest ETF)"
 
 
-@pytest.mark.parametrize("more", [(), ("etf.gradient=false", "precision=bf16", "dataset.augment=crop_flip")])
+@pytest.mark.parametrize(
+    "more", [(), ("etf.gradient=false", "etf.bias=false", "precision=bf16", "dataset.augment=crop_flip")]
+)
 def test_a_signal_between_two_batches_resumes_to_the_same_bits(tiny, tmp_path, monkeypatch, more):
     keys = (*KEYS, *more, "epochs=3", "checkpoint_seconds=1000", "metrics.every=0")
     whole = train(tiny(*keys, root=tmp_path / "whole"))

@@ -43,7 +43,8 @@ def _policy(config: dict, etf: dict, control: str | None) -> str:
         head = " + head" if etf.get("classifier") else ""
         return f"{f'{control} FFN' if control else 'FFN-ETF'}{_blocks(etf.get('blocks', 'all'))}{head}"
     if etf["name"] == "nearest":
-        return "nearest ETF" if etf.get("gradient", True) else "nearest ETF, constant"
+        constant, no_bias = not etf.get("gradient", True), not etf.get("bias", True)
+        return "nearest ETF" + ", constant" * constant + ", no bias" * no_bias
     return etf["name"]
 
 

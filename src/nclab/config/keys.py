@@ -41,7 +41,8 @@ BESIDE_RESUME = (
 )
 
 # Keys and groups that came later, with the value that every run had before. A run with this value has the name that it
-# had then, and a configuration stored then is read with it. The value stays as it is when a default changes.
+# had then, and a configuration stored then is read with it. The value stays as it is when a default changes. A key that
+# other options of its group have had for longer names its option: etf=nearest.bias.
 LATER: dict[str, Any] = {
     "loss": {"name": "cross_entropy", "l2": 0.0, "l2_skip": "none"},
     "loss.l2_features": None,
@@ -61,6 +62,7 @@ LATER: dict[str, Any] = {
     "dataset.class_split": 0,
     "dataset.source_list": None,
     "stop_at_loss": None,
+    "etf=nearest.bias": True,
     "parent": None,
     "parent_epochs": None,
     "model.head_norm": "none",
@@ -98,12 +100,20 @@ def before_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
     {'seed': 0, 'loss': {'name': 'mse', 'l2': 0.0, 'l2_skip': 'none'}}
     """
     for key in sorted(LATER, key=lambda key: -key.count(".")):
-        value: Any = tree
-        for part in key.split("."):
-            value = value.get(part, tree) if isinstance(value, dict) else tree
-        if value is not tree and value == LATER[key]:
-            tree = without(tree, key)
+        group, inner = _group_of(key, tree)
+        if group is not None and inner in group and group[inner] == LATER[key]:
+            tree = without(tree, re.sub(r"=\w+", "", key))
     return tree
+
+
+def _group_of(key: str, tree: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """What holds a key of LATER in this tree, the tree itself or a group; None where it has no such group, or another
+    option of it. Behind it the name that the key has in there."""
+    place, _, inner = key.rpartition(".")
+    name, _, option = place.partition("=")
+    group = tree.get(name) if name else tree
+    there = isinstance(group, dict) and (not option or group.get("name") == option)
+    return (group if there else None), inner
 
 
 def with_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
@@ -123,4 +133,8 @@ def with_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
             if own.get("name") not in LATER_OF.get(key, {own.get("name")}):
                 continue
             tree = {**tree, group: {inner: value, **tree[group]}}
+        group, inner = _group_of(key, tree)
+        if group is not None and inner not in group:
+            name = key.rpartition(".")[0].partition("=")[0]
+            tree = {**tree, name: {inner: value, **group}} if name else {inner: value, **tree}
     return tree

@@ -38,9 +38,10 @@ class NearestETFHead(DenseFixedLinear):
             False: W and b are constants of the step. The paper finds no difference.
         seed: of the first frame, drawn by Haar measure. None: torch's global generator gives one.
         device, dtype: of the buffers.
+        bias: b = -W mu as above; False: the head has none, as a control beside classifiers without one.
 
-    All state are buffers: weight (K, d), bias (K,), means (K, d), counts (K,) int64, frame U_prox (d, K); there is no
-    Parameter. Raises ValueError for d < K, fewer than 2 classes, and delta not above 0.
+    All state are buffers: weight (K, d), bias (K,) or none, means (K, d), counts (K,) int64, frame U_prox (d, K); there
+    is no Parameter. Raises ValueError for d < K, fewer than 2 classes, and delta not above 0.
 
     >>> head = NearestETFHead(16, 4, seed=0)
     >>> x, labels = torch.randn(20, 16, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 4
@@ -57,22 +58,24 @@ class NearestETFHead(DenseFixedLinear):
         seed: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        bias: bool = True,
     ):
         require_head(num_classes, in_features, delta)
-        recipe = Recipe(frame="nearest", rank=ROWS, scale=1.0, seed=seed)
+        recipe = Recipe(frame="nearest", rank=ROWS, scale=1.0, seed=seed, bias=bias)
         if seed is None:
             seed = int(torch.randint(2**32, ()))
         like = torch.empty(0, device=device, dtype=dtype)
         frame = haar(in_features, num_classes, Generator().manual_seed(seed))
-        weight, bias, frame = nearest_head(torch.zeros(num_classes, in_features, dtype=torch.float64), frame, delta)
-        super().__init__(weight.to(like), bias.to(like), recipe)
+        weight, b, frame = nearest_head(torch.zeros(num_classes, in_features, dtype=torch.float64), frame, delta)
+        super().__init__(weight.to(like), b.to(like) if bias else None, recipe)
         self.delta, self.gradient = delta, gradient
         self.register_buffer("means", like.new_zeros(num_classes, in_features))
         self.register_buffer("counts", torch.zeros(num_classes, dtype=torch.int64, device=like.device))
         self.register_buffer("frame", frame.to(like))
 
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, delta={self.delta:g}, gradient={self.gradient}"
+        text = f"{self.in_features}, {self.out_features}, delta={self.delta:g}, gradient={self.gradient}"
+        return f"{text}, bias={self.bias is not None}"
 
     def forward(self, x: Tensor, labels: Tensor | None = None, total: Callable[[Tensor], Tensor] = alone) -> Tensor:
         """Logits (..., K). x (..., d); with labels (B,) of class numbers, x (B, d), the head is set first. `total` sums
@@ -88,8 +91,8 @@ class NearestETFHead(DenseFixedLinear):
             weight, bias = self._follow(x if self.gradient else x.detach(), labels, total)
             return functional.linear(x, weight, bias)
 
-    def _follow(self, x: Tensor, labels: Tensor, total: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Set the head from a batch x (B, d); returns W (K, d) and b (K,) with their graph."""
+    def _follow(self, x: Tensor, labels: Tensor, total: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Set the head from a batch x (B, d); returns W (K, d) and b (K,) or None with their graph."""
         member = functional.one_hot(labels.long(), self.out_features).double()  # (B, K)
         # By a product and not index_add_, which adds in any order on a GPU.
         sums = total(member.T @ torch.cat([x.double(), x.new_ones(len(x), 1).double()], 1))  # (K, d + 1)
@@ -104,11 +107,12 @@ class NearestETFHead(DenseFixedLinear):
         weight, bias, frame = nearest_head(torch.where(seen, means, of_seen.to(means)), self.frame, self.delta)
         with torch.no_grad():
             self.weight.copy_(weight)
-            self.bias.copy_(bias)
+            if self.bias is not None:
+                self.bias.copy_(bias)
             self.means.copy_(means)
             self.frame.copy_(frame)
             self.counts += present[:, 0]
-        return weight, bias
+        return weight, None if self.bias is None else bias
 
     def _take(self, weight: Tensor) -> str | None:
         refused = super()._take(weight)
@@ -117,4 +121,5 @@ class NearestETFHead(DenseFixedLinear):
 
     def settings(self) -> dict[str, Any]:
         """The arguments that a checkpoint holds besides the buffers."""
-        return {"delta": self.delta, "gradient": self.gradient, "seed": self.recipe.seed}
+        bias = self.bias is not None
+        return {"delta": self.delta, "gradient": self.gradient, "seed": self.recipe.seed, "bias": bias}

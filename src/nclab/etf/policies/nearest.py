@@ -19,6 +19,7 @@ class NearestSettings(PolicySettings):
     name: str = "nearest"
     delta: float = 1e-3  # weight of the term that keeps the frame near to that of the step before
     gradient: bool = True  # of the loss through the class means into the features; false: the head is a constant
+    bias: bool = True  # b = -W mu, mu the mean of the class means; false: no bias
 
     def __post_init__(self) -> None:
         if not (self.delta > 0 and math.isfinite(self.delta)):
@@ -26,7 +27,7 @@ class NearestSettings(PolicySettings):
 
     @property
     def label(self) -> str:
-        return self.name if self.gradient else f"{self.name}_constant"
+        return "_".join([self.name, *["constant"] * (not self.gradient), *["no_bias"] * (not self.bias)])
 
     @property
     def needs_classes(self) -> bool:
@@ -64,7 +65,7 @@ class Nearest(ETFPolicy):
         linear, s = model.get_submodule(site), self.settings
         like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
         shape = linear.in_features, linear.out_features
-        head = NearestETFHead(*shape, s.delta, s.gradient, site_seed(seed, site), **like)
+        head = NearestETFHead(*shape, s.delta, s.gradient, site_seed(seed, site), bias=s.bias, **like)
         replace(model, site, in_place_of(linear, head))
         return [Switch(site, 0, head.recipe, head.scale, learnable(linear.parameters()))]
 
