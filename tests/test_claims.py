@@ -172,6 +172,17 @@ def test_equivalence_of_two_sides(tmp_path):
     assert judged(tmp_path, claim("equivalent"))[0].verdict == NOT_ENOUGH  # a side that diverged is not comparable
 
 
+def test_a_claim_on_the_spread_judges_distances_from_the_median(tmp_path):
+    narrow, wide = (88.0, 88.1, 88.2, 88.3, 88.4), (90.0, 88.0, 91.0, 89.0, 87.0)
+    pair(tmp_path, dict(enumerate(zip(narrow, wide, strict=True))))
+    (j,) = judged(tmp_path, claim("lower", spread=True))
+    # |88.0 - 88.2| - |90 - 89| = 0.2 - 1, ...
+    assert j.estimate.values == pytest.approx((-0.8, -0.9, -2.0, 0.1, -1.8))
+    assert (j.verdict, j.treatment) == (HOLDS, pytest.approx(narrow))
+    assert j.claim.written == "distance from the median of its side, superiority downwards, margin 0.5 points"
+    assert judged(tmp_path, claim("higher", spread=True))[0].verdict == FAILS
+
+
 def test_settings_of_a_claim_share_their_spread_where_the_data_are_the_same(tmp_path):
     spreads = {1: (0.0, 0.1, 0.2), 2: (0.0, 0.3, 0.6), 3: (0.0, 0.2, 0.1)}
     for seed in range(3):

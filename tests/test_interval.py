@@ -80,3 +80,11 @@ def test_no_prior_makes_one_seed_or_arithmetic_another_number():
     assert estimate([3.0] * 2, prior=prior).high == math.inf
     assert estimate([3.0] * 5, prior=prior).high == 3.0
     assert estimate([3.0], deterministic=True, prior=prior).high == 3.0
+
+
+def test_small_numbers_have_a_spread_of_their_own():
+    """Of NC1 at 1e-15 the differences count; of 88 percent 1e-14 is the rounding of a difference."""
+    assert estimate([1e-15, 2e-15, 3e-15]).sd == pytest.approx(1e-15)
+    assert estimate([1e-14, -1e-14, 0.0], scale=88.0).sd == 0
+    assert estimate([1e-14, -1e-14, 0.0]).sd == pytest.approx(1e-14)
+    assert estimate([1e12, 1e12 + 1, 1e12 + 2]).sd == 0

@@ -98,6 +98,8 @@ def test_an_entry_with_its_defaults(tmp_path):
             "kind every_seed_at_least takes runs, got treatment",
         ),
         ({"statistic": "early_ncc"}, "kind not_lower takes margin, got neither"),
+        ({"spread": True}, "spread takes kind lower or higher, got not_lower"),
+        ({"spread": True, "kind": "lower", "margin": None}, "spread takes a margin, got none"),
         ({"deterministic": "yes"}, "deterministic: input should be a valid boolean, got 'yes'"),
         (
             {"commands": "nclab-paper run simplex_etf --part figure1"},

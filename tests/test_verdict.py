@@ -206,3 +206,11 @@ def test_an_estimate_of_seeds_is_one_that_decides():
 
 def test_numbers_for_people():
     assert [number(-0.001), number(1.005, sign=True), number(-2.0), number(math.inf)] == ["0.00", "+1.00", "-2.00", "–"]
+
+
+@pytest.mark.parametrize(("kind", "numbers"), [("every_seed_at_most", 1.9e-9), ("every_seed_at_least", 0.1e-9)])
+def test_a_bound_of_a_billionth_is_missed_by_its_half(kind, numbers):
+    e = estimate([numbers] * 3)
+    assert decide(kind, e, threshold=1e-9).verdict == FAILS
+    assert decide(kind, estimate([1e-9 * (1 + 1e-12), 1e-9 * (1 - 1e-12), 1e-9]), threshold=1e-9).verdict == HOLDS
+    assert decide(kind, estimate([0.1 + 0.2, 0.3, 0.3]), threshold=0.3).verdict == HOLDS

@@ -116,7 +116,7 @@ def _priors(settings: list[Numbers]) -> dict[tuple, Prior]:
     """What the settings of a claim say of the spread together, pool by pool."""
     pools: dict[tuple, list[tuple[float, int]]] = {}
     for numbers in settings:
-        sd = max(spread(numbers.values), numbers.floor or 0.0) if len(numbers.values) > 1 else 0.0
+        sd = max(spread(numbers.values, numbers.scale), numbers.floor or 0.0) if len(numbers.values) > 1 else 0.0
         if sd > 0 and numbers.claim.rule.interval and not numbers.claim.deterministic:
             pools.setdefault(_pool(numbers), []).append((sd, len(numbers.values) - 1))
     priors = {pool: fit_prior(*zip(*spreads, strict=True)) for pool, spreads in pools.items()}
@@ -139,7 +139,7 @@ def _compare(numbers: Numbers, prior: Prior | None) -> Judgement:
     )
     if not numbers.left:
         return replace(judgement, verdict=CEILING) if _all_full(numbers) else judgement
-    e = estimate(numbers.values, numbers.floor, claim.deterministic, prior)
+    e = estimate(numbers.values, numbers.floor, claim.deterministic, prior, numbers.scale)
     margin = _margin(numbers)
     room = 100.0 - np.mean(judgement.baseline) if baseline and claim.statistic.split else np.inf
     amount = margin.amount if margin else 0.0

@@ -79,7 +79,11 @@ class Estimate:
 
 
 def estimate(
-    values: list[float], floor: float | None = None, deterministic: bool = False, prior: Prior | None = None
+    values: list[float],
+    floor: float | None = None,
+    deterministic: bool = False,
+    prior: Prior | None = None,
+    scale: float | None = None,
 ) -> Estimate:
     """The interval of at least one number.
 
@@ -95,9 +99,10 @@ def estimate(
             known (None), equal numbers are believed from LEAST_EQUAL on and exclude nothing before.
         deterministic: The configuration alone decides the number: one seed is enough.
         prior: What the other settings of the claim say of the spread; without it the interval is Student's.
+        scale: How large the numbers behind the values are, see `spread`.
     """
     mean, n = float(np.mean(values)), len(values)
-    sd = spread(values)
+    sd = spread(values, scale)
     if deterministic and not sd > 0:
         se, df = 0.0, math.inf
     elif n < 2 or (sd == 0 and floor is None and n < LEAST_EQUAL):
@@ -110,10 +115,11 @@ def estimate(
     return Estimate(tuple(values), mean, sd, se, df, floor or 0.0)
 
 
-def spread(values: list[float]) -> float:
-    """Sample standard deviation (n - 1), nan of one number; 0 where it is only the rounding of percentages."""
+def spread(values: list[float], scale: float | None = None) -> float:
+    """Sample standard deviation (n - 1), nan of one number; 0 where it is only rounding, a billionth of `scale`: how
+    large the numbers are whose differences `values` are, by default they themselves."""
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    return 0.0 if sd <= 1e-9 * max(1.0, abs(float(np.mean(values)))) else sd
+    return 0.0 if sd <= 1e-9 * (max(map(abs, values)) if scale is None else scale) else sd
 
 
 def rounding_sd(images: int, paired: bool) -> float:

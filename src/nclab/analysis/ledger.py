@@ -31,6 +31,7 @@ class Claim:
     verdict has; None: none was stated.
 
     `along` is the key of a series: its runs of one seed make one number, the slope of log10(statistic) on log10(key).
+    `spread`: the number of a run is its distance from the median over the seeds of its side.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Claim:
     why: str = ""
     deterministic: bool = False
     along: str = ""
+    spread: bool = False
     family: str = ""
     seeds: int | None = None
 
@@ -64,13 +66,15 @@ class Claim:
         """The test in words: 'non-inferiority, margin 0.5 points'."""
         margin = RULE if self.margin is None else f"{self.margin:g} {self.unit}"
         slope = f"slope along {self.along}, " if self.along else ""
-        return slope + self.rule.written.format(margin=margin, threshold=f"{self.threshold:g} {self.unit}")
+        of = "distance from the median of its side, " if self.spread else ""
+        return of + slope + self.rule.written.format(margin=margin, threshold=f"{self.threshold:g} {self.unit}")
 
     @property
     def about(self) -> str:
         """What the number of a seed is."""
         slope = f" Judged is the slope of its log10 on log10 of {self.along}, one line a seed." if self.along else ""
-        return self.statistic.description + slope
+        spread = " Judged is its distance from the median over the seeds of its side." if self.spread else ""
+        return self.statistic.description + slope + spread
 
     @property
     def free(self) -> set[str]:
@@ -186,6 +190,7 @@ class _Entry(BaseModel):
     baseline: Conditions | None = None
     runs: Conditions | None = None
     along: Text | None = None
+    spread: bool = False
     per: dict[str, Annotated[list, Field(min_length=1)]] = {}
     margin: Quantity | None = None
     threshold: Quantity | None = None
@@ -202,6 +207,10 @@ class _Entry(BaseModel):
         conditions = [getattr(self, side) for side in sides]
         if self.along:
             self._check_series(statistic)
+        if self.spread and self.kind not in ("lower", "higher"):
+            raise ValueError(f"spread takes kind lower or higher, got {self.kind}")
+        if self.spread and self.margin is None:
+            raise ValueError("spread takes a margin, got none")
         for key in self.per:
             if any(key in side for side in conditions):
                 raise ValueError(f"{key} is both a condition and in per")
@@ -214,7 +223,7 @@ class _Entry(BaseModel):
         if (margin := numbers.get("margin")) is not None and margin <= 0:
             raise ValueError(f"margin must be above 0, got {self.margin}")
         return Claim(
-            **self.model_dump(include={"id", "claim", "source", "kind", "baseline", "per", "deterministic"}),
+            **self.model_dump(include={"id", "claim", "source", "kind", "baseline", "per", "deterministic", "spread"}),
             **numbers,
             statistic=statistic,
             treatment=conditions[0],

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from nclab.analysis.interval import rounding_sd
 from nclab.analysis.labels import meaningless
 from nclab.analysis.ledger import Claim
@@ -190,8 +192,17 @@ class Numbers:
 
     @property
     def values(self) -> list[float]:
-        """One a seed: the differences of pairs, the numbers themselves where nothing is compared."""
-        return [self.left[seed] - self.right[seed] for seed in self.left]
+        """One a seed: the differences of pairs, the numbers themselves where nothing is compared; of a claim on the
+        spread the differences of their distances from the median over seeds (Brown and Forsythe 1974)."""
+        left, right = np.array([*self.left.values()]), np.array([self.right[seed] for seed in self.left])
+        if self.claim.spread:
+            left, right = (np.abs(side - np.median(side)) for side in (left, right))
+        return (left - right).tolist()
+
+    @property
+    def scale(self) -> float:
+        """How large the numbers are: what is far below this is their rounding."""
+        return max(map(abs, [*self.left.values(), *self.right.values()]), default=0.0)
 
     @cached_property
     def images(self) -> int | None:

@@ -37,6 +37,11 @@ class Series(Numbers):
             self.read += [run for run, _ in found.values() if run]
 
     @property
+    def scale(self) -> float:
+        """A slope of nothing is the rounding of logarithms, which are of order 1."""
+        return max(1.0, super().scale)
+
+    @property
     def floor(self) -> float | None:
         """Slopes are not rounded to whole images."""
         return None

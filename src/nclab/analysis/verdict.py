@@ -200,7 +200,7 @@ def _superior(kind: str, e: Estimate, margin: float, room: float) -> Decision:
         left = f"the baseline's mean leaves {_bound(room)} below 100, less than the margin of {_bound(margin)}"
         tested = (p_holds, p_fails) if math.isfinite(e.se) else ()
         return Decision(CEILING, f"{left}: no run can show such an advantage", *tested)
-    reached = mean >= margin - 1e-9
+    reached = at_least(mean, margin)
     if low > 0 and high < margin and not reached:
         between = f"lies between 0 and {_bound(least)}" if up else f"lies between {_bound(least)} and 0"
         small = f"{_interval(e)} {between}: there is {'an' if up else 'a'} {what}, smaller than the margin"
@@ -262,10 +262,19 @@ def _bound(value: float) -> str:
     return f"{value:.2g}" if abs(value) < 0.1 else number(value)
 
 
+def at_least(value: float, bound: float) -> bool:
+    """value >= bound, but for rounding: a billionth of the bound.
+
+    >>> at_least(0.1 + 0.2, 0.3), at_least(0.3, 0.1 + 0.2), at_least(9.99e-10, 1e-9)
+    (True, True, False)
+    """
+    return value >= bound or math.isclose(value, bound, rel_tol=1e-9)
+
+
 def _every(kind: str, e: Estimate, threshold: float) -> Decision:
     """Numbers that miss the threshold by rounding alone meet it."""
     at_most = kind == "every_seed_at_most"
-    met = sum(value <= threshold + 1e-9 if at_most else value >= threshold - 1e-9 for value in e.values)
+    met = sum(at_least(threshold, value) if at_most else at_least(value, threshold) for value in e.values)
     bound = f"{'at most' if at_most else 'at least'} {_bound(threshold)}"
     if e.n < LEAST_EVERY:
         return Decision(NOT_ENOUGH, f"{met} of {e.n} seeds {bound}; {LEAST_EVERY} seeds are the least that decide")
