@@ -30,9 +30,9 @@ def compare(cases, verdicts, details):
         if not row["effect"] and (row["verdict"], row["seeds"]) == (NONE, "0"):
             continue
         fitting = [case for case in open_cases if case.claim["id"] == row["claim"] and _is_of(case, row["setting"])]
-        same = [case for case in fitting if not _differences(case, row, behind)]
+        same = [case for case in fitting if not differences(case, row, behind)]
         if not same:
-            found = [_differences(case, row, behind) for case in fitting] or "no such runs"
+            found = [differences(case, row, behind) for case in fitting] or "no such runs"
             raise Mismatch(f"{row['claim']}, {row['setting']}: {found}")
         open_cases.remove(same[0])
     if open_cases:
@@ -55,7 +55,7 @@ def _is_of(case, setting):
     return True
 
 
-def _differences(case, row, behind):
+def differences(case, row, behind):
     """{name: (committed, recomputed)} of what differs."""
     texts = {"verdict": case.verdict, "seeds": str(len(case.numbers))}
     found = {name: (row[name], text) for name, text in texts.items() if row[name] != text}
@@ -65,7 +65,7 @@ def _differences(case, row, behind):
     for name, number in {"effect": case.mean, "low": case.low, "high": case.high}.items():
         if row[name] == "" or not case.numbers:
             found |= {name: (row[name], number)} if (row[name] == "") == bool(case.numbers) else {}
-        elif not math.isclose(float(row[name]), number, rel_tol=1e-7, abs_tol=1e-9):
+        elif not math.isclose(float(row[name]), number, rel_tol=1e-7, abs_tol=case.rounding):
             found[name] = (row[name], number)
     if case.margin is not None and not math.isclose(float(behind["margin"] or "nan"), case.margin, rel_tol=1e-9):
         found["margin"] = (behind["margin"], case.margin)

@@ -83,8 +83,37 @@ def objective_at_end(run):
 # One layer: Zhu et al. 2021
 
 
+def softened(run, z, label):
+    """The loss of the logits z of one sample."""
+    keys, name = run.settings, run.settings["loss.name"]
+    if name == "mse":
+        return np.sum((z - np.eye(len(z))[label]) ** 2) / 2
+    logs = log_softmax(z)
+    if name == "focal":
+        return -((1 - math.exp(logs[label])) ** keys["loss.gamma"]) * logs[label]
+    return -(1 - keys["loss.smoothing"]) * logs[label] - keys["loss.smoothing"] * logs.mean()
+
+
+@cache
+def other_loss(run):
+    """The least objective of class means and weights that are one simplex ETF, beside a bias of equal entries."""
+    classes, n, weight, features = shape_of(run)
+    of_bias, square = run.settings["loss.l2_biases"], np.eye(classes) - 1 / classes
+
+    def objective(x):
+        h, w, b = math.exp(x[0]), math.exp(x[1]), x[2]
+        size = np.sum(square**2)
+        paid = (features * n * h**2 * size + weight * w**2 * size + of_bias * classes * b**2) / 2
+        return softened(run, h * w * square[0] + b, 0) + paid
+
+    exact = {"xatol": 1e-10, "fatol": 1e-15, "maxiter": 5000, "maxfev": 5000}
+    return min(minimize(objective, [a, a, 0.0], method="Nelder-Mead", options=exact).fun for a in (0.0, 0.7, 1.4))
+
+
 def optimum_gap(run, treated):
     classes, n, weight, features = shape_of(run)
+    if run.settings["loss.name"] != "cross_entropy":
+        return abs(objective_at_end(run) - other_loss(run))
     reached = objective_at_end(run)
     if run.settings["etf.name"] == "last_k":  # the fixed weight pays as well
         reached += weight / 2 * classes * (run.settings["etf.classifier_scale"] or 1.0) ** 2
@@ -208,7 +237,7 @@ def first_step(metric, there, network=False):
 
 
 STATISTICS |= {
-    "optimum_gap": Statistic(optimum_gap),
+    "optimum_gap": Statistic(optimum_gap, rounding=1e-14),
     "free_nc1_last": Statistic(last("nc1")),
     "free_nc2_last": Statistic(last("nc2_gram")),
     "free_nc3_last": Statistic(last("nc3")),
@@ -229,6 +258,8 @@ STATISTICS |= {
     "hadamard_off_face": Statistic(lambda run, _: (face_share(run)[-1] / face_share(run)[0]).min()),
     "steps_to_train_accuracy": first_step("accuracy", lambda value: value == 1, network=True),
     "steps_to_collapse": first_step("nc1", lambda value: value <= 0.01),
+    "steps_to_trace_collapse": first_step("nc1_trace_ratio", lambda value: value <= 1),
+    "last_log_nc1_trace_ratio": Statistic(lambda run, _: math.log10(last("nc1_trace_ratio")(run, None))),
     "last_log_nc1": Statistic(lambda run, _: math.log10(last("nc1")(run, None))),
     "last_log_nc3": Statistic(lambda run, _: math.log10(last("nc3")(run, None))),
 }

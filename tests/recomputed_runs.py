@@ -208,6 +208,7 @@ class Statistic:
     split: str = ""  # of an accuracy: whose images it counts
     measured: bool = True  # while training, so that metrics.* is a part of the setting
     by_errors: bool = False  # a margin that is not stated follows from the errors of the baseline
+    rounding: float = 0.0  # of the numbers that it is a difference of
     full: object = None  # whether a run lacks the number since nothing is left to be won
 
 

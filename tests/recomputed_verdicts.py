@@ -29,6 +29,7 @@ class Case:
     plain: Run | None
     numbers: dict[int, float]
     baseline: list[float]
+    read: list[float]  # of the treatment
     images: int | None
     lost: list  # seeds whose treatment diverged, or which have a number without a logarithm
     baseline_lost: list
@@ -50,6 +51,17 @@ class Case:
         return repr([sorted((key, value) for key, value in side.items() if key not in through) for side in sides])
 
     @property
+    def scale(self):
+        """How large the numbers are: a difference of them is known to a share of this. Slopes are of order 1."""
+        least = 1.0 if self.claim.get("along") else 0.0
+        return max([least, *map(abs, [*self.read, *self.baseline])])
+
+    @property
+    def rounding(self):
+        """By how much two who compute the same mean may differ, beyond a share of it."""
+        return max(1e-11 * self.scale, STATISTICS[self.claim["statistic"]].rounding)
+
+    @property
     def floor(self):
         paired = self.claim["kind"] in PAIRED
         return 100 / self.images / math.sqrt(6 if paired else 12) if self.images else None
@@ -58,7 +70,7 @@ class Case:
     def spread(self):
         values = [*self.numbers.values()]
         sd = np.std(values, ddof=1) if len(values) > 1 else math.nan
-        return 0.0 if sd <= 1e-9 * max(1.0, abs(np.mean(values))) else float(sd)
+        return 0.0 if sd <= 1e-9 * self.scale else float(sd)
 
 
 def judge(claims, runs):
@@ -97,7 +109,7 @@ def _case(claim, group, plain):
     seeds = sorted({run.seed for run in [*group, *plain]})[: claim["seeds"]]
     group, plain = ([run for run in side if run.seed in seeds] for side in (group, plain))
     gone = sorted({run.seed for run in group if not run.finished} - _done(claim, group))
-    case = Case(claim, group[0] if group else None, plain[0] if plain else None, {}, [], None, gone, [])
+    case = Case(claim, group[0] if group else None, plain[0] if plain else None, {}, [], [], None, gone, [])
     if case.treated is None:
         return None
     case.baseline_lost = sorted({run.seed for run in plain if not run.finished} - {r.seed for r in plain if r.finished})
@@ -123,10 +135,19 @@ def _case(claim, group, plain):
         case.numbers[seed] = number
         if theirs:
             case.baseline.append(right)
+        case.read.append(number if claim.get("along") else left)
         counted += [*mine[:1], *theirs[:1]]
+    if claim.get("spread"):
+        case.numbers = dict(zip(case.numbers, distances(case.read) - distances(case.baseline), strict=True))
     if statistic.split and not claim.get("along"):
         case.images = _images(counted, statistic.split)
     return case
+
+
+def distances(numbers):
+    """From their median."""
+    ordered, half = sorted(numbers), len(numbers) // 2
+    return np.abs(np.array(numbers) - (ordered[half] + ordered[~half]) / 2)
 
 
 def _done(claim, group):
@@ -215,7 +236,8 @@ def _judge(case, prior):
     if kind.startswith("every"):
         case.low, case.high = values.min(), values.max()
         up = kind == "every_seed_at_least"
-        met = int(np.sum(values >= threshold - 1e-9 if up else values <= threshold + 1e-9))
+        slack = 1e-9 * abs(threshold)
+        met = int(np.sum(values >= threshold - slack if up else values <= threshold + slack))
         case.verdict = NONE if n < 3 else "holds" if met == n else "fails"
     else:
         se, df = _standard_error(case, n, prior)
@@ -257,7 +279,7 @@ def _verdict(kind, case, threshold, room, nothing):
             return "ceiling"
         if low > 0 and high < margin:
             return "smaller than the margin"
-        return "holds" if low > 0 and mean >= margin - 1e-9 else "fails" if high < margin else NONE
+        return "holds" if low > 0 and mean >= margin * (1 - 1e-9) else "fails" if high < margin else NONE
     if kind == "not_lower":
         return "holds" if low > -margin else "fails" if high < -margin else NONE
     if kind in ("at_least", "at_most"):

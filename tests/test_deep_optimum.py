@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import cross_entropy
 
-from nclab.theory.deep import collapsed, low_rank, regular_graph
+from nclab.theory.deep import collapsed, low_rank, regular_graph, some_in_pairs
 from nclab.theory.one_layer import cross_entropy_optimum, squared_error_optimum
 from nclab.theory.regular_graph import classes_of, incidence, matrices, nuclear_norm
 
@@ -143,6 +143,27 @@ def test_descent_from_the_low_rank_solution_stays_below_collapse():
     assert least.objective < collapsed(classes, per_class, depth).least(decay).objective
 
 
+@pytest.mark.parametrize(("pairs", "depth"), [(1, 2), (2, 2), (1, 3)])
+def test_some_classes_in_pairs_are_a_critical_point_of_all_matrices(pairs, depth):
+    classes, per_class, decay = 6, 2, 2.0**-9
+    rest = classes - 2 * pairs
+    logits = np.zeros((classes, classes))
+    logits[: 2 * pairs, : 2 * pairs] = 6 * np.kron(np.eye(pairs), [[1, -1], [-1, 1]])
+    logits[2 * pairs :, 2 * pairs :] = 6 * (np.eye(rest) - 1 / rest)
+    made = balanced(logits.repeat(per_class, 1), depth)
+    made = [np.where(abs(m) < 1e-12, 0, m) for m in made]  # what rounding adds would grow
+    found = some_in_pairs(classes, per_class, depth, pairs, decay)
+    assert found == pytest.approx(descended(made, per_class, decay, "cross_entropy", relu=False), abs=1e-9)
+
+
+def test_the_more_pairs_the_lower():
+    levels = [some_in_pairs(10, 5, 2, m, 2.0**-9) for m in range(5)]
+    assert levels[0] == pytest.approx(collapsed(10, 5, 2).least(2.0**-9).objective, abs=1e-12)
+    assert levels == sorted(levels, reverse=True)
+    assert levels[4] == pytest.approx(low_rank(10, 5, 2).least(2.0**-9).objective, abs=1e-9)  # two left are a pair
+    assert some_in_pairs(10, 5, 2, 1, 10.0) == math.log(10)
+
+
 def test_incidence_of_the_complete_graph():
     b = incidence(5)
     assert b.shape == (5, 10)
@@ -218,6 +239,8 @@ def test_from_which_size_on_the_regular_graph_is_below_collapse(decay):
         (lambda: collapsed(3, 1, 0), "depth: expected at least 1, got 0"),
         (lambda: collapsed(3, 1, 2, "hinge"), "loss: expected one of cross_entropy, mse; got 'hinge'"),
         (lambda: low_rank(5, 1, 2), "classes: expected an even number, which makes pairs; got 5"),
+        (lambda: some_in_pairs(6, 1, 2, 3, 0.1), "pairs: expected 0 to 2 of 6 classes, got 3"),
+        (lambda: some_in_pairs(6, 1, 2, 1, 0.0), "decay: expected above 0 and finite, got 0"),
         (lambda: regular_graph(2, 1, 4), "vertices: expected at least 3, got 2"),
         (lambda: regular_graph(4, 1, 2), "depth: expected at least 3, got 2"),
         (lambda: matrices(4, 1, 2, 1.0), "depth: expected at least 3, got 2"),

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from fake_depth_runs import CE, RN1, T11, write_series
 from fake_runs import ADAPTIVE, BASELINE, FFN, diverge, edit, last, vit, write_run
-from recomputed import compare
+from recomputed import compare, differences
 from recomputed_runs import Mismatch, read_archive
 from recomputed_settings import read_claims
 from recomputed_tail import STATISTICS
-from recomputed_verdicts import judge
+from recomputed_verdicts import Case, judge
 
 from nclab.config.place import CONF
 from nclab.interfaces.effective_depth import effective_depth
@@ -260,6 +260,27 @@ def test_a_committed_file_that_says_something_else_is_found(first_paper, of, fou
     with pytest.raises(Mismatch) as error:
         check(first_paper)
     assert message in str(error.value)
+
+
+def test_numbers_are_compared_by_their_own_size():
+    """An NC1 of 1e-15 that is called 2e-15 is another number; a gap of 1e-11 is the rounding of objectives."""
+    claim, numbers = {"id": "c", "statistic": "free_nc1_last", "family": ""}, [1e-15, 2e-15]
+    case = Case(claim, None, None, dict(enumerate(numbers)), [], numbers, None, [], [])
+    case.mean, case.low, case.high = 1.5e-15, *numbers
+    row = {"verdict": case.verdict, "seeds": "2", "effect": "1.5e-15", "low": "1e-15", "high": "2e-15"}
+    behind = {"holm": "", "family": "", "arithmetic": "no", "margin": ""}
+    assert differences(case, row, behind) == {}
+    assert set(differences(case, row | {"effect": "1.6e-15"}, behind)) == {"effect"}
+    case.claim["statistic"] = "optimum_gap"
+    assert differences(case, row | {"effect": "1.6e-15"}, behind) == {}
+    assert set(differences(case, row | {"effect": "1.6e-13"}, behind)) == {"effect"}
+    for size in (1e-15, 88.0, 1e9):
+        case.numbers = {0: size, 1: size * (1 + 1e-13)}
+        case.read = [*case.numbers.values()]
+        assert case.spread == 0
+        case.numbers = {0: size, 1: size * (1 + 1e-6)}
+        case.read = [*case.numbers.values()]
+        assert case.spread > 0
 
 
 def repacked(archive, runs, name, found, instead):

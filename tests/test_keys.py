@@ -63,7 +63,8 @@ def test_what_was_stored_before_a_key_is_read_with_its_value(later):
 
 
 def test_a_later_key_of_one_option_leaves_the_others_alone(monkeypatch):
-    monkeypatch.setattr(keys, "LATER", {"group=a.inner": 1})
+    monkeypatch.setattr(keys, "LATER", {"group.inner": 1})
+    monkeypatch.setattr(keys, "LATER_OF", {"group.inner": {"a"}})
     assert keys.with_later_keys({"group": {"name": "a"}}) == {"group": {"inner": 1, "name": "a"}}
     assert keys.before_later_keys({"group": {"name": "a", "inner": 1}}) == {"group": {"name": "a"}}
     for tree in ({"group": {"name": "b", "inner": 1}}, {"group": {"name": "b"}}, {"inner": 1}):

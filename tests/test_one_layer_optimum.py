@@ -8,7 +8,12 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import cross_entropy
 
-from nclab.theory.one_layer import cross_entropy_optimum, fixed_etf_optimum, squared_error_optimum
+from nclab.theory.one_layer import (
+    cross_entropy_optimum,
+    fixed_etf_optimum,
+    soft_loss_optimum,
+    squared_error_optimum,
+)
 
 CLASSES, DIM = 4, 6
 
@@ -84,6 +89,30 @@ def test_squared_error_is_zero_from_the_threshold_on():
     assert above.scale == above.mean == 0
     assert above.objective == pytest.approx((1 - 1 / CLASSES) / 2)  # b = 1 / C is left
     assert squared_error_optimum(CLASSES, per_class, weight, 0.999 * threshold, 0.0).scale > 0
+
+
+def focal(z, labels):
+    p = torch.softmax(z, 1)[torch.arange(len(labels)), labels]
+    return -((1 - p) ** 3 * p.log()).mean()
+
+
+def smoothed(z, labels):
+    return cross_entropy(z, labels, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize(("loss", "keys"), [(smoothed, {"smoothing": 0.1}), (focal, {"gamma": 3.0})])
+@pytest.mark.parametrize(("per_class", "weight", "features"), [(3, 0.005, 0.004), (1, 0.02, 0.01), (2, 0.5, 0.5)])
+def test_soft_losses(loss, keys, per_class, weight, features):
+    direct, *_ = minimised(loss, per_class, weight, features, 0.01)
+    assert soft_loss_optimum(CLASSES, per_class, weight, features, **keys) == pytest.approx(direct, abs=1e-8)
+
+
+def test_soft_losses_without_softness_are_cross_entropy():
+    least = cross_entropy_optimum(CLASSES, 3, 0.02, 0.003).objective
+    assert soft_loss_optimum(CLASSES, 3, 0.02, 0.003) == pytest.approx(least, abs=1e-12)
+    for keys in ({"smoothing": 1.0}, {"gamma": -1.0}, {"smoothing": 0.1, "gamma": 1.0}):
+        with pytest.raises(ValueError, match="expected smoothing in"):
+            soft_loss_optimum(CLASSES, 3, 0.02, 0.003, **keys)
 
 
 @pytest.mark.parametrize("norm", [0.5, 3.0])

@@ -41,8 +41,7 @@ BESIDE_RESUME = (
 )
 
 # Keys and groups that came later, with the value that every run had before. A run with this value has the name that it
-# had then, and a configuration stored then is read with it. The value stays as it is when a default changes. A key that
-# other options of its group have had for longer names its option: etf=nearest.bias.
+# had then, and a configuration stored then is read with it. The value stays as it is when a default changes.
 LATER: dict[str, Any] = {
     "loss": {"name": "cross_entropy", "l2": 0.0, "l2_skip": "none"},
     "loss.l2_features": None,
@@ -61,14 +60,14 @@ LATER: dict[str, Any] = {
     "dataset.source_classes": None,
     "dataset.class_split": 0,
     "dataset.source_list": None,
+    "etf.bias": True,
     "stop_at_loss": None,
-    "etf=nearest.bias": True,
     "parent": None,
     "parent_epochs": None,
     "model.head_norm": "none",
 }
-# Of these the keys that some options of their group have, with their names.
-LATER_OF = {"model.head_norm": frozenset({"mlp", "cnn", "resnet", "vgg"})}
+# Of these the keys that came later to some options of their group alone, with their names.
+LATER_OF = {"etf.bias": frozenset({"nearest"}), "model.head_norm": frozenset({"mlp", "cnn", "resnet", "vgg"})}
 
 # Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed. Longer
 # runs of several seeds have a parent each, of as many epochs.
@@ -102,17 +101,16 @@ def before_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
     for key in sorted(LATER, key=lambda key: -key.count(".")):
         group, inner = _group_of(key, tree)
         if group is not None and inner in group and group[inner] == LATER[key]:
-            tree = without(tree, re.sub(r"=\w+", "", key))
+            tree = without(tree, key)
     return tree
 
 
 def _group_of(key: str, tree: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """What holds a key of LATER in this tree, the tree itself or a group; None where it has no such group, or another
-    option of it. Behind it the name that the key has in there."""
-    place, _, inner = key.rpartition(".")
-    name, _, option = place.partition("=")
+    """What holds a key of LATER in this tree, the tree itself or a group, and its name in there; None where there is no
+    such group, or an option of it to which the key did not come."""
+    name, _, inner = key.rpartition(".")
     group = tree.get(name) if name else tree
-    there = isinstance(group, dict) and (not option or group.get("name") == option)
+    there = isinstance(group, dict) and (key not in LATER_OF or group.get("name") in LATER_OF[key])
     return (group if there else None), inner
 
 
@@ -126,15 +124,8 @@ def with_later_keys(tree: dict[str, Any]) -> dict[str, Any]:
     ([], {'complexity': 0.0, 'l2_biases': None, 'l2_features': None, 'name': 'mse'})
     """
     for key, value in sorted(LATER.items(), key=lambda item: item[0].count(".")):
-        group, _, inner = key.rpartition(".")
-        if not group:
-            tree = {key: value, **tree} if key not in tree else tree
-        elif isinstance(own := tree.get(group), dict) and inner not in own:
-            if own.get("name") not in LATER_OF.get(key, {own.get("name")}):
-                continue
-            tree = {**tree, group: {inner: value, **tree[group]}}
         group, inner = _group_of(key, tree)
         if group is not None and inner not in group:
-            name = key.rpartition(".")[0].partition("=")[0]
+            name = key.rpartition(".")[0]
             tree = {**tree, name: {inner: value, **group}} if name else {inner: value, **tree}
     return tree

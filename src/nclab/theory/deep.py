@@ -12,6 +12,7 @@ with one number rho for the shape, so that a `Family` has the objective loss(x) 
 - ReLU: H_L = m I (x) 1_n^T behind the last ReLU, C orthogonal class means, as deep neural collapse (DNC) has it, then
   W_L = (x/m) (I - J/C), or (x/m) I.
 - Low rank, linear, cross-entropy: Z = x I_(C/2) (x) [[1, -1], [-1, 1]] (x) 1_n^T, C/2 singular values 2 x sqrt(n).
+- Some classes in pairs, linear, cross-entropy: `some_in_pairs`, two sizes instead of one.
 - Strongly regular graph (SRG), ReLU: `nclab.theory.regular_graph`.
 
 Garrod and Keating 2024 (arXiv 2410.23169), Sukenik et al. 2024 (arXiv 2405.14468). The penalty of Z and the two
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 from nclab.theory.regular_graph import classes_of, trunk
 
@@ -122,6 +123,45 @@ def low_rank(classes: int, per_class: int, depth: int) -> Family:
         return math.log1p(math.exp(-2 * x) + (classes - 2) * math.exp(-x))
 
     return Family(loss, 4 * per_class * (classes / 2) ** (depth + 1), depth)
+
+
+def some_in_pairs(classes: int, per_class: int, depth: int, pairs: int, decay: float) -> float:
+    """The least objective of m pairs and a simplex ETF of the other r = C - 2m classes: rank m + r - 1 = C - 1 - m in
+    every layer, between `collapsed` (m = 0) and `low_rank` (m = C/2). Linear layers, cross-entropy.
+
+    Z (x) 1_n^T with Z = x I_m (x) [[1, -1], [-1, 1]] and y (I_r - J/r) on the diagonal, 0 elsewhere:
+        loss = (2m/C) log(1 + e^(-2x) + (C-2) e^(-x)) + (r/C) log(1 + (r-1) e^(-y) + 2m e^(-y (1 - 1/r)))
+        penalty = (L+1)/2 decay [m (2x sqrt(n))^(2/(L+1)) + (r-1) (y sqrt(n))^(2/(L+1))],
+    minimised over x and y.
+
+    Args:
+        classes: C, at least 2.
+        per_class: n, samples of each class.
+        depth: L, matrices above the features, at least 1.
+        pairs: m, from 0 to (C - 2) / 2.
+        decay: lambda, above 0.
+
+    Raises:
+        ValueError: A number outside its range.
+    """
+    _check(classes, per_class, depth, "cross_entropy", least_depth=1)
+    rest, power = classes - 2 * pairs, 2 / (depth + 1)
+    if pairs < 0 or rest < 2:
+        raise ValueError(f"pairs: expected 0 to {(classes - 2) // 2} of {classes} classes, got {pairs}")
+    if not 0 < decay < math.inf:
+        raise ValueError(f"decay: expected above 0 and finite, got {decay:g}")
+
+    def objective(logs: np.ndarray) -> float:
+        x, y = np.exp(np.minimum(logs, 300.0))
+        of_pair = math.log1p(math.exp(-2 * x) + (classes - 2) * math.exp(-x))
+        of_rest = math.log1p((rest - 1) * math.exp(-y) + 2 * pairs * math.exp(-y * (1 - 1 / rest)))
+        size = pairs * (2 * x * per_class**0.5) ** power + (rest - 1) * (y * per_class**0.5) ** power
+        return (2 * pairs * of_pair + rest * of_rest) / classes + (depth + 1) / 2 * decay * size
+
+    starts = [(a, b) for a in (0.0, 1.0, 2.0) for b in (0.0, 1.0, 2.0)]
+    exact = {"xatol": 1e-10, "fatol": 1e-15}
+    found = [minimize(objective, start, method="Nelder-Mead", options=exact).fun for start in starts]
+    return float(min(math.log(classes), *found))
 
 
 def regular_graph(vertices: int, per_class: int, depth: int, loss: str = "mse") -> Family:

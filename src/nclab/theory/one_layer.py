@@ -101,6 +101,52 @@ def squared_error_optimum(
     return Optimum(objective, loss, scale, mean, entry, nuclear / weight, nuclear / features)
 
 
+def soft_loss_optimum(
+    classes: int, per_class: int, weight: float, features: float, smoothing: float = 0.0, gamma: float = 0.0
+) -> float:
+    """Least objective of label smoothing, or of the focal loss, over logits Z = a (I - J/C) (x) 1_n^T; the bias is 0.
+
+    With p = e^a / (e^a + C - 1), min over a >= 0 of
+        log(e^a + C - 1) - (1 - s + s/C) a + (C-1) sqrt(n l_W l_H) a    (smoothing s)
+        -(1 - p)^gamma log p + (C-1) sqrt(n l_W l_H) a                  (focal)
+    The first is the global minimum, as its loss is convex and blind to the order of classes. The focal loss is not
+    convex: Zhou et al. 2022 (arXiv 2210.02192) prove that its global minima collapse where the penalties are small.
+
+    Args:
+        classes: C, at least 2.
+        per_class: n, samples of each class.
+        weight: l_W.
+        features: l_H.
+        smoothing: s in [0, 1).
+        gamma: exponent of the focal loss, at least 0; one of both is 0.
+
+    Raises:
+        ValueError: C < 2, n < 1, a penalty that is not above 0 and finite, or smoothing and gamma outside their ranges.
+
+    >>> round(soft_loss_optimum(2, 1, 0.1, 0.1) - cross_entropy_optimum(2, 1, 0.1, 0.1).objective, 12)
+    0.0
+    """
+    _check(classes, per_class, weight=weight, features=features)
+    if not (0 <= smoothing < 1 and 0 <= gamma < math.inf and not (smoothing and gamma)):
+        raise ValueError(f"expected smoothing in [0, 1) or gamma of 0 or more, got {smoothing:g} and {gamma:g}")
+    price = (classes - 1) * math.sqrt(per_class * weight * features)
+
+    def objective(a: float) -> float:
+        surprise = math.log1p((classes - 1) * math.exp(-a))  # -log p
+        paid = smoothing * (1 - 1 / classes) * a + price * a
+        return (-math.expm1(-surprise)) ** gamma * surprise + paid
+
+    from scipy.optimize import minimize_scalar  # not above: every training would hold 100 MiB more
+
+    most = min(700.0, math.log(classes) / price)  # beyond it the penalty alone is larger than the objective at 0
+    found = [
+        minimize_scalar(objective, bounds=(most * i / 20, most * (i + 1) / 20), method="bounded",
+                        options={"xatol": 1e-12}).fun
+        for i in range(20)
+    ]  # fmt: skip
+    return float(min(objective(0.0), *found))
+
+
 def fixed_etf_optimum(classes: int, per_class: int, norm: float, features: float) -> float:
     """Least cross-entropy plus l_H/2 |H|^2 under a classifier that is a fixed simplex ETF with rows of length `norm`.
 

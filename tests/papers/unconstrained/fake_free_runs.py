@@ -5,6 +5,8 @@ from fake_folder import write_folder
 LAYERS = {"deep": [("free", "hidden"), ("fc1", "classifier_input"), ("fc2", "classifier")],
           "one": [("free", "classifier_input"), ("fc1", "classifier")]}  # fmt: skip
 
+SOFT = {"label_smoothing": {"smoothing": 0.1}, "focal": {"gamma": 3.0}}
+
 
 def write_free_run(
     root,
@@ -19,6 +21,7 @@ def write_free_run(
     metrics=None,
     classes=4,
     l2=0.01,
+    loss="cross_entropy",
     **model,
 ):
     """A run with the objective curve[epoch]; half of it is the penalty. `singular` are the singular values of the class
@@ -31,10 +34,11 @@ def write_free_run(
         "epochs": max(curve),
         "precision": "float64" if kind == "one" else "float32",
         "dataset": {"name": "free_features", "classes": classes, "per_class": 2, "imbalance": 1.0},
-        "model": {"name": "unconstrained", "dim": 6, "depth": depth, "activation": "none", "tau": None} | model,
+        "model": {"name": "unconstrained", "dim": 6, "depth": depth, "activation": "none", "tau": None, "bias": True}
+        | model,
         "optimizer": {"name": optimizer, "lr": 0.1, "weight_decay": 0},
         "sampler": {"name": "repeated", "repeats": repeats},
-        "loss": {"name": "cross_entropy", "l2": l2, "l2_features": None},
+        "loss": {"name": loss, "l2": l2, "l2_features": None, "l2_biases": None} | SOFT.get(loss, {}),
         "metrics": {"every": 1, "probe": "linear", "suite": suites},
         "etf": etf or {"name": "none"},
     }

@@ -7,7 +7,7 @@ from fake_free_runs import write_free_run
 from nclab.analysis import AnalysisError, load_runs
 from nclab.analysis.drawings import DRAWINGS
 from nclab.theory import deep
-from nclab.theory.one_layer import cross_entropy_optimum
+from nclab.theory.one_layer import cross_entropy_optimum, squared_error_optimum
 
 BEST = cross_entropy_optimum(4, 2, 0.01, 0.01).objective
 DNC = deep.collapsed(4, 2, 2).least(0.01).objective
@@ -48,6 +48,20 @@ def test_the_landscape_is_drawn_by_step_over_starts(one_layer):
     assert lowest == 1e-17  # where rounding has made it 0
 
 
+def test_losses_are_drawn_beside_one_another(tmp_path):
+    best = squared_error_optimum(4, 2, 0.01, 0.01, 0.01).objective
+    for seed in range(2):
+        write_free_run(tmp_path, {0: 2.0, 1: BEST}, seed)
+        write_free_run(tmp_path, {0: 2.0, 1: best + 1e-3}, seed, loss="mse")
+    figure, table = drawn("landscape_losses", tmp_path)
+    assert list(table.variant.unique()) == ["cross-entropy", "squared error"]
+    row = table[(table.variant == "squared error") & (table.metric == "gap") & (table.epoch == 1)].iloc[0]
+    np.testing.assert_allclose(row["median"], 1e-3)
+    assert "cross-entropy" not in figure.get_suptitle()
+    table, _ = drawn("landscape_ends", tmp_path)
+    assert list(table.variant) == ["gradient descent", "gradient descent, squared error"]
+
+
 def test_saddles_are_drawn_by_their_rank(tmp_path):
     metrics = {("network", "hessian_least"): {0: -0.3, 2: -1e-9}}
     for groups in (1, 2):
@@ -75,6 +89,8 @@ def test_objectives_are_drawn_over_closed_forms(widths):
     np.testing.assert_allclose(last, [0.9, 1.001])
     np.testing.assert_allclose(table.lower, LOW)
     assert [axes.get_title() for axes in figure.axes] == ["width 8", "width 64"]
+    levels = {line.get_ydata()[0] for line in figure.axes[0].lines if line.get_color() == "0.35"}
+    assert levels == {deep.some_in_pairs(4, 2, 2, 1, 0.01) / DNC}
     assert "2 linear layers, cross-entropy, λ = 0.01" in figure.get_suptitle()
 
 

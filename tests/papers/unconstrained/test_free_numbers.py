@@ -13,7 +13,7 @@ from nclab.analysis.statistics import STATISTICS
 from nclab.config.place import CONF
 from nclab.papers.unconstrained import setting
 from nclab.theory import deep
-from nclab.theory.one_layer import cross_entropy_optimum
+from nclab.theory.one_layer import cross_entropy_optimum, soft_loss_optimum, squared_error_optimum
 
 BEST = cross_entropy_optimum(4, 2, 0.01, 0.01).objective
 DNC = deep.collapsed(4, 2, 2).least(0.01).objective
@@ -41,6 +41,37 @@ def test_features_may_have_a_penalty_of_their_own(tmp_path):
     run = of(folder)
     run.config["loss"]["l2_features"] = 0.002
     assert setting.optimum(run) == cross_entropy_optimum(4, 2, 0.01, 0.002).objective
+
+
+@pytest.mark.parametrize(
+    ("loss", "best"),
+    [
+        ("mse", squared_error_optimum(4, 2, 0.01, 0.01, 0.01).objective),
+        ("label_smoothing", soft_loss_optimum(4, 2, 0.01, 0.01, smoothing=0.1)),
+        ("focal", soft_loss_optimum(4, 2, 0.01, 0.01, gamma=3.0)),
+    ],
+)
+def test_other_losses_have_a_minimum_of_their_own(tmp_path, loss, best):
+    folder = write_free_run(tmp_path, {0: 2.0, 3: best + 1e-3}, loss=loss)
+    assert number("optimum_gap", folder) == pytest.approx(1e-3)
+    run = of(folder)
+    run.config["loss"]["name"] = "other"
+    with pytest.raises(AnalysisError, match="no closed form of loss=other"):
+        setting.optimum(run)
+
+
+def test_without_a_bias_the_squared_error_has_another_minimum(tmp_path):
+    run = of(write_free_run(tmp_path, {0: 2.0, 1: 1.0}, loss="mse", bias=False))
+    assert setting.optimum(run) == squared_error_optimum(4, 2, 0.01, 0.01).objective
+    run.config["model"]["bias"], run.config["loss"]["l2_biases"] = True, 0.5
+    assert setting.optimum(run) == squared_error_optimum(4, 2, 0.01, 0.01, 0.5).objective
+
+
+def test_levels_of_pairs_are_of_deep_linear_layers_under_cross_entropy(tmp_path):
+    run = of(write_free_run(tmp_path, {0: 3.0, 3: 1.0}, kind="deep", singular=(1, 1, 1, 0), classes=6))
+    assert setting.pairs_levels(run) == [deep.some_in_pairs(6, 2, 2, m, 0.01) for m in (1, 2)]
+    run.config["model"]["activation"] = "relu"
+    assert setting.pairs_levels(run) == []
 
 
 def test_the_penalty_of_a_fixed_head_is_added(tmp_path):

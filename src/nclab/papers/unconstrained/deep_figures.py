@@ -21,6 +21,7 @@ from nclab.papers.unconstrained.setting import (
     full_rank,
     hidden_rank,
     low_rank,
+    pairs_levels,
     penalties,
     ranks,
     singular_values,
@@ -72,7 +73,8 @@ def settings_of(runs: list[Run]) -> tuple[str, list[Setting]]:
     of="deep free features: the objective of gradient descent against closed forms",
     caption="Objective of gradient descent over that of collapse in all layers (DNC) in closed form, a line a start. "
     "Below 1 training has found something better than collapse. The dashed line is the closed form of lower rank: "
-    "classes in pairs for linear layers, the strongly regular graph (SRG) for ReLU.",
+    "classes in pairs for linear layers, the strongly regular graph (SRG) for ReLU. Dotted, of linear layers: one, two "
+    "... pairs and a simplex ETF of the other classes, which lie between.",
     needs=DEEP,
 )
 def objective_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
@@ -100,6 +102,8 @@ def objective_figure(runs: list[Run], policies: list[str] | None = None) -> tupl
                 axes.plot(own.step, own.ratio, color=BLUE, lw=THIN, alpha=0.7)
             axes.axhline(1, color="black", lw=THIN)
             axes.axhline(setting.lower, color=RED, lw=THICK, ls=DASHED)
+            for level in (levels := pairs_levels(setting.runs[0])):
+                axes.axhline(level / collapse(setting.runs[0]).objective, color="0.35", lw=THIN, ls=DOTTED)
             axes.set_title(_value(swept, setting.value))
             axes.set_xlabel("step")
             axes.set_xlim(0, table.step.max())
@@ -112,7 +116,9 @@ def objective_figure(runs: list[Run], policies: list[str] | None = None) -> tupl
             key("gradient descent, a start", color=BLUE, lw=THIN),
             key("collapse in all layers (DNC)", color="black", lw=THIN),
         ]
-        legend(figure, [*keys, key(_lower_name(settings[0].runs[0]), color=RED, ls=DASHED)])
+        keys.append(key(_lower_name(settings[0].runs[0]), color=RED, ls=DASHED))
+        keys += [key("some classes in pairs, the others an ETF", color="0.35", lw=THIN, ls=DOTTED)] if levels else []
+        legend(figure, keys)
         return figure, table
 
 

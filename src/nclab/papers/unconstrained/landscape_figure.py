@@ -1,5 +1,6 @@
 """One layer on free features against the step: distance to the closed-form optimum, and collapse (Zhu et al. 2021)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,12 @@ LOOKS = [
     {"color": "#CC79A7", "ls": (0, (3, 1, 1, 1))},
 ]
 OPTIMIZERS = {"sgd": "gradient descent", "adamw": "Adam", "lbfgs": "L-BFGS"}
+LOSSES = {
+    "cross_entropy": "cross-entropy",
+    "mse": "squared error",
+    "label_smoothing": "label smoothing",
+    "focal": "focal loss",
+}
 FLOORS = {"gap": 1e-17}  # where a number that rounding has made 0 ends on its log axis
 LEAST = 1e-34  # of others
 PANELS = {
@@ -51,11 +58,12 @@ class Variant:
         return found.assign(step=steps(self.runs[0], found.epoch), variant=self.label, metric=metric)
 
 
-def variants_of(runs: list[Run]) -> list[Variant]:
-    """The runs by start, classifier and optimizer. Raises AnalysisError where those of one differ in more than seed."""
+def variants_of(runs: list[Run], label: Callable[[Run], str] | None = None) -> list[Variant]:
+    """The runs by label, that of start, classifier, optimizer and loss where none is given. Raises AnalysisError where
+    those of one differ in more than seed."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(_label(run), []).append(run)
+        groups.setdefault((label or _label)(run), []).append(run)
     for own in groups.values():
         refuse_mixture(own)
     return [Variant(label, own) for label, own in sorted(groups.items(), key=lambda item: _order(item[1][0]))]
@@ -63,6 +71,8 @@ def variants_of(runs: list[Run]) -> list[Variant]:
 
 def _label(run: Run) -> str:
     optimizer = OPTIMIZERS.get(name := run.config["optimizer"]["name"], name)
+    if run.config["loss"]["name"] != "cross_entropy":
+        optimizer = f"{optimizer}, {_loss(run)}"
     if run.config["model"]["name"] == "saddle":
         groups = run.config["model"]["groups"]
         return f"from rank {groups - 1}" if groups > 1 else "from all zero"
@@ -72,10 +82,15 @@ def _label(run: Run) -> str:
     return f"{optimizer}, {kind.get(run.config['etf']['kind'], run.policy)}"
 
 
+def _loss(run: Run) -> str:
+    return LOSSES.get(name := run.config["loss"]["name"], name)
+
+
 def _order(run: Run) -> tuple:
-    names = [*OPTIMIZERS]
+    names, losses, loss = [*OPTIMIZERS], [*LOSSES], run.config["loss"]["name"]
     name = run.config["optimizer"]["name"]
     return (
+        losses.index(loss) if loss in losses else len(losses),
         run.config["etf"]["name"] != "none",
         run.config["model"].get("groups", 0),
         (names.index(name) if name in names else len(names)),
@@ -105,6 +120,20 @@ ONE_LAYER = Needs("runs of model=unconstrained with one layer", models=frozenset
 def landscape_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """Four panels; the table has variant, metric, epoch, step, median, low, high, n."""
     return _drawn(runs, PANELS, rows=2, height=4.4)
+
+
+@DRAWINGS.figure(
+    "landscape_losses",
+    of="one layer on free features by loss: distance to the global minimum, nc1, nc2_gram and nc3 against the step",
+    caption="One layer on free features under four losses, gradient descent, full batch, float64, from several random "
+    "starts: objective minus the global minimum in closed form (of the focal loss minus the least objective at "
+    "collapse), NC1 (nc1), NC2 (nc2_gram) and NC3 (nc3) against the iteration. Lines are medians over starts, bands go "
+    "from the least to the greatest.",
+    needs=ONE_LAYER,
+)
+def losses_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
+    """Four panels; the table as that of `landscape_figure`, a variant a loss."""
+    return _drawn(runs, PANELS, rows=2, height=4.4, label=_loss)
 
 
 @DRAWINGS.figure(
@@ -142,9 +171,15 @@ def landscape_table(runs: list[Run], policies: list[str] | None = None) -> tuple
     return pd.DataFrame(rows), None
 
 
-def _drawn(runs: list[Run], titles: dict[str, str], rows: int, height: float) -> tuple[Figure, pd.DataFrame]:
+def _drawn(
+    runs: list[Run],
+    titles: dict[str, str],
+    rows: int,
+    height: float,
+    label: Callable[[Run], str] | None = None,
+) -> tuple[Figure, pd.DataFrame]:
     """A panel a column of `titles`, two a row, and the table behind them."""
-    variants = variants_of(runs)
+    variants = variants_of(runs, label)
     table = pd.concat([v.curve(metric) for v in variants for metric in titles], ignore_index=True)
     with style():
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -166,9 +201,11 @@ def _draw(figure: Figure, panels, titles: dict[str, str], variants: list[Variant
     run = variants[0].runs[0]
     classes, per_class = sizes(run)
     starts = sorted({len(v.runs) for v in variants})
+    losses = {_loss(v.runs[0]) for v in variants}
+    shared = f", {losses.pop()}" if len(losses) == 1 else ""
     caption(
         figure,
-        f"Free features: {classes} classes of {per_class}, {run.config['model']['dim']} dimensions, cross-entropy; "
+        f"Free features: {classes} classes of {per_class}, {run.config['model']['dim']} dimensions{shared}; "
         f"median of {' to '.join(map(str, starts))} starts, band from least to greatest",
     )
     legend(figure, [key(v.label, **look) for v, look in zip(variants, LOOKS, strict=False)])

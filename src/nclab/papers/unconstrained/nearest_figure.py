@@ -18,15 +18,19 @@ ARMS = {  # Okabe and Ito's colours, and a dash each for readers of grey; in the
     "fixed ETF": {"color": "#D55E00", "ls": (0, (3, 1, 1, 1))},
     "nearest ETF": {"color": "#0072B2", "ls": "-"},
     "nearest ETF, constant": {"color": "#009E73", "ls": (0, (1, 1))},
+    "nearest ETF, no bias": {"color": "#CC79A7", "ls": (0, (4, 1.5))},
 }
-ERROR, SPREAD, MARGIN = "error", "spread", "cosine_margin_min"
+ERROR, MARGIN = "error", "cosine_margin_min"
+SPREADS = {"spread_nc1": "nc1", "spread_trace_ratio": "nc1_trace_ratio"}  # of the log10 of a column
 PANELS = [  # title, column of metrics.csv
     ("Cross-entropy\n(train loss)", "loss"),
-    ("Error, 1 − train accuracy", ERROR),
-    ("NC1: variability\nwithin classes (nc1)", "nc1"),
+    ("Error, 1 − train\naccuracy", ERROR),
+    ("NC1 in the span of the\nmeans (nc1)", "nc1"),
+    ("NC1 in all dimensions\n(nc1_trace_ratio)", "nc1_trace_ratio"),
     ("NC3: classifier and\nclass means (nc3)", "nc3"),
     ("Least cosine margin\n(cosine_margin_min)", MARGIN),
-    ("Spread over seeds: std of\nlog10 of NC1 (nc1), decades", SPREAD),
+    ("Spread over seeds of log10\nof nc1, decades", "spread_nc1"),
+    ("Spread over seeds of log10 of\nnc1_trace_ratio, decades", "spread_trace_ratio"),
 ]
 NEEDED = Needs("free features that measure the suites collapse and margin", frozenset({"unconstrained"}),
                suites=frozenset({"collapse", "margin"}))  # fmt: skip
@@ -37,10 +41,12 @@ def arm(run: Run) -> str:
     etf = run.config["etf"]
     if etf["name"] == "none":
         return "learnt, penalised" if run.config["loss"].get("l2") else "learnt"
-    if etf["name"] == "nearest":
-        return "nearest ETF" if etf["gradient"] else "nearest ETF, constant"
+    if etf["name"] == "nearest" and (etf["gradient"] or etf["bias"]):
+        return "nearest ETF" + ", constant" * (not etf["gradient"]) + ", no bias" * (not etf["bias"])
     if etf["name"] == "last_k" and etf["kind"] == "etf":
         return "fixed ETF"
+    if etf["name"] == "nearest":
+        raise AnalysisError(f"{run.path}: no classifier of this figure has neither gradient nor bias")
     raise AnalysisError(f"{run.path}: expected etf none, last_k or nearest, got {etf['name']}")
 
 
@@ -48,16 +54,17 @@ def arm(run: Run) -> str:
     "nearest_etf",
     of="free features below learnt, fixed and nearest classifiers: collapse against the step",
     caption="Free features below a classifier that is learnt, fixed to one simplex ETF, or set to the simplex ETF "
-    "nearest to the class means at every step, with and without (constant) the gradient through it; each at its own "
-    "best learning rate of the grid. Without a penalty the rows of the learnt classifier grow, and its loss runs out "
-    "of the axis. Lines are means over seeds, geometric for loss, NC1 (nc1) and NC3 (nc3); bands reach from the least "
-    "seed to the greatest. The dotted line is the margin at collapse, C/(C-1).",
+    "nearest to the class means at every step: as it is, without the gradient through it (constant), and without its "
+    "bias, as the fixed one has none; each at its own best learning rate of the grid by nc1. Without a penalty the "
+    "rows of the learnt classifier grow, and its loss runs out of the axis. Lines are means over seeds, geometric for "
+    "loss, NC1 (nc1, nc1_trace_ratio) and NC3 (nc3); bands reach from the least seed to the greatest. The dotted "
+    "line is the margin at collapse, C/(C-1).",
     says=lambda table: ends(table),
     needs=NEEDED,
 )
 def nearest_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
-    """Six panels; returns the picture and its table: arm, lr, metric, step, value, low, high, n. Of the learning rates
-    of an arm the one whose geometric mean of NC1 after the last step is least is drawn."""
+    """Eight panels; returns the picture and its table: arm, lr, metric, step, value, low, high, n. Of the learning
+    rates of an arm the one whose geometric mean of nc1 after the last step is least is drawn."""
     table = pd.concat([_rows(name, _best(group)) for name, group in arms(runs).items()], ignore_index=True)
     with style():
         return _draw(table, runs), table
@@ -104,13 +111,13 @@ def _best(runs: list[Run]) -> list[Run]:
 def _rows(name: str, runs: list[Run]) -> pd.DataFrame:
     found = []
     for _, metric in PANELS:
-        column = {ERROR: "accuracy", SPREAD: "nc1"}.get(metric, metric)
+        column = ({ERROR: "accuracy"} | SPREADS).get(metric, metric)
         values = pd.concat([at_input(run, column) for run in runs], axis=1)
         values = values[values.index > 0]
         logs = np.log10(values.where(values > 0))
         if metric == ERROR:
             mean, low, high = (1 - values).mean(axis=1), 1 - values.max(axis=1), 1 - values.min(axis=1)
-        elif metric == SPREAD:
+        elif metric in SPREADS:
             mean = low = high = logs.std(axis=1)
         elif metric == MARGIN:
             mean, low, high = values.mean(axis=1), values.min(axis=1), values.max(axis=1)
@@ -122,11 +129,11 @@ def _rows(name: str, runs: list[Run]) -> pd.DataFrame:
 
 
 def _draw(table: pd.DataFrame, runs: list[Run]) -> Figure:
-    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
-    grid = figure.subplots(2, 3, sharex=True)
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    grid = figure.subplots(2, 4, sharex=True)
     least = 1 / (2 * runs[0].config["dataset"]["classes"] * runs[0].config["dataset"]["per_class"])
     for i, (axes, (title, metric)) in enumerate(zip(grid.flat, PANELS, strict=True)):
-        axes.set_title(title, fontsize=7.5)
+        axes.set_title(title, fontsize=6.5)
         for name, look in ARMS.items():
             rows = table[(table.arm == name) & (table.metric == metric)]
             if len(rows):
@@ -135,7 +142,7 @@ def _draw(table: pd.DataFrame, runs: list[Run]) -> Figure:
         if metric == MARGIN:
             classes = runs[0].config["dataset"]["classes"]
             axes.axhline(classes / (classes - 1), color="0.35", lw=0.7, ls=":", zorder=1)
-        if i >= 3:
+        if i >= 4:
             axes.set_xlabel("gradient step (full batch)")
     dataset, model = runs[0].config["dataset"], runs[0].config["model"]
     samples, n = dataset["classes"] * dataset["per_class"], int(table.n.max())
@@ -160,7 +167,7 @@ def _axes(axes: Axes, table: pd.DataFrame, metric: str, least: float) -> None:
     last = table.step.max()
     axes.set_xscale("log")
     axes.set_xlim(1, last)
-    ticks = [step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if 1.5 * step < last] + [last]
+    ticks = [step for step in (1, 10, 100, 1000) if 1.5 * step < last] + [last]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     if metric == MARGIN:

@@ -14,6 +14,7 @@ from nclab.analysis.runs import Run
 from nclab.analysis.statistics import statistic
 
 COLLAPSED = 0.01  # NC1 (nc1) from which on features count as collapsed
+CLOSER = 1.0  # nc1_trace_ratio from which on they vary less within classes than between them
 
 
 def at_input(run: Run, metric: str) -> pd.Series:
@@ -40,18 +41,35 @@ def steps_to_collapse(run: Run, treated: Run) -> float:
     return first_step(run, at_input(run, "nc1") <= COLLAPSED)
 
 
+@statistic("steps", measured=True)
+def steps_to_trace_collapse(run: Run, treated: Run) -> float:
+    """Steps until the variance within classes is no larger than that between them (nc1_trace_ratio at 1 or less), over
+    all dimensions; those of the whole run and one where it never is."""
+    return first_step(run, at_input(run, "nc1_trace_ratio") <= CLOSER)
+
+
+def last_log(run: Run, metric: str) -> float:
+    """log10 of a metric at the classifier's input after the last step; nan of what is not above 0."""
+    value = float(at_input(run, metric).get(run.config["epochs"], math.nan))
+    return math.log10(value) if value > 0 else math.nan
+
+
 @statistic("decades", measured=True)
 def last_log_nc1(run: Run, treated: Run) -> float:
     """log10 of NC1 (nc1) at the classifier's input after the last step."""
-    value = float(at_input(run, "nc1").get(run.config["epochs"], math.nan))
-    return math.log10(value) if value > 0 else math.nan
+    return last_log(run, "nc1")
+
+
+@statistic("decades", measured=True)
+def last_log_nc1_trace_ratio(run: Run, treated: Run) -> float:
+    """log10 of the variance within classes over that between (nc1_trace_ratio) after the last step."""
+    return last_log(run, "nc1_trace_ratio")
 
 
 @statistic("decades", measured=True)
 def last_log_nc3(run: Run, treated: Run) -> float:
     """log10 of the distance of classifier and class means (nc3) after the last step."""
-    value = float(at_input(run, "nc3").get(run.config["epochs"], math.nan))
-    return math.log10(value) if value > 0 else math.nan
+    return last_log(run, "nc3")
 
 
 @statistic("cosine", measured=True)

@@ -9,7 +9,7 @@ from nclab.analysis.curves import NETWORK
 from nclab.analysis.last_layer import classifier_input, column, objective
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.theory import deep
-from nclab.theory.one_layer import cross_entropy_optimum
+from nclab.theory.one_layer import cross_entropy_optimum, soft_loss_optimum, squared_error_optimum
 
 CLOSE = 0.01  # share of the largest singular value below which a direction counts for none
 NEAR_DNC = 0.01  # share of the objective of collapse within which a run is at it
@@ -31,8 +31,19 @@ def penalties(run: Run) -> tuple[float, float]:
 
 
 def optimum(run: Run) -> float:
-    """The global minimum of one layer, whatever the classifier of this run is."""
-    return cross_entropy_optimum(*sizes(run), *penalties(run)).objective
+    """The global minimum of one layer, whatever the classifier of this run is; of the focal loss the least objective at
+    collapse. Raises AnalysisError for a loss without a closed form."""
+    loss, of = run.config["loss"], (*sizes(run), *penalties(run))
+    if loss["name"] == "mse":
+        of_bias = loss["l2"] if loss["l2_biases"] is None else loss["l2_biases"]
+        return squared_error_optimum(*of, of_bias if run.config["model"]["bias"] else None).objective
+    if loss["name"] == "label_smoothing":
+        return soft_loss_optimum(*of, smoothing=loss["smoothing"])
+    if loss["name"] == "focal":
+        return soft_loss_optimum(*of, gamma=loss["gamma"])
+    if loss["name"] != "cross_entropy":
+        raise AnalysisError(f"{run.path}: no closed form of loss={loss['name']}")
+    return cross_entropy_optimum(*of).objective
 
 
 def gap(run: Run) -> pd.Series:
@@ -64,6 +75,16 @@ def low_rank(run: Run) -> deep.Least | None:
     if model["depth"] < 3 or vertices * (vertices - 1) != 2 * classes or vertices < 3:
         return None
     return deep.regular_graph(vertices, per_class, model["depth"], loss).least(_one_decay(run))
+
+
+def pairs_levels(run: Run) -> list[float]:
+    """Of two linear layers or more under cross-entropy the least objectives of m pairs and a simplex ETF of the other
+    classes, m from 1 to (C - 2) / 2; none of others."""
+    (classes, per_class), model = sizes(run), run.config["model"]
+    if model["activation"] != "none" or model["depth"] == 1 or run.config["loss"]["name"] != "cross_entropy":
+        return []
+    decay = _one_decay(run)
+    return [deep.some_in_pairs(classes, per_class, model["depth"], m, decay) for m in range(1, (classes - 2) // 2 + 1)]
 
 
 def full_rank(run: Run) -> int:
