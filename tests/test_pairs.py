@@ -50,6 +50,20 @@ def test_machine_keys_differ_freely_whether_the_measurements_are_read_or_not(tmp
     assert judged(tmp_path, against_frozen())[0].seeds == (0,)
 
 
+def test_a_key_asked_of_both_sides_alike_is_equal_in_a_pair(tmp_path):
+    for seed in (0, 1):
+        for width in (8, 16):
+            for etf in (BASELINE, last(1)):
+                write_run(tmp_path, etf, seed, model=MLP | {"width": width})
+    alike = {"model.width": [8, 16]}
+    one = claim(treatment={"etf.name": "last_k"} | alike, baseline={"etf.name": "none"} | alike)
+    assert one.named == {"etf.name"}
+    assert sorted(j.setting["model.width"] for j in judged(tmp_path, one)) == [8, 16]
+    apart = claim(treatment={"etf.name": "last_k", "model.width": 8}, baseline={"etf.name": "none", "model.width": 16})
+    assert apart.named == {"etf.name", "model.width"}
+    assert [j.seeds for j in judged(tmp_path, apart)] == [(0, 1)]
+
+
 def test_without_a_feed_forward_part_its_norm_means_nothing(tmp_path):
     for seed in (0, 1):
         write_run(tmp_path, BASELINE, seed, model=vit(2) | {"ffn_norm": "layer"})

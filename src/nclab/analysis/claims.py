@@ -71,8 +71,8 @@ def _judge(claim: Claim, runs: list[Run]) -> list[Judgement]:
             if claim.baseline and not partners:
                 reason = f"no finished run with {condition_text(claim.baseline)} in this setting"
                 judged.append((_without_runs(claim, {}, reason), treatment, None))
-            for baseline in partners if claim.baseline else [None]:
-                judged.append((_numbers(claim, treatment, baseline), treatment, baseline))
+            numbers = [_numbers(claim, treatment, side) for side in (partners if claim.baseline else [None])]
+            judged += [(one, treatment, one.baseline) for one in _telling(numbers)]
     priors = _priors([one for one, *_ in judged if isinstance(one, Numbers)])
     judged = [
         (_compare(one, priors.get(_pool(one))) if isinstance(one, Numbers) else one, *both) for one, *both in judged
@@ -101,6 +101,24 @@ def _numbers(claim: Claim, treatment: Side, baseline: Side | None) -> Numbers:
     return numbers
 
 
+def _telling(numbers: list[Numbers]) -> list[Numbers]:
+    """Of all baselines of a treatment those that say something: where a statistic takes some pairs alone (equally many
+    fixed layers), every treatment has baselines that it was never meant to be held against. One remains in any case."""
+    mute = [one for one in numbers if one.mute]
+    telling = [one for one in numbers if not one.mute] or mute[:1]
+    for one in telling:
+        one.others = [other.baseline for other in mute if other is not one]
+    return telling
+
+
+def _chosen(numbers: Numbers) -> dict[str, Any]:
+    """What tells the baseline from the others, which say nothing: part of the setting."""
+    if not numbers.others:
+        return {}
+    keys = _unlike(numbers.claim, [side.any_run for side in (numbers.baseline, *numbers.others)])
+    return {f"baseline {key}": numbers.baseline.settings.get(key) for key in keys}
+
+
 def _pool(numbers: Numbers) -> tuple:
     """What must be equal where settings of a claim share their spread: everything but the keys in `per`.
 
@@ -127,7 +145,7 @@ def _compare(numbers: Numbers, prior: Prior | None) -> Judgement:
     claim, baseline = numbers.claim, numbers.baseline
     judgement = Judgement(
         claim,
-        {},
+        _chosen(numbers),
         NOT_ENOUGH,
         "; ".join(numbers.twins) or _too_few(numbers),
         seeds=tuple(numbers.left),
@@ -225,7 +243,7 @@ def _with_settings(claim: Claim, judged: list[tuple[Judgement, Side | None, Side
             if claim.along:
                 shown[claim.along] = "|".join(f"{depth:g}" for depth in treatment.depths)
             keys = (*ALWAYS, *claim.per, *vary, *filter(None, [claim.along]))
-            setting = {key: shown.get(key) for key in keys}
+            setting = {key: shown.get(key) for key in keys} | setting
             other = baseline.settings if baseline else {}
             differ = [key for key in vary_baseline if key in other and other[key] != shown.get(key)]
             setting |= {f"baseline {key}": other[key] for key in differ}

@@ -84,8 +84,10 @@ class Claim:
 
     @property
     def named(self) -> set[str]:
-        """Keys in which treatment and baseline may differ because the claim is about them."""
-        return {*self.treatment, *(self.baseline or {})}
+        """Keys in which treatment and baseline may differ because the claim is about them; none that it asks of both
+        alike: two numbers of epochs are compared by no claim that names them on both sides in one way."""
+        one, two = self.treatment, self.baseline or {}
+        return {key for key in {*one, *two} if key not in one or key not in two or one[key] != two[key]}
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,7 @@ class Numbers:
         self.right: dict[int, float] = {}
         self.read: list[Run] = []  # the runs behind the numbers
         self.broken: list[str] = []
+        self.others: list[Side] = []  # further baselines, none with a number for any seed
         self.beyond: list[int] = []  # seeds beyond the number that the claim states
         self.twins: list[str] = []  # seeds with two different numbers
         self.full: list[int] = []  # seeds that leave the number no room
@@ -191,6 +192,12 @@ class Numbers:
         return set.intersection(*there)
 
     @property
+    def mute(self) -> bool:
+        """Whether every seed is there on both sides and the statistic, or the policy, gives none a number."""
+        silent = {seed for seeds in self.missing.values() for seed in seeds}
+        return bool(silent) and silent == self.tried and not (self.broken or self.twins)
+
+    @property
     def values(self) -> list[float]:
         """One a seed: the differences of pairs, the numbers themselves where nothing is compared; of a claim on the
         spread the differences of their distances from the median over seeds (Brown and Forsythe 1974)."""
@@ -232,6 +239,8 @@ class Numbers:
             if self.baseline.diverged:
                 parts.append(f"baseline diverged with seed {seed_list(self.baseline.diverged)}")
         parts += [f"{what} with seed {seed_list(seeds)}" for what, seeds in self.missing.items() if seeds]
+        if self.others:
+            parts.append(f"no seed counts with {len(self.others)} other baselines")
         if self.full:
             parts.append(f"{self.claim.statistic.name} has no room with seed {seed_list(self.full)}")
         if self.differ:

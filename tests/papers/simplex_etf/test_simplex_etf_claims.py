@@ -79,17 +79,17 @@ def test_the_claims_of_the_clock_and_of_hard_data_find_their_runs(tmp_path):
             write_run(tmp_path, BASELINE, seed, model=MLP | {"depth": 3}, **hard)
     ledger = [one for one in load_ledger(LEDGER) if one.family in OF_THEIR_OWN]
     judgements = judged(tmp_path, *ledger)
-    as_many = {"adaptive_beats_clock": [f"etf.threshold={at}, baseline etf.k=2" for at in (0.9, 0.95, 0.98, 0.99)]}
-    for j in judgements:  # every policy fixes two layers here
-        counts_seeds = j.claim.id not in as_many or j.where.split(", ", 2)[2] in as_many[j.claim.id]
-        assert (j.seeds == (0, 1)) == counts_seeds, (j.claim.id, j.where, j.reason)
+    for j in judgements:
+        assert j.seeds == (0, 1), (j.claim.id, j.where, j.reason)
+        if j.claim.id == "adaptive_beats_clock":  # every policy fixes two layers here
+            assert j.setting["baseline etf.k"] == 2
     counts = dict.fromkeys((one.id for one in ledger), 0)
     for j in judgements:
         counts[j.claim.id] += 1
     assert counts == {
         "bar_decides_when": 8,
         "bar_decides_how_many": 8,
-        "adaptive_beats_clock": 4 * 4,
+        "adaptive_beats_clock": 4,
         "all_at_once_by_clock": 3,
         "all_at_once_adaptive": 4,
         "etf_helps_hard_data": 6,
@@ -179,7 +179,7 @@ JUDGEMENTS = {
     **dict.fromkeys(HARD, 2 * 3),
     "bar_decides_when": 4 + 4 + 2,  # thresholds: relative, absolute, all at once
     "bar_decides_how_many": 4 + 4 + 2,
-    "adaptive_beats_clock": 4 * 4,  # of which those count that fixed as many layers
+    "adaptive_beats_clock": 4 * 4,  # no log says here which of four clocks fixed as many layers
     "all_at_once_by_clock": 3,
     "all_at_once_adaptive": 2,
 }
