@@ -171,15 +171,38 @@ def test_a_run_logs_it_for_the_classifier_s_input(tiny):
     sampler = Replay(config.sampler)
     sampler.load_state_dict(checkpoint.load(folder)["sampler"])
     past = torch.cat([phase.rows for phase in phases[:-1]])
-    given = (r.tolist() for r in (phases[-1].rows, past, sampler.memory()))
+    given = [r.tolist() for r in (phases[-1].rows, past, sampler.memory())]
     expected = slow(h, dataset.train.targets, model.fc4.weight.detach(), *given)
     logged = {r[3]: r[4] for r in rows(folder) if r[:3] == (5, "train", layer)}
     for name, value in expected.items():
         assert logged[name] == pytest.approx(value, rel=2e-4), name
+    right = (out.prediction.argmax(1) == dataset.train.targets).double()
+    of_network = {r[3]: r[4] for r in rows(folder) if r[:3] == (5, "train", "network")}
+    for name, own in zip(("present", "past", "memory"), given, strict=True):
+        assert of_network[f"{name}_accuracy"] == pytest.approx(right[own].mean().item(), abs=1e-12)
+    assert of_network["present_accuracy"] != of_network["past_accuracy"]
     first = {r[3]: r[4] for r in rows(folder) if r[:3] == (1, "train", layer)}
     assert math.isnan(first["past_snr"])
     assert first["present_rank"] == 1
     assert not [r for r in rows(folder) if r[1] != "train" and r[3] == "past_snr"]
+
+
+def test_with_a_head_each_a_sample_is_decided_within_its_own(tiny):
+    keys = ("phases=tasks", "phases.incremental=task", "epochs=5", "batch_size=16", "dataset.train_size=200")
+    folder = train(tiny(*keys, "metrics.suite=[past]"))
+    model, dataset, config = load_trained(folder)
+    with torch.no_grad():
+        logits = model(dataset.inputs(dataset.train.samples)).prediction
+    y, right = dataset.train.targets, []
+    for i in range(len(y)):
+        (head,) = (head for head in dataset.targets.heads if int(y[i]) in head)
+        right.append(max(head, key=lambda label, i=i: logits[i, label].item()) == int(y[i]))
+    whole = torch.tensor(right)
+    (present,) = (phase.rows for phase in PHASES["tasks"].build(config.phases, config.seed)(dataset, 5)[-1:])
+    found = {r[3]: r[4] for r in rows(folder) if r[:3] == (5, "train", "network")}
+    assert found["present_accuracy"] == pytest.approx(whole[present].double().mean().item(), abs=1e-12)
+    assert whole[present].sum() > (logits.argmax(1) == y)[present].sum() or found["present_accuracy"] == 1
+    assert math.isnan(found["memory_accuracy"])  # no buffer
 
 
 def test_two_processes_have_the_numbers_of_one(tiny):
@@ -198,8 +221,8 @@ def test_two_processes_have_the_numbers_of_one(tiny):
     both = suites[0].sums() + suites[1].sums()
     for suite in suites:
         for key, value in suite.compute(both).items():
-            layer, _, name = key.partition("/")
-            assert found[layer][name] == value
+            layer, _, name = key.rpartition("/")
+            assert found[layer or "network"][name] == value
 
 
 @pytest.mark.fast

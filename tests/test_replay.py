@@ -1,5 +1,6 @@
 """sampler=replay: what the buffer holds, what a batch is made of, and that a run goes on with the same buffer."""
 
+import os
 import signal
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from run_folders import assert_same_run, flat, killed_after, rows
 
 from nclab.bench.by_hand import feed
+from nclab.bench.chaos import PATIENCE, forks
 from nclab.config.schema import ConfigError
 from nclab.data import Dataset, Split
 from nclab.interfaces.targets import Classes
@@ -222,6 +224,34 @@ def test_killed_in_the_third_task_it_goes_on_to_the_same_bits(tiny, tmp_path):
         resumed = train(tiny(*keys, root=tmp_path / str(epoch)))
         assert_same_run(resumed, whole)
         assert flat(checkpoint.load(resumed)["sampler"]) == flat(checkpoint.load(whole)["sampler"])
+
+
+def train_until_killed(config, step):
+    """In a process of its own: kill -9 comes within this step, counted from 1."""
+    count, steps = Part.count, iter(range(1, step + 1))
+
+    def then_kill(self, loss, samples):
+        count(self, loss, samples)
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Part.count = then_kill
+    train(config)
+
+
+def test_kill_9_in_the_middle_of_the_third_task_changes_no_bit(tiny, tmp_path):
+    """A real process, in the second epoch of the task, five steps each; as often as it has left."""
+    keys = (*TASKS, "sampler.share=0.2", "optimizer.momentum=0.9")
+    whole, config = train(tiny(*keys, root=tmp_path / "whole")), tiny(*keys)
+    for step in (27, 2):  # of each life; the second begins with the fifth epoch saved
+        process = forks().Process(target=train_until_killed, args=(config, step), daemon=True)
+        process.start()
+        process.join(PATIENCE)
+        assert process.exitcode == -signal.SIGKILL
+        assert checkpoint.load(config.folder)["progress"]["epoch"] == 5
+    resumed = train(config)
+    assert_same_run(resumed, whole)
+    assert flat(checkpoint.load(resumed)["sampler"]) == flat(checkpoint.load(whole)["sampler"])
 
 
 @pytest.mark.parametrize("step", [22, 27])

@@ -1,5 +1,7 @@
 """metrics.suite=[past]: features of earlier phases at the classifier's input, beside the present ones."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,13 +11,16 @@ from nclab.metrics.past import past_geometry
 from nclab.metrics.rows import SampledRows
 from nclab.metrics.suite import METRICS, Context, Metric, Seen, SuiteSettings, last_layer, require_classes
 
-LABELS = "labels "  # no feature is called so
+LABELS, RIGHT = "labels ", "right "  # no feature is called so
 
 
 @METRICS.add("past", SuiteSettings)
 class PastSuite(Metric):
     """One pass over the train split: the columns of `nclab.metrics.past.past_geometry` at the classifier's input, nan
     in the first phase and in runs without phases; of other splits nothing. It keeps the features of all samples seen.
+
+    Of the network present_accuracy, past_accuracy and memory_accuracy: the share of these samples that it gets right,
+    with several heads within that of the sample; nan of none. 1 at collapse.
     """
 
     def __init__(self, settings: SuiteSettings | None = None):
@@ -34,8 +39,11 @@ class PastSuite(Metric):
 
     def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
         if self.context.train is None:
-            labels = self.context.targets.groups(batch.targets)
-            self.rows.add({LABELS: labels[:, None], self.feature: features[self.feature]}, batch.index)
+            labels, logits = self.context.targets.groups(batch.targets), out.prediction
+            others = self.context.targets.others(labels.device)
+            right = (logits if others is None else logits.masked_fill(others[labels], -math.inf)).argmax(1) == labels
+            own = {LABELS: labels[:, None], RIGHT: right[:, None], self.feature: features[self.feature]}
+            self.rows.add(own, batch.index)
             self.dtype = features[self.feature].dtype
 
     def sums(self) -> Tensor:
@@ -51,4 +59,6 @@ class PastSuite(Metric):
         model = self.context.model
         weight, _ = classifier_of(model.etf_sites()[model.classifier])
         features, labels = self.rows[self.feature].to(self.dtype), self.rows[LABELS][:, 0].long()
-        return {f"{self.layer}/{name}": value for name, value in past_geometry(features, labels, seen, weight).items()}
+        found = {f"{self.layer}/{name}": v for name, v in past_geometry(features, labels, seen, weight).items()}
+        right = self.rows[RIGHT][:, 0]
+        return found | {f"{name}_accuracy": float(right[rows].mean()) for name, rows in vars(seen).items()}
