@@ -1,0 +1,1 @@
+"""Shallow and deep forgetting over tasks, with replay (arXiv 2512.07400)."""

@@ -1,0 +1,111 @@
+"""How features of the buffer differ from those of all earlier samples, and where these lie, against its size."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from nclab.analysis.drawing import WIDTH, caption, key, legend, style
+from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.runs import Run
+from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, over_seeds
+from nclab.papers.continual.tasks import NEEDED, at_task_ends
+
+ORANGE, BLUE, GREEN = "#D55E00", "#0072B2", "#009E73"
+SOLID, DASHED, DOTTED = "-", (0, (3.2, 1.8)), (0, (1, 1.5))
+ALL = {"color": BLUE, "marker": "s", "ls": DASHED}
+PANELS = [  # title, log axis, {column: (label, look)}
+    (
+        "NC1: variability within\nclasses of earlier tasks (nc1)",
+        True,
+        {
+            "memory_nc1": ("in the buffer", {"color": ORANGE, "marker": "o", "ls": SOLID}),
+            "past_nc1": ("all earlier samples", ALL),
+        },
+    ),
+    (
+        "Length of the class means,\nbuffer / all earlier samples",
+        False,
+        {"memory_norm_ratio": ("", {"color": "black", "marker": "^", "ls": SOLID})},
+    ),
+    (
+        "Signal to noise between\nclasses of earlier tasks",
+        True,
+        {
+            "past_snr": ("all earlier samples", ALL),
+            "past_snr_in_span": ("in the span of present means, S", {"color": GREEN, "marker": "v", "ls": DOTTED}),
+            "past_snr_orthogonal": ("orthogonal to it", {"color": "black", "marker": "D", "ls": SOLID}),
+        },
+    ),
+    (
+        "Share in the span of\npresent class means, S",
+        False,
+        {
+            "past_mean_in_span": ("of earlier means", {"color": GREEN, "marker": "v", "ls": DOTTED}),
+            "past_spread_in_span": ("of earlier spread", {"color": "0.4", "marker": "x", "ls": DASHED}),
+        },
+    ),
+]
+COLUMNS = [column for _, _, columns in PANELS for column in columns]
+
+
+@DRAWINGS.figure(
+    "buffer_collapse",
+    of="runs over tasks: collapse of the replay buffer and of all earlier samples against its size",
+    caption="Features of the classes of earlier tasks at the classifier's input, after the last task. NC1 (nc1) of those "
+    "in the buffer and of all train samples; how much longer the centred class means of the buffer are; mean over pairs of "
+    "classes of the squared distance of their means over their variances, of the features, of their parts in S, the "
+    "span of the centred class means of the present task, and orthogonal to it; the share of means and of spread in S. "
+    "Lines are medians over seeds, bands reach from the least seed to the greatest.",
+    says=lambda table: (
+        table.pivot(index="buffer", columns="column", values="median").map("{:.3g}".format).reset_index()
+    ),
+    needs=NEEDED,
+)
+def buffer_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
+    """Four panels; returns the picture and its table: column, buffer, median, low, high, n."""
+    groups = by_buffer(runs)
+    table = pd.DataFrame(
+        [
+            {"column": column, "buffer": buffer, **over_seeds(group, lambda run, c=column: _last(run, c))}
+            for column in COLUMNS
+            for buffer, group in groups.items()
+        ]
+    )
+    with style():
+        return _draw(table, groups), table
+
+
+def _last(run: Run, column: str) -> float:
+    return float(at_task_ends(run, column).iloc[-1])
+
+
+def _draw(table: pd.DataFrame, groups: dict[float, list[Run]]) -> Figure:
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    shares = list(groups)
+    smallest = min((s for s in shares if s > 0), default=1.0)
+    keys = {}
+    for i, (axes, (title, log, columns)) in enumerate(zip(figure.subplots(2, 2).flat, PANELS, strict=True)):
+        axes.set_title(title)
+        for column, (label, look) in columns.items():
+            curve(axes, table[table.column == column], smallest, **look)
+            keys |= {label: key(label, ms=3.5, **look)} if label else {}
+        if log:
+            _log_axis(axes)
+        elif column == "memory_norm_ratio":
+            axes.axhline(1, color="0.6", lw=0.6)
+        else:
+            axes.set_ylim(0, 1)
+        buffer_axis(axes, shares)
+        axes.set_xlabel("" if i < 2 else axes.get_xlabel())
+    caption(figure, *about(groups))
+    legend(figure, list(keys.values()), most=3)
+    return figure
+
+
+def _log_axis(axes: Axes) -> None:
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,), numticks=9))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
