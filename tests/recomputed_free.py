@@ -9,8 +9,8 @@ from functools import cache
 from itertools import combinations
 
 import numpy as np
+from recomputed_continual import STATISTICS
 from recomputed_runs import Statistic, last, read_by_classifier
-from recomputed_wings import STATISTICS
 from scipy.integrate import solve_ivp
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax

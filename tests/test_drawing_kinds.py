@@ -24,6 +24,7 @@ FITTING = {
 OF_SUITES = {  # that none of these runs measures; or of free features
     *("etf_networks", "etf_networks_table"),
     *(f"long_tail{what}" for what in ("", "_classes", "_minority", "_table", "_post_hoc", "_free")),
+    *("forgetting", "task_matrices", "buffer_collapse", "forgetting_table"),
     *("terminal_phase", "class_plane", "central_path", "max_margin"),
     *("hadamard_singular_values", "hadamard_lyapunov", "hadamard_face"),
     *(f"regression_{what}" for what in ("curves", "g", "variance", "ufm")),

@@ -107,11 +107,11 @@ def test_runs_of_two_profiles_are_told_apart(tmp_path, capsys):
         (["draw", "simplex_etf", "--output", "runs", "--profile", "huge"], "unknown profile 'huge'; valid: smoke"),
         (
             ["draw", "nothing"],
-            "unknown paper 'nothing'; valid: depth, etf_networks",
+            "unknown paper 'nothing'; valid: continual, depth, etf_networks",
         ),
         (
             ["run", "nothing"],
-            "unknown paper 'nothing'; valid: depth, etf_networks",
+            "unknown paper 'nothing'; valid: continual, depth, etf_networks",
         ),
         (["run", "depth", "depth_rn"], "expected KEY=VALUE, got depth_rn; a part is named by --part depth_rn"),
         (["run", "depth", "--part", "rn"], "unknown part 'rn'; valid: depth_rn"),

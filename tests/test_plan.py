@@ -163,7 +163,10 @@ def test_own_choices_take_the_place_of_the_profiles():
     [
         (lambda: resolve("figure9"), "unknown part 'figure9'; did you mean figure4. valid: figure1, figure2"),
         (lambda: resolve(profile="huge"), "unknown profile 'huge'; valid: smoke, cpu, gpu_hour, paper"),
-        (lambda: Plan(CONF, "pape"), "unknown paper 'pape'; valid: depth, etf_networks, .*regression, simplex_etf"),
+        (
+            lambda: Plan(CONF, "pape"),
+            "unknown paper 'pape'; valid: continual, depth, etf_networks, .*regression, simplex_etf",
+        ),
         (lambda: resolve("figure1", datasets=["mnits"]), r"mnits.*\(in: dataset=mnits"),
         (lambda: resolve("figure1", overrides=["epochs=0"]), r"epochs must be at least 1 .*got 0 \(in: "),
         (lambda: resolve("figure1", overrides=["model.heads=2"]), "unknown key 'model.heads' of model=mlp"),

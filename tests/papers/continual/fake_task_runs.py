@@ -4,6 +4,14 @@ from fake_folder import write_folder
 
 TASKS, EACH, LAYER = 3, 4, "act2"  # epochs a task
 TAUGHT = 0.98  # accuracy of network and probe on a task at its end
+OF_TASKS = {
+    "name": "tasks",
+    "count": TASKS,
+    "classes": None,
+    "permute": True,
+    "optimizer": "restart",
+    "schedule": "restart",
+}
 GEOMETRY = {
     "past_nc1": 0.8,
     "memory_nc1": 0.2,
@@ -29,13 +37,13 @@ def write_task_run(
         "experiment_name": "continual",
         "seed": seed,
         "epochs": TASKS * EACH,
-        "dataset": {"name": "fashion_mnist", "train_size": 4000, "label_noise": 0.0},
+        "dataset": {"name": "fashion_mnist", "train_size": 4000, "test_size": 2000, "label_noise": 0.0},
         "model": {"name": "mlp", "depth": 3, "width": 64},
         "optimizer": {"name": "sgd", "lr": lr, "weight_decay": 1e-4},
         "loss": {"name": "cross_entropy", "l2": 0.0},
         "metrics": {"every": EACH, "probe": "linear", "suite": ["collapse", "seen_probe", "past"]},
         "etf": {"name": "none"},
-        "phases": {"name": "single"} if joint else {"name": "tasks", "count": TASKS, "incremental": incremental},
+        "phases": {"name": "single"} if joint else OF_TASKS | {"incremental": incremental},
         "sampler": {"name": "shuffled"} if joint else {"name": "replay", "share": share, "size": None},
     }
     lines = []

@@ -8,13 +8,17 @@ import torch
 from fake_task_runs import write_task_run
 
 from nclab.analysis import AnalysisError, load_runs
+from nclab.analysis.claims import judge
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.ledger import load_ledger
 from nclab.analysis.statistics import STATISTICS
+from nclab.analysis.tables import text_table
 from nclab.config.place import CONF
 from nclab.config.plan import Plan
 from nclab.models import MODELS
 from nclab.papers.continual.matrices_figure import chosen
 from nclab.papers.continual.tasks import HEADS, PROBE, ends, final, forgetting, matrix, share
+from nclab.papers.wings import find_wing
 
 SHARES = (0.0, 0.01, 0.05, 1.0)
 
@@ -54,6 +58,8 @@ def test_the_numbers_of_the_claims(tmp_path):
         "shallow_beyond_deep": 37.5,
         "shallow_forgetting_to_half": 45,
         "deep_forgetting_to_half": 7.5,
+        "final_accuracy": 68,
+        "final_probe_accuracy": 93,
         "least_train_accuracy": 90,
         "population_nc1_over_buffer": 4,
         "buffer_collapse": math.log10(4),
@@ -76,7 +82,7 @@ def test_a_buffer_without_variability_has_no_ratio(tmp_path, held):
 
 def test_what_is_no_run_over_tasks_is_refused(tmp_path):
     (joint,) = load_runs([write_task_run(tmp_path / "joint", None)])
-    with pytest.raises(AnalysisError, match="expected splits task1, task2, ..., got"):
+    with pytest.raises(AnalysisError, match=r"expected splits task1, task2, \.\.\., got"):
         matrix(joint, HEADS)
     with pytest.raises(AnalysisError, match="expected runs with phases=tasks, got 1 of phases=single"):
         DRAWINGS["forgetting"].draw([joint])
@@ -85,7 +91,7 @@ def test_what_is_no_run_over_tasks_is_refused(tmp_path):
     with pytest.raises(AnalysisError, match=r"expected sampler\.share, got a buffer of sampler\.size=100"):
         share(run)
     run.config["epochs"] = 15  # as if no end of a task had been measured
-    with pytest.raises(AnalysisError, match="no accuracy at epoch 5, the end of a task; expected metrics.every that"):
+    with pytest.raises(AnalysisError, match=r"no accuracy at epoch 5, the end of a task; expected metrics\.every that"):
         matrix(run, HEADS)
 
 
@@ -144,14 +150,57 @@ def test_a_table_over_scenarios(sweep):
     assert (one.shallow["1"], one.norm_ratio["1"]) == ("31.5 [30.0, 33.0]", "1.250")
 
 
+def verdicts(root):
+    """Claim -> its verdicts, in order of the settings."""
+    found = {}
+    for one in judge(load_ledger(find_wing("continual").ledger), load_runs([root])):
+        if one.seeds:
+            found.setdefault(one.claim.id, []).append(one.verdict)
+    return found
+
+
+def test_the_claims_hold_of_runs_that_are_as_the_paper_says_and_fail_of_others(tmp_path):
+    """Every claim both ways, of runs whose numbers are made up."""
+    for seed in range(5):
+        part = 0.001 * seed  # so that seeds differ
+        for buffer, shallow, deep, nc1 in ((0, 0.5, 0.1, 0), (0.05, 0.4, 0.02, 0.1), (1, 0.01, 0.01, 0.8)):
+            own = {"memory_nc1": nc1 + part, "past_snr": 1.0 + part if not buffer else 10 + part}
+            write_task_run(tmp_path / "paper", buffer, seed, shallow - part, deep - part, **own)
+            # As little forgotten without a buffer as with one, and a buffer like the population.
+            same = {"memory_nc1": 0.8 + part, "memory_norm_ratio": 1.0 + part, "past_snr": 5 - buffer + part}
+            worse = {
+                "shallow": (0.02 if buffer == 0.05 else 0.1) + part,
+                "deep": 0.1 + part - 0.09 * (buffer == 1),
+                "present": 0.9,
+            }
+            write_task_run(tmp_path / "other", buffer, seed, **worse, **same)
+        for heads_root, shallow in (("paper", 0.1), ("other", 0.45)):
+            for buffer in (0, 0.05):
+                write_task_run(tmp_path / heads_root, buffer, seed, shallow + part, 0.1, "task")
+        write_task_run(tmp_path / "paper", None, seed)
+    holds, fails = verdicts(tmp_path / "paper"), verdicts(tmp_path / "other")
+    ids = {claim.id for claim in load_ledger(find_wing("continual").ledger)} - {"gap_closes"}  # needs three buffers
+    assert holds.keys() == ids
+    assert {verdict for found in holds.values() for verdict in found} == {"holds"}
+    assert fails.keys() == ids - {"joint_is_the_bound"}
+    assert {name for name, found in fails.items() if "holds" in found} == set()
+
+
+@pytest.mark.parametrize("name", ["forgetting", "task_matrices", "buffer_collapse"])
+def test_a_terminal_shows_the_numbers_of_a_figure(sweep, name):
+    drawing = DRAWINGS[name]
+    _, table = drawing.draw(load_runs([sweep]))
+    assert "buffer" in text_table(drawing.says(table)).splitlines()[0]
+
+
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu_hour", "paper"])
 def test_every_run_of_a_profile_fits_its_data(profile):
     """The end of every task is measured, images are large enough, and the classes fall into tasks."""
     shapes = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
-    for part in Plan(CONF, "continual").resolve([], profile, seeds=[0]):
-        for config in part.configs:
-            if config.phases.name == "tasks":
-                each = config.epochs // len(config.phases.groups(10, config.seed))
-                assert each % config.metrics.every == 0
-            with torch.device("meta"):
-                MODELS[config.model.name].build(config.model, shapes.get(config.dataset.name, (1, 28, 28)), 10)
+    parts = Plan(CONF, "continual").resolve([], profile, seeds=[0])
+    for config in {config.folder: config for part in parts for config in part.configs}.values():
+        if config.phases.name == "tasks":
+            each = config.epochs // len(config.phases.groups(10, config.seed))
+            assert each % config.metrics.every == 0
+        with torch.device("meta"):
+            MODELS[config.model.name].build(config.model, shapes.get(config.dataset.name, (1, 28, 28)), 10)

@@ -89,3 +89,8 @@ def about(groups: dict[float, list[Run]]) -> tuple[str, str]:
     counts = [len(group) for group in groups.values()]
     seeds = str(max(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     return ", ".join(filter(None, parts)), "one seed" if max(counts) == 1 else f"median and range of {seeds} seeds"
+
+
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """For a terminal: three digits of every number."""
+    return table.map(lambda value: value if isinstance(value, str) else f"{value:.3g}")

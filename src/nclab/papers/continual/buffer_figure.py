@@ -8,7 +8,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import Run
-from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, over_seeds
+from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, in_words, over_seeds
 from nclab.papers.continual.tasks import NEEDED, at_task_ends
 
 ORANGE, BLUE, GREEN = "#D55E00", "#0072B2", "#009E73"
@@ -52,14 +52,12 @@ COLUMNS = [column for _, _, columns in PANELS for column in columns]
 @DRAWINGS.figure(
     "buffer_collapse",
     of="runs over tasks: collapse of the replay buffer and of all earlier samples against its size",
-    caption="Features of the classes of earlier tasks at the classifier's input, after the last task. NC1 (nc1) of those "
-    "in the buffer and of all train samples; how much longer the centred class means of the buffer are; mean over pairs of "
-    "classes of the squared distance of their means over their variances, of the features, of their parts in S, the "
-    "span of the centred class means of the present task, and orthogonal to it; the share of means and of spread in S. "
-    "Lines are medians over seeds, bands reach from the least seed to the greatest.",
-    says=lambda table: (
-        table.pivot(index="buffer", columns="column", values="median").map("{:.3g}".format).reset_index()
-    ),
+    caption="Features of the classes of earlier tasks at the classifier's input, after the last task. NC1 (nc1) of "
+    "those in the buffer and of all train samples; how much longer the centred class means of the buffer are; mean "
+    "over pairs of classes of the squared distance of their means over their variances, of the features, of their "
+    "parts in S, the span of the centred class means of the present task, and orthogonal to it; the share of means and "
+    "of spread in S. Lines are medians over seeds, bands reach from the least seed to the greatest.",
+    says=lambda table: in_words(table.pivot(index="buffer", columns="column", values="median").reset_index()),
     needs=NEEDED,
 )
 def buffer_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:

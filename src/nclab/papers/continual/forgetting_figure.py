@@ -9,7 +9,7 @@ from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import at_end, classifier_input, needed
 from nclab.analysis.runs import Run, refuse_mixture
-from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, over_seeds
+from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, in_words, over_seeds
 from nclab.papers.continual.tasks import HEADS, NEEDED, PROBE, final, forgetting, is_joint, matrix
 
 LOOKS = {  # Okabe and Ito's colours
@@ -28,9 +28,7 @@ LEAST_ERROR = 1e-4  # where an error of 0 is drawn on its log axis
     "that is fitted to the features of all tasks seen (deep). Right: error after the last task, mean over tasks; grey "
     "lines: the same network trained on all classes at once for as many epochs. Lines are medians over seeds, bands "
     "reach from the least seed to the greatest.",
-    says=lambda table: table[["quantity", "of", "buffer", "median", "low", "high", "n"]].map(
-        lambda value: f"{value:.3g}" if isinstance(value, float) else value
-    ),
+    says=lambda table: in_words(table[["quantity", "of", "buffer", "median", "low", "high", "n"]]),
     needs=NEEDED,
 )
 def forgetting_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from nclab.analysis.drawing import WIDTH, caption, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import Run
-from nclab.papers.continual.buffer_axis import about, by_buffer
+from nclab.papers.continual.buffer_axis import about, by_buffer, in_words
 from nclab.papers.continual.tasks import HEADS, NEEDED, PROBE, matrix
 
 SMALL = 0.05  # the buffer between none and all that is shown: the one nearest to it
@@ -23,7 +23,7 @@ TITLES = {HEADS: "network, A", PROBE: "probe, A*"}
     caption="Test accuracy in percent on task j after task i: above of the network (A), below of a linear probe that "
     "is fitted to the features of all tasks seen (A*); without a buffer, with a small one and with all samples. Means "
     "over seeds.",
-    says=lambda table: table[table.after == table.after.max()].round(3),
+    says=lambda table: in_words(table[table.after == table.after.max()]),
     needs=NEEDED,
 )
 def matrices_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:

@@ -5,7 +5,7 @@ import math
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.runs import Run
 from nclab.analysis.statistics import statistic
-from nclab.papers.continual.tasks import HEADS, PROBE, at_task_ends, forgetting, matrix
+from nclab.papers.continual.tasks import HEADS, PROBE, at_task_ends, final, forgetting, matrix
 
 
 @statistic("points", measured=True)
@@ -37,6 +37,18 @@ def shallow_forgetting_to_half(run: Run, treated: Run) -> float:
 def deep_forgetting_to_half(run: Run, treated: Run) -> float:
     """Deep forgetting, of a baseline half of it, in points."""
     return deep_forgetting(run, treated) / (1 if run.path == treated.path else 2)
+
+
+@statistic("points", measured=True)
+def final_accuracy(run: Run, treated: Run) -> float:
+    """Test accuracy of the network after the last task, mean over all tasks, in percent."""
+    return final(matrix(run, HEADS))
+
+
+@statistic("points", measured=True)
+def final_probe_accuracy(run: Run, treated: Run) -> float:
+    """The same of the linear probe, in percent."""
+    return final(matrix(run, PROBE))
 
 
 @statistic("points", measured=True)

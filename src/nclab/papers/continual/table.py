@@ -31,9 +31,9 @@ LAST = {  # column of the table -> of metrics.csv, at the end of the last task, 
 @DRAWINGS.table("forgetting_table", of="runs over tasks: forgetting, accuracy, least train accuracy, norm ratio and "
                 "rank of the means", needs=NEEDED)  # fmt: skip
 def forgetting_table(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, None]:
-    """A row a dataset, scenario and buffer: median [least, greatest] over seeds of shallow and deep forgetting (points),
-    of the accuracy after the last task of network and probe (percent, mean over tasks), of the least train accuracy on
-    a task at its end (percent), of the buffer's norm ratio and of the ranks of the class means; seeds."""
+    """A row a dataset, scenario and buffer: median [least, greatest] over seeds of shallow and deep forgetting
+    (points), of the accuracy after the last task of network and probe (percent, mean over tasks), of the least train
+    accuracy on a task at its end (percent), of the buffer's norm ratio and of the ranks of the class means; seeds."""
     rows = []
     tasks = [run for run in runs if not is_joint(run)]
     for dataset, incremental in dict.fromkeys((dataset_label(run.config), scenario(run)) for run in tasks):

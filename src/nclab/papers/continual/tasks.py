@@ -57,7 +57,7 @@ def at_task_ends(run: Run, metric: str, split: str = "train", layer: str | None 
 
 
 def matrix(run: Run, metric: str) -> np.ndarray:
-    """(T, T): row i, column j holds the accuracy on the test samples of task j after task i; `metric` HEADS or PROBE."""
+    """(T, T): row i, column j holds the accuracy on the test samples of task j after task i, of HEADS or PROBE."""
     layer = NETWORK if metric == HEADS else classifier_input(run)
     count = len(ends(run))
     return np.stack([at_task_ends(run, metric, f"task{j + 1}", layer).to_numpy() for j in range(count)], axis=1)
