@@ -53,7 +53,8 @@ class Run:
 
     @property
     def end(self):
-        return self.config["epochs"]
+        may_end = self.config.get("stop_at_loss") is not None and self.finished
+        return self.summary["epochs"] if may_end else self.config["epochs"]
 
     @cached_property
     def events(self):

@@ -23,12 +23,13 @@ FITTING = {
 }
 OF_SUITES = {  # that none of these runs measures; or of free features
     *("etf_networks", "etf_networks_table"),
+    *(f"transfer_{what}" for what in ("curves", "scatter", "table", "correlations")),
     *(f"long_tail{what}" for what in ("", "_classes", "_minority", "_table", "_post_hoc", "_free")),
     *("forgetting", "task_matrices", "buffer_collapse", "forgetting_table"),
     *("terminal_phase", "class_plane", "central_path", "max_margin"),
     *("hadamard_singular_values", "hadamard_lyapunov", "hadamard_face"),
     *(f"regression_{what}" for what in ("curves", "g", "variance", "ufm")),
-    *("landscape", "landscape_ends", "saddles", "graph_ratio", "nearest_etf", "nearest_rates"),
+    *("landscape", "landscape_ends", "landscape_losses", "saddles", "graph_ratio", "nearest_etf", "nearest_rates"),
     *(f"deep_{what}" for what in ("objective", "singular_values", "rank", "ends")),
 }
 NETWORK = {"mlp": "mlp", "adaptive": "mlp", "vit": "vit", "vit_without_policy": "vit", "rn": "rn", "values": "mlp"}

@@ -17,7 +17,7 @@ from fake_runs import ADAPTIVE, BASELINE, FFN, diverge, edit, last, vit, write_r
 from recomputed import compare, differences
 from recomputed_runs import Mismatch, read_archive
 from recomputed_settings import read_claims
-from recomputed_tail import STATISTICS
+from recomputed_transfer import STATISTICS
 from recomputed_verdicts import Case, judge
 
 from nclab.config.place import CONF
