@@ -64,6 +64,12 @@ def test_configurations_share_no_object():
     assert two.model.width == run_config_of("dataset=digits").model.width
 
 
+def test_settings_ask_the_environment_anew(monkeypatch):
+    for project in ("one", "two"):
+        monkeypatch.setenv("WANDB_PROJECT", project)
+        assert run_config_of("tracker=wandb tracker.mode=offline").tracker.project == project
+
+
 def test_values_of_another_type_are_another_configuration():
     """1 and true are equal to Python, and one of them is no width."""
     assert run_config_of("dataset=digits model.width=1").model.width == 1

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from nclab.interfaces.valid import OutOfRange
 
-_MADE: dict[tuple[type, str], Any] = {}
+_TYPED: dict[tuple[type, str], dict[str, Any]] = {}
 
 
 class ConfigError(ValueError):
@@ -73,11 +73,14 @@ def checked(group: str, schema: type, node: DictConfig) -> Any:
 
 
 def _object(schema: type, plain: dict[str, Any]) -> Any:
-    """The values as an instance of the schema, its own. OmegaConf makes it once: the runs of a plan share most."""
+    """The values as an instance of the schema. OmegaConf types them once: the runs of a plan share most. The instance
+    is made anew, for its own checks may ask the environment."""
     key = schema, repr(plain)  # tells 1 from 1.0 and from '1'
-    if key not in _MADE:
-        _MADE[key] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
-    return deepcopy(_MADE[key])
+    if key not in _TYPED:
+        _TYPED[key] = OmegaConf.to_container(
+            OmegaConf.merge(OmegaConf.structured(schema), plain), throw_on_missing=True
+        )
+    return schema(**deepcopy(_TYPED[key]))
 
 
 def config_error(error: ValueError) -> ConfigError:
