@@ -1,7 +1,9 @@
 """Tables from the runs' summary.json: one row a policy, as numbers, as text for people, as files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
@@ -84,6 +86,16 @@ def _with_spreads(table: pd.DataFrame) -> pd.DataFrame:
         pairs = zip(table[name], table[spread], strict=True)
         text[name] = ["-" if pd.isna(mean) else _percent(mean, std) for mean, std in pairs]
     return text.rename(columns={name: f"{name.replace('_', ' ')} %" for name in spreads.values()})
+
+
+def median_and_range(values: Sequence[float], digits: int = 2) -> str:
+    """'78.10 [77.90, 78.30]': median, least, greatest over seeds.
+
+    >>> median_and_range([2.0, 1.0, 9.0], digits=1)
+    '2.0 [1.0, 9.0]'
+    """
+    middle, low, high = (f"{number:.{digits}f}" for number in (np.median(values), np.min(values), np.max(values)))
+    return f"{middle} [{low}, {high}]"
 
 
 def text_table(table: pd.DataFrame, markdown: bool = False) -> str:

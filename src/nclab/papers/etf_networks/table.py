@@ -1,12 +1,12 @@
 """What each classifier costs and reaches: parameters, memory, accuracy, epochs (arXiv 2105.02375, 2411.01248)."""
 
-import numpy as np
 import pandas as pd
 
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.labels import dataset_label
 from nclab.analysis.runs import Run
 from nclab.analysis.statistics import test_accuracy, train_accuracy
+from nclab.analysis.tables import median_and_range
 from nclab.papers.etf_networks.arms import NEEDED, arms
 from nclab.papers.etf_networks.numbers import activations, epochs_to_train_99, learnable_parameters, training_state
 
@@ -28,17 +28,11 @@ def costs(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFr
                     "parameters": int(learnable_parameters(group[0], group[0])),
                     "state_mib": round(training_state(group[0], group[0]), 3),
                     "activations_mib": round(activations(group[0]), 2),
-                    "train_accuracy": _over_seeds([train_accuracy(run, run) for run in group]),
-                    "test_accuracy": _over_seeds([test_accuracy(run, run) for run in group]),
-                    "epochs_to_99": _over_seeds(epochs, 0),
+                    "train_accuracy": median_and_range([train_accuracy(run, run) for run in group]),
+                    "test_accuracy": median_and_range([test_accuracy(run, run) for run in group]),
+                    "epochs_to_99": median_and_range(epochs, 0),
                     "seeds_there": sum(e <= run.config["epochs"] for e, run in zip(epochs, group, strict=True)),
                     "seeds": len(group),
                 }
             )
     return pd.DataFrame(rows), None
-
-
-def _over_seeds(values: list[float], digits: int = 2) -> str:
-    """'98.10 [97.90, 98.30]': median, least, greatest."""
-    middle, low, high = (f"{number:.{digits}f}" for number in (np.median(values), np.min(values), np.max(values)))
-    return f"{middle} [{low}, {high}]"

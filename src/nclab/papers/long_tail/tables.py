@@ -9,6 +9,7 @@ from nclab.analysis.labels import dataset_label
 from nclab.analysis.last_layer import at_end, classifier_input
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import Run
+from nclab.analysis.tables import median_and_range
 from nclab.papers.long_tail.methods import NEEDED, methods
 from nclab.papers.long_tail.numbers import of_network
 
@@ -32,11 +33,11 @@ def by_method(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.Da
     rows = []
     for dataset, name, group in _groups(runs):
         row = {"dataset": dataset, "method": name}
-        row |= {metric: spread([100 * of_network(run, metric) for run in group], 2) for metric in ACCURACIES}
+        row |= {metric: median_and_range([100 * of_network(run, metric) for run in group], 2) for metric in ACCURACIES}
         inputs = [(at_end(run), classifier_input(run)) for run in group]
-        row |= {metric: spread([at[layer, metric] for at, layer in inputs], 3) for metric in COLUMNS}
+        row |= {metric: median_and_range([at[layer, metric] for at, layer in inputs], 3) for metric in COLUMNS}
         centre = [at.get((NETWORK, "centre_cosine"), np.nan) for at, _ in inputs]
-        row |= {"centre_cosine": "" if np.isnan(centre).any() else spread(centre, 3), "seeds": len(group)}
+        row |= {"centre_cosine": "" if np.isnan(centre).any() else median_and_range(centre, 3), "seeds": len(group)}
         rows.append(row)
     return pd.DataFrame(rows), None
 
@@ -51,7 +52,10 @@ def turned(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataF
     for dataset, name, group in _groups(runs):
         for what, (balanced, tail) in TURNED.items():
             both = {"balanced_accuracy": balanced, "tail_accuracy": tail}
-            row = {key: spread([100 * of_network(run, metric) for run in group], 2) for key, metric in both.items()}
+            row = {
+                key: median_and_range([100 * of_network(run, metric) for run in group], 2)
+                for key, metric in both.items()
+            }
             rows.append({"dataset": dataset, "training": name, "rows": what, **row, "seeds": len(group)})
     return pd.DataFrame(rows), None
 
@@ -66,12 +70,12 @@ def free_features(runs: list[Run], policies: list[str] | None = None) -> tuple[p
     for name, group in methods(runs).items():
         row = {"method": name}
         row |= {
-            metric: spread([of_network(run, metric, "train") for run in group], 6)
+            metric: median_and_range([of_network(run, metric, "train") for run in group], 6)
             for metric in ("centre_cosine", "loss")
         }
         inputs = [(at_end(run), classifier_input(run)) for run in group]
         for metric in ("nc1", "nc2_means_orthogonal"):
-            row[metric] = spread([at[layer, metric] for at, layer in inputs], 6)
+            row[metric] = median_and_range([at[layer, metric] for at, layer in inputs], 6)
         rows.append(row | {"seeds": len(group)})
     return pd.DataFrame(rows), None
 
@@ -80,9 +84,3 @@ def _groups(runs: list[Run]) -> list[tuple[str, str, list[Run]]]:
     labels = dict.fromkeys(dataset_label(run.config) for run in runs)
     parts = [(label, methods([run for run in runs if dataset_label(run.config) == label])) for label in labels]
     return [(label, name, group) for label, groups in parts for name, group in groups.items()]
-
-
-def spread(values: list[float], digits: int) -> str:
-    """'78.10 [77.90, 78.30]': median, least, greatest."""
-    middle, low, high = (f"{number:.{digits}f}" for number in (np.median(values), min(values), max(values)))
-    return f"{middle} [{low}, {high}]"
