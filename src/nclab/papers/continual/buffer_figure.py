@@ -1,14 +1,14 @@
 """How features of the buffer differ from those of all earlier samples, and where these lie, against its size."""
 
+import math
+
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import Run
-from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, in_words, over_seeds
+from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, in_words, log_axis, over_seeds
 from nclab.papers.continual.tasks import NEEDED, at_task_ends
 
 ORANGE, BLUE, GREEN = "#D55E00", "#0072B2", "#009E73"
@@ -19,7 +19,7 @@ PANELS = [  # title, log axis, {column: (label, look)}
         "NC1: variability within\nclasses of earlier tasks (nc1)",
         True,
         {
-            "memory_nc1": ("in the buffer", {"color": ORANGE, "marker": "o", "ls": SOLID}),
+            "memory_nc1": ("samples in the buffer", {"color": ORANGE, "marker": "o", "ls": SOLID}),
             "past_nc1": ("all earlier samples", ALL),
         },
     ),
@@ -33,16 +33,16 @@ PANELS = [  # title, log axis, {column: (label, look)}
         True,
         {
             "past_snr": ("all earlier samples", ALL),
-            "past_snr_in_span": ("in the span of present means, S", {"color": GREEN, "marker": "v", "ls": DOTTED}),
-            "past_snr_orthogonal": ("orthogonal to it", {"color": "black", "marker": "D", "ls": SOLID}),
+            "past_snr_in_span": ("their parts in S", {"color": GREEN, "marker": "v", "ls": DOTTED}),
+            "past_snr_orthogonal": ("their parts orthogonal to S", {"color": "black", "marker": "D", "ls": SOLID}),
         },
     ),
     (
         "Share in the span of\npresent class means, S",
         False,
         {
-            "past_mean_in_span": ("of earlier means", {"color": GREEN, "marker": "v", "ls": DOTTED}),
-            "past_spread_in_span": ("of earlier spread", {"color": "0.4", "marker": "x", "ls": DASHED}),
+            "past_mean_in_span": ("share of means in S", {"color": GREEN, "marker": "v", "ls": DOTTED}),
+            "past_spread_in_span": ("share of spread in S", {"color": "0.4", "marker": "x", "ls": DASHED}),
         },
     ),
 ]
@@ -75,7 +75,8 @@ def buffer_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[F
 
 
 def _last(run: Run, column: str) -> float:
-    return float(at_task_ends(run, column).iloc[-1])
+    """nan for a 0, which has no place on a log axis: a buffer of one sample a class has no variability."""
+    return float(at_task_ends(run, column).iloc[-1]) or math.nan
 
 
 def _draw(table: pd.DataFrame, groups: dict[float, list[Run]]) -> Figure:
@@ -89,7 +90,7 @@ def _draw(table: pd.DataFrame, groups: dict[float, list[Run]]) -> Figure:
             curve(axes, table[table.column == column], smallest, **look)
             keys |= {label: key(label, ms=3.5, **look)} if label else {}
         if log:
-            _log_axis(axes)
+            log_axis(axes)
         elif column == "memory_norm_ratio":
             axes.axhline(1, color="0.6", lw=0.6)
         else:
@@ -99,11 +100,3 @@ def _draw(table: pd.DataFrame, groups: dict[float, list[Run]]) -> Figure:
     caption(figure, *about(groups))
     legend(figure, list(keys.values()), most=3)
     return figure
-
-
-def _log_axis(axes: Axes) -> None:
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,), numticks=9))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -2,14 +2,13 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import at_end, classifier_input, needed
 from nclab.analysis.runs import Run, refuse_mixture
-from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, in_words, over_seeds
+from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, in_words, log_axis, over_seeds
 from nclab.papers.continual.tasks import HEADS, NEEDED, PROBE, final, forgetting, is_joint, matrix
 
 LOOKS = {  # Okabe and Ito's colours
@@ -75,11 +74,7 @@ def _draw(table: pd.DataFrame, groups: dict[float, list[Run]]) -> Figure:
     left.set_title("Forgetting of earlier tasks (points)")
     left.axhline(0, color="0.6", lw=0.6)
     right.set_title("Error after the last task, 1 − test accuracy")
-    right.set_yscale("log")
-    low, high = right.get_ylim()
-    right.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,), numticks=9))
-    right.yaxis.set_major_formatter("{x:g}")
-    right.yaxis.set_minor_formatter(NullFormatter())
+    log_axis(right)
     caption(figure, *about(groups))
     keys = [key(NAMES[of], **look, ms=3.5) for of, look in LOOKS.items()]
     if table.buffer.isna().any():

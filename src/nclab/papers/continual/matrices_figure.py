@@ -53,14 +53,13 @@ def _draw(table: pd.DataFrame, groups: dict[float, list[Run]]) -> Figure:
     figure = Figure(figsize=(0.6 + (WIDTH - 0.6) * len(buffers) / 3, 4.7), layout="constrained")
     grid = figure.subplots(2, len(buffers), squeeze=False)
     for line, (of, title) in zip(grid, TITLES.items(), strict=True):
+        line[0].set_ylabel("after task")
         for axes, buffer in zip(line, buffers, strict=True):
             rows = table[(table.of == of) & (table.buffer == buffer)]
             mesh = _cells(axes, rows.pivot(index="after", columns="task", values="mean").to_numpy())
             axes.set_title(f"{title}, buffer {100 * buffer:g} %")
-            if axes is line[0]:
-                axes.set_ylabel("after task")
-            if line is grid[1]:
-                axes.set_xlabel("test samples of task")
+    for axes in grid[-1]:
+        axes.set_xlabel("test samples of task")
     bar = figure.colorbar(mesh, ax=list(grid.flat), aspect=35, pad=0.015)
     bar.set_label("test accuracy (%)")
     bar.outline.set_visible(False)
