@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.interval import estimate
 from nclab.analysis.labels import dataset_label
 from nclab.analysis.runs import Run
 from nclab.analysis.statistics import STATISTICS
@@ -26,8 +27,10 @@ WITH = {  # statistic -> the sign that the paper's claim has with complexity
 @DRAWINGS.table("transfer_correlations", of="networks on source classes: rank correlations of complexity with collapse "
                 "and transfer over the settings of a sweep", needs=NEEDED)  # fmt: skip
 def correlations(runs: list[Run], policies: list[str] | None = None) -> tuple[pd.DataFrame, None]:
-    """A row a dataset, sweep and pair of numbers: the mean of Spearman's rank correlation over class splits and seeds,
-    its 95 % interval by bootstrap, least and greatest of the splits' means, what it says of the claimed sign."""
+    """A row a dataset, sweep and pair of numbers: Spearman's rank correlation over settings, the mean over class splits
+    of the mean over seeds; Student's 95 % interval over splits (low, high); that of a bootstrap of splits and seeds
+    within them, which of three splits is little more than their range; least and greatest split; and by Student's
+    interval what it says of the claimed sign."""
     rows = []
     for dataset in dict.fromkeys(dataset_label(run.config) for run in runs):
         settings = settings_of([run for run in runs if dataset_label(run.config) == dataset])
@@ -49,7 +52,8 @@ def row(settings: dict[Setting, list[Run]], x, y, sign: int) -> dict:
     """The correlation of two statistics over settings."""
     by_cluster = clusters(settings, x, y)
     splits = {split: np.mean(list(own.values())) for split, own in by_cluster.items()}
-    low, high = interval(by_cluster)
+    low, high = over_splits([float(mean) for mean in splits.values()])
+    boot_low, boot_high = interval(by_cluster)
     says = "undecided" if low <= 0 <= high or np.isnan(low) else "as claimed" if sign * low > 0 else "the opposite"
     return {
         "of": x.__name__,
@@ -58,6 +62,8 @@ def row(settings: dict[Setting, list[Run]], x, y, sign: int) -> dict:
         "rho": round(float(np.mean([*splits.values()])), 3) if splits else np.nan,
         "low": round(low, 3),
         "high": round(high, 3),
+        "bootstrap_low": round(boot_low, 3),
+        "bootstrap_high": round(boot_high, 3),
         "least_split": round(min(splits.values(), default=np.nan), 3),
         "greatest_split": round(max(splits.values(), default=np.nan), 3),
         "says": says,
@@ -82,6 +88,12 @@ def clusters(settings: dict[Setting, list[Run]], x, y) -> dict[object, dict[int,
         if len(own) == len(settings) and np.isfinite(values).all() and (np.ptp(values, axis=0) > 0).all():
             found.setdefault(split, {})[seed] = float(spearmanr(values[:, 0], values[:, 1]).statistic)
     return found
+
+
+def over_splits(means: list[float]) -> tuple[float, float]:
+    """Student's 95 % interval, cut at -1 and 1; all of it for fewer than two splits, and for a few equal ones."""
+    found = estimate(means) if means else None
+    return (max(-1.0, found.low), min(1.0, found.high)) if found else (np.nan, np.nan)
 
 
 def interval(by_split: dict[object, dict[int, float]], resamples: int = RESAMPLES) -> tuple[float, float]:

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import THICK, WIDTH, caption, depth_colours, key, legend, style
@@ -85,11 +86,7 @@ def _draw(table: pd.DataFrame, groups: dict[Setting, list[Run]]) -> Figure:
         axes.set_xscale("log")
         axes.set_yscale("log")
         for axis in (axes.xaxis, axes.yaxis):
-            low, high = axis.get_view_interval()
-            steps = (1.0, 2.0, 5.0) if high < 60 * low else (1.0,)
-            axis.set_major_locator(LogLocator(subs=steps, numticks=9))
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter(NullFormatter())
+            log_ticks(axis)
         if i >= 3:
             axes.set_xlabel("epoch")
     first = next(iter(groups.values()))[0]
@@ -108,3 +105,13 @@ def _curve(axes: Axes, rows: pd.DataFrame, colour: tuple, mark: str) -> None:
     axes.plot(x, y, lw=0.8 * THICK, color=colour, zorder=3)
     axes.plot([end.epoch] * 2, [end.low, end.high], lw=0.8, color=colour, zorder=3)
     axes.plot(end.epoch, end["median"], ls="", marker=mark, ms=4.5, color=colour, mec="white", mew=0.5, zorder=4)
+
+
+def log_ticks(axis: Axis) -> None:
+    """Plain numbers on a log axis: decades, with 2 and 5 where there are few of them; on less than a decade round
+    numbers."""
+    low, high = axis.get_view_interval()
+    few = LogLocator(subs=(1.0, 2.0, 5.0) if high < 60 * low else (1.0,), numticks=9)
+    axis.set_major_locator(few if high > 8 * low else MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())

@@ -2,13 +2,14 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import Run
 from nclab.analysis.statistics import STATISTICS
 from nclab.papers.transfer import numbers
+from nclab.papers.transfer.curves import log_ticks
 from nclab.papers.transfer.settings import (
     BASE,
     COLOURS,
@@ -72,7 +73,7 @@ def _draw(table: pd.DataFrame, groups: dict[Setting, list[Run]]) -> Figure:
     splits = splits_of([run for group in groups.values() for run in group])[:MOST]
     x, knobs = numbers.source_complexity.__name__, [name for name in (BASE, *KNOBS) if name in set(table.knob)]
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
-    grid = figure.subplots(len(ROWS), len(splits), sharex=True, sharey="row", squeeze=False)
+    grid = figure.subplots(len(ROWS), len(splits), sharex=True, squeeze=False)
     for i, (y, title) in enumerate(ROWS.items()):
         for j, split in enumerate(splits):
             axes, own = grid[i][j], table[table.split == split]
@@ -81,7 +82,7 @@ def _draw(table: pd.DataFrame, groups: dict[Setting, list[Run]]) -> Figure:
             axes.set_xscale("log")
             if y is not numbers.few_shot_5:
                 axes.set_yscale("log")
-                _decades(axes.yaxis)
+                log_ticks(axes.yaxis)
             else:
                 axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             if i == 0:
@@ -91,7 +92,7 @@ def _draw(table: pd.DataFrame, groups: dict[Setting, list[Run]]) -> Figure:
             if j == 0:
                 axes.set_ylabel(title)
     for axes in grid.flat:
-        _decades(axes.xaxis)
+        log_ticks(axes.xaxis)
     caption(figure, about(first), f"a point a run: {counted(groups)}; lines join means over seeds")
     labels = {BASE: "base setting"} | {knob: f"{KNOBS[knob]} swept" for knob in KNOBS}
     legend(
@@ -111,10 +112,3 @@ def _sweep(axes, own: pd.DataFrame, knob: str, x: str, y: str) -> None:
     if knob != BASE:
         line = own[own.knob.isin([BASE, knob])].groupby("setting")[[x, y]].mean().sort_values(x)
         axes.plot(line[x], line[y], lw=0.8, color=COLOURS[knob], alpha=0.8, zorder=2)
-
-
-def _decades(axis) -> None:
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 60 * low else (1.0,), numticks=9))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
