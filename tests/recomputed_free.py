@@ -83,28 +83,26 @@ def objective_at_end(run):
 # One layer: Zhu et al. 2021
 
 
-def softened(run, z, label):
-    """The loss of the logits z of one sample."""
-    keys, name = run.settings, run.settings["loss.name"]
+def softened(name, softness, z, label):
+    """The loss of the logits z of one sample; softness: the gamma of the focal loss, the share of label smoothing."""
     if name == "mse":
         return np.sum((z - np.eye(len(z))[label]) ** 2) / 2
     logs = log_softmax(z)
     if name == "focal":
-        return -((1 - math.exp(logs[label])) ** keys["loss.gamma"]) * logs[label]
-    return -(1 - keys["loss.smoothing"]) * logs[label] - keys["loss.smoothing"] * logs.mean()
+        return -((1 - math.exp(logs[label])) ** softness) * logs[label]
+    return -(1 - softness) * logs[label] - softness * logs.mean()
 
 
 @cache
-def other_loss(run):
+def other_loss(name, softness, classes, n, weight, features, of_bias):
     """The least objective of class means and weights that are one simplex ETF, beside a bias of equal entries."""
-    classes, n, weight, features = shape_of(run)
-    of_bias, square = run.settings["loss.l2_biases"], np.eye(classes) - 1 / classes
+    square = np.eye(classes) - 1 / classes
 
     def objective(x):
         h, w, b = math.exp(x[0]), math.exp(x[1]), x[2]
         size = np.sum(square**2)
         paid = (features * n * h**2 * size + weight * w**2 * size + of_bias * classes * b**2) / 2
-        return softened(run, h * w * square[0] + b, 0) + paid
+        return softened(name, softness, h * w * square[0] + b, 0) + paid
 
     exact = {"xatol": 1e-10, "fatol": 1e-15, "maxiter": 5000, "maxfev": 5000}
     return min(minimize(objective, [a, a, 0.0], method="Nelder-Mead", options=exact).fun for a in (0.0, 0.7, 1.4))
@@ -112,8 +110,11 @@ def other_loss(run):
 
 def optimum_gap(run, treated):
     classes, n, weight, features = shape_of(run)
-    if run.settings["loss.name"] != "cross_entropy":
-        return abs(objective_at_end(run) - other_loss(run))
+    keys, name = run.settings, run.settings["loss.name"]
+    if name != "cross_entropy":
+        softness = keys.get("loss.gamma", keys.get("loss.smoothing"))
+        best = other_loss(name, softness, classes, n, weight, features, keys["loss.l2_biases"])
+        return abs(objective_at_end(run) - best)
     reached = objective_at_end(run)
     if run.settings["etf.name"] == "last_k":  # the fixed weight pays as well
         reached += weight / 2 * classes * (run.settings["etf.classifier_scale"] or 1.0) ** 2
