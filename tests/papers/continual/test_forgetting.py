@@ -123,6 +123,14 @@ def test_forgetting_against_the_buffer(sweep):
     assert sorted(text.get_text() for text in figure.legends[0].get_texts())[-1] == "the network's head (shallow)"
 
 
+def test_joint_training_is_the_bound_of_one_head_alone(tmp_path):
+    for buffer in (0.0, 0.05):
+        write_task_run(tmp_path, buffer, incremental="task")
+    write_task_run(tmp_path, None)
+    _, table = DRAWINGS["forgetting"].draw(load_runs([tmp_path]))
+    assert table.buffer.notna().all()
+
+
 def test_matrices_of_no_a_small_and_a_full_buffer(sweep):
     assert chosen([0.0, 0.01, 0.02, 0.05, 0.1, 1.0]) == [0.0, 0.05, 1.0]
     assert chosen([0.0, 1.0]) == [0.0, 1.0]

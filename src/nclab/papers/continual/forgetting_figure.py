@@ -9,7 +9,7 @@ from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import at_end, classifier_input, needed
 from nclab.analysis.runs import Run, refuse_mixture
 from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, in_words, log_axis, over_seeds
-from nclab.papers.continual.tasks import HEADS, NEEDED, PROBE, final, forgetting, is_joint, matrix
+from nclab.papers.continual.tasks import HEADS, NEEDED, PROBE, final, forgetting, is_joint, matrix, scenario
 
 LOOKS = {  # Okabe and Ito's colours
     HEADS: {"color": "#D55E00", "marker": "o", "ls": "-"},
@@ -33,7 +33,9 @@ LEAST_ERROR = 1e-4  # where an error of 0 is drawn on its log axis
 def forgetting_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
     """Two panels; returns the picture and its table: quantity, of, buffer (nan: joint training), median, low, high, n;
     forgetting in points, errors as shares."""
-    groups, joint = by_buffer(runs), [run for run in runs if is_joint(run)]
+    groups = by_buffer(runs)
+    one_head = scenario(next(iter(groups.values()))[0]) == "class"
+    joint = [run for run in runs if is_joint(run) and one_head]  # it tells all classes apart, heads and domains do not
     refuse_mixture(joint)
     rows = []
     for of in (HEADS, PROBE):
