@@ -7,7 +7,8 @@ from omegaconf import OmegaConf
 
 from nclab.config.options import defaults
 from nclab.config.place import CONF
-from nclab.config.schema import ConfigError, resolve_machine, to_yaml, typed
+from nclab.config.schema import ConfigError, resolve_machine, typed
+from nclab.config.stored import to_yaml
 from nclab.data import DATASETS
 from nclab.etf import POLICIES
 from nclab.models import MODELS

@@ -8,7 +8,8 @@ from conftest import composed
 from omegaconf import OmegaConf
 
 from nclab.config import keys
-from nclab.config.schema import stored_config, to_yaml, typed
+from nclab.config.schema import typed
+from nclab.config.stored import stored_config, to_yaml
 from nclab.etf import POLICIES
 
 # Run names as they were before the configuration had plug-ins, samplers and phases.

@@ -15,7 +15,8 @@ from run_folders import ADAPTIVE, Killed, assert_same_run, events, killed_after,
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import AnalysisError, load_runs, refuse_mixture
 from nclab.cluster.launch import on_this_machine
-from nclab.config.schema import ConfigError, load_named, stored_run
+from nclab.config.schema import ConfigError, load_named
+from nclab.config.stored import stored_run
 from nclab.run.execute import check, train
 from nclab.run.started import as_started, requested
 from nclab.run.trained import load_trained

@@ -10,7 +10,8 @@ from run_folders import FROZEN, Killed, assert_same_run, events, rows
 from torch.nn import functional
 
 from nclab.bench.by_hand import feed, learner
-from nclab.config.schema import ConfigError, stored_config, typed
+from nclab.config.schema import ConfigError, typed
+from nclab.config.stored import stored_config
 from nclab.data import load_dataset
 from nclab.interfaces.batch import Batch, Output
 from nclab.models.mlp import MLP

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from nclab.analysis import DRAWINGS
 from nclab.config.experiments import experiments
 from nclab.config.place import CONF
-from nclab.config.schema import stored_config, typed
+from nclab.config.schema import typed
+from nclab.config.stored import stored_config
 from nclab.papers.command import main
 from nclab.papers.wings import find_wing, wing_names
 

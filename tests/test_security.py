@@ -19,7 +19,8 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from nclab.analysis import AnalysisError, load_runs
-from nclab.config.schema import ConfigError, stored_config, to_yaml
+from nclab.config.schema import ConfigError
+from nclab.config.stored import stored_config, to_yaml
 from nclab.data import DatasetSettings, checksum, cifar, load_dataset, token_cache
 from nclab.data.fetching import FetchError
 from nclab.data.fetching import place as placing

@@ -15,6 +15,7 @@ import yaml
 
 from nclab.analysis.labels import meaningless, policy_label, policy_order, said_by_label
 from nclab.config.keys import MAY_DIFFER, with_later_keys
+from nclab.system.written import is_finished
 
 COLUMNS = ["epoch", "split", "layer", "metric", "value"]
 LAYER_KEYS = {"layer", "role", "site", "stage"}
@@ -49,7 +50,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.path / "DONE").is_file()
+        return is_finished(self.path)
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

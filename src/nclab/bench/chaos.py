@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from nclab.runfolder import checkpoint
+from nclab.system.written import is_finished
 from nclab.train import main
 
 ADAPTIVE = ("etf=adaptive", "etf.start=3", "etf.patience=1", "etf.threshold=0.5", "etf.pause=6")
@@ -191,7 +192,7 @@ def _compare(report: Report, whole: Path, killed: Path) -> None:
     counts, differences = report.counts, report.differences
     counts["folders"] += 1
     before = len(differences)
-    if not (killed / "DONE").exists():
+    if not is_finished(killed):
         differences.append(f"{killed}: no DONE")
         return
     if left := sorted(path.name for path in killed.rglob("*.part")):

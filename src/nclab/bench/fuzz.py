@@ -17,6 +17,7 @@ from pathlib import Path
 from nclab.bench.chaos import forks
 from nclab.config.document import Key, groups, root_keys
 from nclab.config.options import offer_options
+from nclab.system.written import is_finished
 from nclab.train import main
 
 SMALL = {"epochs": "1", "dataset.train_size": "200", "dataset.test_size": "60", "model.width": "16", "threads": "1"}
@@ -272,5 +273,5 @@ def _wrong_files(outcome: Outcome, work: Path, scratch: Path) -> list[str]:
     faults += [f"left a temporary {path.name}" for path in scratch.rglob("*") if not path.is_dir()]
     if outcome.code == 0:
         runs = {path.parent for path in files}
-        faults += [f"no DONE in {run.relative_to(work)}" for run in sorted(runs) if not (run / "DONE").exists()]
+        faults += [f"no DONE in {run.relative_to(work)}" for run in sorted(runs) if not is_finished(run)]
     return faults

@@ -22,6 +22,7 @@ from nclab.system.lifetime import ending_with_this_process
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
 from nclab.system.terminal import lasting_terminal
+from nclab.system.written import is_finished
 
 JOBS_OF_AN_ARRAY = 1000  # Slurm's default MaxArraySize is 1001
 
@@ -62,7 +63,7 @@ class Job:
         from nclab.runfolder.provenance import slurm_job
 
         job, restarts = slurm_job(), int(os.environ.get("SLURM_RESTART_COUNT", 0))
-        unfinished = [Path(folder) for folder in self.folders if not (Path(folder) / "DONE").exists()]
+        unfinished = [Path(folder) for folder in self.folders if not is_finished(Path(folder))]
 
         def tell(event: str, **what: Any) -> None:
             for folder in unfinished:

@@ -25,7 +25,8 @@ from nclab.cluster.job import submit
 from nclab.cluster.slurm import SlurmError, SlurmSettings, end_of, job_of, jobs_in_queue
 from nclab.cluster.workers import Outcome, SweepSettings, default_jobs, describe, run_all
 from nclab.config.checks import checked
-from nclab.config.schema import ConfigError, RunConfig, threads_by_default, to_yaml
+from nclab.config.schema import ConfigError, RunConfig, threads_by_default
+from nclab.config.stored import to_yaml
 from nclab.config.sweep import Job
 from nclab.run.exit import same_command
 from nclab.run.longer import parent_of
@@ -38,6 +39,7 @@ from nclab.runs.state import inspect, submission
 from nclab.system.atomic import make_folder, write_atomic
 from nclab.system.lock import is_held
 from nclab.system.signals import StopSignals
+from nclab.system.written import is_finished
 
 # A run counts as ended after its job was absent from the queue this many times: its files may take a moment to appear.
 TIMES_ABSENT = 2
@@ -229,4 +231,4 @@ def _end(total: int, failures: list[str]) -> None:
 
 
 def _done(folder: Path) -> bool:
-    return (folder / "DONE").exists()
+    return is_finished(folder)

@@ -38,6 +38,7 @@ from nclab.system.lifetime import end_with
 from nclab.system.machine import free_cores
 from nclab.system.signals import Stopped, StopSignals
 from nclab.system.terminal import lasting_terminal
+from nclab.system.written import is_finished
 from nclab.training.fit import FAILURES
 
 MOST_JOBS = 8  # several small runs share one GPU well, and a machine's memory too
@@ -84,7 +85,7 @@ def run_all(configs: list[RunConfig], jobs: int, stack: int = 1) -> list[Outcome
     for key, value in (("jobs", jobs), ("stack", stack)):
         if value < 1:
             raise ConfigError(f"{key} must be at least 1, got {value}")
-    waiting = [config for config in configs if not (config.folder / "DONE").exists()]
+    waiting = [config for config in configs if not is_finished(config.folder)]
     print(f"{len(configs)} runs, {len(configs) - len(waiting)} finished before, {len(waiting)} to do", flush=True)
     check(waiting)
     with StopSignals():
@@ -198,7 +199,7 @@ def _run(configs: list[RunConfig], wait: bool) -> list[Outcome]:
                 continue
             if configs[0].debug:
                 raise
-            done = [(config.folder / "DONE").exists() for config in configs]  # some seeds may be through
+            done = [is_finished(config.folder) for config in configs]  # some seeds may be through
             return [_outcome(c.folder, None if d else error) for c, d in zip(configs, done, strict=True)]
 
 

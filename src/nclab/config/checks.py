@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from nclab.interfaces.valid import OutOfRange
 
+INTERPOLATED = re.compile(r"(\\*)\$\{")  # with the backslashes that OmegaConf would take off
 _TYPED: dict[tuple[type, str], dict[str, Any]] = {}
 
 
@@ -77,10 +78,18 @@ def _object(schema: type, plain: dict[str, Any]) -> Any:
     is made anew, for its own checks may ask the environment."""
     key = schema, repr(plain)  # tells 1 from 1.0 and from '1'
     if key not in _TYPED:
-        _TYPED[key] = OmegaConf.to_container(
-            OmegaConf.merge(OmegaConf.structured(schema), plain), throw_on_missing=True
-        )
+        filled = OmegaConf.merge(OmegaConf.structured(schema), literal(plain))
+        _TYPED[key] = OmegaConf.to_container(filled, resolve=True, throw_on_missing=True)
     return schema(**deepcopy(_TYPED[key]))
+
+
+def literal(tree: Any) -> Any:
+    """Values as OmegaConf has to be told them, so that what looks like an interpolation stays a text."""
+    if isinstance(tree, dict):
+        return {key: literal(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [literal(value) for value in tree]
+    return INTERPOLATED.sub(r"\1\1\\${", tree) if isinstance(tree, str) else tree
 
 
 def config_error(error: ValueError) -> ConfigError:

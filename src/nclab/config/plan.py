@@ -15,6 +15,7 @@ from nclab.config.schema import ConfigError, RunConfig, load_named
 from nclab.config.sweep import without_idle
 from nclab.interfaces.valid import unknown
 from nclab.system.words import key_of
+from nclab.system.written import is_finished
 
 # Keys by which the plan tells runs and files apart; the command line has arguments of its own for some.
 OF_THE_PLAN = (
@@ -47,7 +48,7 @@ class Part:
     @property
     def finished(self) -> list[Path]:
         """Folders of its finished runs."""
-        return [config.folder for config in self.configs if (config.folder / "DONE").exists()]
+        return [config.folder for config in self.configs if is_finished(config.folder)]
 
 
 class Plan:

@@ -7,7 +7,6 @@ policy by name.
 import hashlib
 import json
 import re
-from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass, replace
 from functools import cache
@@ -15,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from nclab.config.checks import ConfigError, NeverValid, checked, config_error
-from nclab.config.keys import MACHINE_KEYS, before_later_keys, with_later_keys, without
+from nclab.config.checks import ConfigError, NeverValid, checked, config_error, literal
+from nclab.config.keys import MACHINE_KEYS, before_later_keys, without
 from nclab.data import DATASETS, DatasetSettings, data_root
 from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
@@ -163,7 +160,7 @@ GROUPS: dict[str, Registry] = {f.name: f.metadata["registry"] for f in fields(Ru
 
 def typed(composed: DictConfig) -> RunConfig:
     """The checked configuration. Raises ConfigError for unknown keys, wrong types and values out of range."""
-    rest = {key: value for key, value in composed.items() if key not in GROUPS}
+    rest = {key: literal(value) for key, value in composed.items() if key not in GROUPS}  # resolved by items()
     measured = rest.pop("metrics", OmegaConf.create({}))
     if not isinstance(measured, DictConfig):
         raise ConfigError(f"metrics must be keys ({', '.join(vars(MetricsSettings()))}); got metrics={measured}")
@@ -262,6 +259,9 @@ def _check_values(c: RunConfig) -> None:
     for key in ("output_root", "data_root", "experiment_name"):  # these name folders, and are stored as they are
         if getattr(c, key) is not None and redact(getattr(c, key)) != getattr(c, key):
             raise ValueError(f"{key} must hold no secret, such as the value of a variable named ..._TOKEN; got one")
+    for key, value in vars(c.tracker).items():  # a tracker carries them elsewhere
+        if redacted(value) != value:
+            raise ValueError(f"tracker.{key} must hold no secret, such as the value of a variable named ..._KEY")
     decay = getattr(c.optimizer, "weight_decay", 0.0)
     for key in ("l2", "l2_features", "l2_biases"):
         if (value := getattr(c.loss, key)) and decay:
@@ -299,50 +299,3 @@ def threads_by_default(cores: int | None = None, side_by_side: int = 1) -> int:
         return default_threads(cores, side_by_side)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-
-
-def stored_config(path: Path) -> dict[str, Any]:
-    """What config.yaml of a run folder holds. Raises ConfigError for a file that is no such configuration."""
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = "; ".join(line.strip() for line in str(error).splitlines())
-        raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {reason}") from None
-    if isinstance(tree, dict):
-        tree = with_later_keys(tree)
-        if isinstance(tree["plugins"], list):
-            load_named(tree["plugins"], f"{path}")
-    missing = [group for group in GROUPS if not isinstance(tree, dict) or group not in tree]
-    if missing:
-        came = f"none of {', '.join(missing)}" if isinstance(tree, dict) else type(tree).__name__
-        raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {came}")
-    return tree
-
-
-def stored_run(path: Path) -> RunConfig:
-    """The run in config.yaml of its folder, checked as if it were typed. Raises ConfigError."""
-    return _checked_tree(path, stored_config(path))
-
-
-def stored_keys(path: Path, names: Iterable[str]) -> dict[str, Any]:
-    """Of keys outside groups those that config.yaml of a run folder holds, checked as if they were typed, whatever else
-    it holds. Raises ConfigError."""
-    tree = stored_config(path)
-    there = {name: tree[name] for name in names if name in tree}
-    run = _checked_tree(path, RunConfig().keys() | there)
-    return {name: getattr(run, name) for name in there}
-
-
-def _checked_tree(path: Path, tree: dict[str, Any]) -> RunConfig:
-    try:
-        return typed(OmegaConf.create(tree))
-    except (ConfigError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
-
-
-def to_yaml(c: RunConfig) -> str:
-    """What config.yaml holds: the run, without secrets, the wish to resume or overwrite it, and the seeds beside it."""
-    folders = {"output_root": c.output_root, "data_root": c.data_root}  # what is read back must be what it was
-    unasked = {"resume": None, "overwrite": False, "seeds": None, "skip_invalid": False}
-    kept = {**redacted(c.keys()), **folders, **unasked}
-    return yaml.safe_dump(kept, sort_keys=False)

@@ -22,7 +22,8 @@ from nclab.config.checks import ConfigError, NeverValid, NotTaken, UnknownKey, c
 from nclab.config.command import check_word
 from nclab.config.composing import ROOT, Composer, composed, composing, parsed, plainly, run_config
 from nclab.config.hints import all_keys, several_values
-from nclab.config.schema import GROUPS, RunConfig, stored_run
+from nclab.config.schema import GROUPS, RunConfig
+from nclab.config.stored import stored_run
 from nclab.system.words import key_of
 
 Words = tuple[str, ...]

@@ -14,7 +14,8 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from nclab.config.checks import config_error
-from nclab.config.schema import ConfigError, RunConfig, to_yaml
+from nclab.config.schema import ConfigError, RunConfig
+from nclab.config.stored import to_yaml
 from nclab.data import Dataset
 from nclab.data.outside import load_with_outside
 from nclab.etf import POLICIES, ETFPolicy

@@ -13,11 +13,14 @@ from nclab.data import Dataset, data_root
 from nclab.parallel.group import joined, refuse_several, world_size
 from nclab.run.build import as_config_error, built, fit_for_several, loaded, opened, prepared, require_tracker
 from nclab.run.longer import parent_of
+from nclab.run.moved import move
 from nclab.run.started import as_started, on_this_machine
 from nclab.run.summary import finish
+from nclab.runfolder.checkpoint import to_stderr
 from nclab.runfolder.display import Display, SeedsDisplay
 from nclab.runfolder.provenance import provenance
 from nclab.system.signals import StopSignals
+from nclab.system.written import is_finished
 from nclab.training.fit import FAILURES, Fit
 from nclab.training.seeds import Member, train_all
 from nclab.training.stack import stacked_run
@@ -113,15 +116,17 @@ def _train_alike(configs: list[RunConfig]) -> dict[Path, Exception | None]:
 
 
 def _skipped(config: RunConfig) -> bool:
-    """Whether the run is finished already, which is said."""
+    """Whether the run is finished already, which is said. Without its configuration nobody could read it."""
     if done := is_done(config):
         print(f"already finished: {config.folder}")
+        if not (config.folder / "config.yaml").exists() and (said := move(on_this_machine(replace(config)))):
+            to_stderr(f"{config.folder.name} {said}")
     return done
 
 
 def is_done(config: RunConfig) -> bool:
     """Whether the run is finished, and is not to begin again."""
-    return (config.folder / "DONE").exists() and not config.overwrite
+    return is_finished(config.folder) and not config.overwrite
 
 
 def check(configs: Iterable[RunConfig], here: bool = True, datasets: dict[str, Dataset] | None = None) -> None:

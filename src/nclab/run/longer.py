@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nclab.config.schema import ConfigError, RunConfig, stored_run, to_yaml
+from nclab.config.schema import ConfigError, RunConfig
+from nclab.config.stored import stored_run, to_yaml
 from nclab.data import Dataset
 from nclab.run.moved import changes, said
 from nclab.runfolder import checkpoint

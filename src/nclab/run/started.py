@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from nclab.config.keys import BESIDE_RESUME, KEPT_ON_RESUME
-from nclab.config.schema import ConfigError, RunConfig, resolve_machine, stored_keys, stored_run
+from nclab.config.schema import ConfigError, RunConfig, resolve_machine
+from nclab.config.stored import stored_keys, stored_run
 from nclab.run.longer import longer
 from nclab.runfolder import checkpoint
 from nclab.runfolder.tracker import TrackerSettings

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from nclab.config.schema import RunConfig, resolve_machine, stored_run
+from nclab.config.schema import RunConfig, resolve_machine
+from nclab.config.stored import stored_run
 from nclab.data import Dataset
 from nclab.models import Classifier
 from nclab.run.build import as_phases_see, loaded, network

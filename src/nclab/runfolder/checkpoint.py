@@ -6,6 +6,7 @@ it stays as checkpoint.previous.pt, and takes its place where it is damaged or m
 
 import hashlib
 import io
+import pickle
 import sys
 import warnings
 from collections.abc import Callable
@@ -101,7 +102,9 @@ def _read(path: Path) -> dict[str, Any]:
     except Exception as error:  # bytes that are no checkpoint can raise anything
         if out_of_memory(error):
             raise
-        raise _Damaged((str(error).splitlines() or [type(error).__name__])[0]) from None
+        torch_knows = isinstance(error, pickle.UnpicklingError) and data[:2] == b"PK"
+        reason = "it holds more than tensors and plain values" if torch_knows else "torch.save has not written it so"
+        raise _Damaged(f"{reason}: {type(error).__name__}") from None
     if not isinstance(state, dict) or state.get("format") not in FORMATS:
         came = state.get("format") if isinstance(state, dict) else type(state).__name__
         expected = " or ".join(map(str, FORMATS))

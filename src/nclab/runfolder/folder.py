@@ -28,7 +28,7 @@ from nclab.system.atomic import flush_folder, open_appending, remove, write_atom
 from nclab.system.lock import RunLocked as RunLocked
 from nclab.system.lock import acquire
 from nclab.system.redact import redacted
-from nclab.system.written import CHECKPOINTS, LOGS, is_written
+from nclab.system.written import CHECKPOINTS, FILES, LOGS, is_finished, is_written
 from nclab.training.fit import RunError
 
 # Events that stay in events.jsonl when a resume cuts it back to the checkpoint: they happened, and to the run's
@@ -44,7 +44,8 @@ class RecordError(RunError):
 class RunFolder:
     """One run's folder, open for writing by this process alone. Use as a context manager.
 
-    Raises RunLocked if another process holds it; OSError where it cannot be written.
+    Raises RunLocked if another process holds it; RecordError where a folder has the name of a file that a run writes;
+    OSError where it cannot be written.
     """
 
     def __init__(self, path: Path):
@@ -54,6 +55,13 @@ class RunFolder:
 
     def __enter__(self) -> "RunFolder":
         self._lock = acquire(self.path, make=True)
+        for name in sorted(FILES):
+            if (self.path / name).is_dir():
+                self._lock.close()
+                raise RecordError(
+                    f"{self.path / name} is a folder: expected the file that a run writes; move it away, and the same "
+                    "command goes on"
+                )
         try:
             self._lock.truncate(0)
             self._lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
@@ -71,7 +79,7 @@ class RunFolder:
 
     @property
     def done(self) -> bool:
-        return (self.path / "DONE").exists()
+        return is_finished(self.path)
 
     def clear(self) -> None:
         """Remove what an earlier run of the same configuration wrote, the lock apart; what else lies there stays. DONE

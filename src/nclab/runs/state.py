@@ -10,6 +10,7 @@ from typing import Any
 
 from nclab.runs.queue import OVER, Queue
 from nclab.system import lock
+from nclab.system.written import is_finished
 
 # queued: Slurm has the job, pending or about to begin. submitted: it had it, and cannot be asked.
 STATES = ("done", "running", "queued", "submitted", "interrupted", "failed", "unreadable")
@@ -117,7 +118,7 @@ def inspect(folder: Path, queue: Queue | None = None, mine: bool = False) -> Run
             return None
         held = not mine and lock.is_held(folder)
         # Only now: a run writes DONE and its last event before it lets go of the lock.
-        if (folder / "DONE").exists():
+        if is_finished(folder):
             return _done(folder, numbers.get("epochs"))
         return _unfinished(folder, numbers.get("epochs"), held, submitted, queue)
     except FileNotFoundError:

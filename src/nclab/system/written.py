@@ -1,12 +1,21 @@
 """The names of what a run writes into its folder. Imports no torch: `nclab-runs` must start fast."""
 
+from pathlib import Path
+
 from nclab.system import lock
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+DONE = "DONE"
 LOGS = ("metrics.csv", "events.jsonl")
 WANDB_ID = "wandb_id"
 OF_WANDB = ("wandb", WANDB_ID)
-WRITTEN = {"DONE", *CHECKPOINTS, *LOGS, *OF_WANDB, "config.yaml", "summary.json", "slurm.json", lock.NAME}
+FILES = {DONE, *CHECKPOINTS, *LOGS, "config.yaml", "summary.json", "slurm.json", lock.NAME}
+WRITTEN = {*FILES, *OF_WANDB}
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run of this folder is finished."""
+    return (folder / DONE).is_file()
 
 
 def is_written(name: str) -> bool:

@@ -13,7 +13,7 @@ from nclab.analysis.runs import Run
 from nclab.analysis.verdict import HOLDS
 from nclab.config.place import CONF
 from nclab.config.plan import Plan
-from nclab.config.schema import to_yaml
+from nclab.config.stored import to_yaml
 from nclab.papers.wings import find_wing
 
 LEDGER = find_wing("simplex_etf").ledger
