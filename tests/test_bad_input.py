@@ -200,8 +200,8 @@ WRONG = {
     "tracker=wandb \"tracker.tags=['a','']\"": "tracker.tags must have 1 to 64 characters each, got ['a', '']",
     "tracker=wandb tracker.timeout=inf": "tracker.timeout must be above 0 seconds and finite, got inf",
     # What Hydra would take for itself, or take wrongly
-    "experiment=nothing": "unknown experiment 'nothing'; valid: demo, .*figure1",
-    "experiment=figure1": "unknown experiment 'figure1'; did you mean simplex_etf/figure1? valid: demo",
+    "experiment=nothing": "unknown experiment 'nothing'; valid: .*demo, .*figure1",
+    "experiment=figure1": "unknown experiment 'figure1'; did you mean simplex_etf/figure1? valid: continual",
     "experiment=null": "experiment must be the name of a file in conf/experiment, .*; got experiment=null",
     "experiment=7": "experiment must be the name of a file in conf/experiment, .*; got experiment=7",
     "foo": "expected KEY=VALUE, got 'foo'",

@@ -40,7 +40,7 @@ def test_the_command_line(tmp_path):
         (
             ["etf=lastk"],
             "unknown etf 'lastk'; did you mean last_k? "
-            "valid: adaptive, clock, last_k, nearest, none, transformer_ffn\n",
+            "valid: adaptive, align, clock, last_k, nearest, none, transformer_ffn\n",
         ),
         (["resume=somewhere", "seed=9"], "takes the folder's configuration; leave out seed=9"),
         (["seeds=[0,1]", "seed=3"], "seeds takes the place of seed; leave out one of them"),
