@@ -117,7 +117,7 @@ MEANT |= {
     "optimizer=SGD": "; did you mean sgd? valid",
     "experiment=fig1": "unknown experiment 'fig1'; did you mean simplex_etf/figure1? valid: continual/",
     "experiment=simplex_etf/figur1": "unknown experiment 'simplex_etf/figur1'; did you mean simplex_etf/figure1? valid",
-    "experiment=conf/experiment/demo": "unknown experiment 'conf/experiment/demo'; did you mean demo? valid: continual/",
+    "experiment=conf/experiment/demo": "unknown experiment 'conf/experiment/demo'; did you mean demo? valid: cont",
     "dataset=my/mnst": "unknown dataset 'my/mnst'; did you mean mnist? valid: cifar10",
     "num_workers=4": "unknown key 'num_workers'; leave it out: the data lie in the memory of the device",
     "demo": "expected KEY=VALUE, got 'demo'; did you mean experiment=demo?",
