@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nclab.analysis.drawings import DRAWINGS
 from nclab.config.command import arguments
 from nclab.config.place import CONF
 from nclab.config.plan import Plan
@@ -160,14 +161,52 @@ def test_keys_exist(page):
     assert absent_keys(page.read_text()) == []
 
 
-def test_the_readme_lists_every_option():
-    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_the_page_of_options_lists_every_option():
+    text = (ROOT / "docs" / "options.md").read_text()
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]+) \|", text, re.MULTILINE)
     listed = {group: set(re.findall(r"\w+", options)) for group, options in rows}
     for group in GROUPS:
         ours = {name for name in GROUPS[group].names() if GROUPS[group][name].build.__module__.startswith("nclab.")}
         assert ours == listed[f"`{group}`"], group
     wings = {file.parent.name for file in (CONF / "experiment").glob("*/*.yaml")}
     assert {file.stem for file in (CONF / "experiment").rglob("*.yaml")} | wings == listed["`experiment`"]
+
+
+def wings_without_a_row(text: str) -> set[str]:
+    """Wings that no row of a table names with their page and their command."""
+    wings = {plan.parent.name for plan in (CONF / "paper").glob("*/plan.yaml")}
+    rows = re.findall(r"^\| \[(\w+)\]\(docs/papers/(\w+)\.md\) \|.*\| `make (\w+)` \|$", text, re.MULTILINE)
+    return wings - {row[0] for row in rows if len(set(row)) == 1}
+
+
+def test_the_readme_shows_every_wing_and_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert wings_without_a_row(text) == set()
+    assert len(text.splitlines()) <= 160  # one reads it in a minute; the rest is a page in docs/
+
+
+def unlisted(text: str) -> set[Path]:
+    """Pages that the index does not link."""
+    linked = {(ROOT / "docs" / link.partition("#")[0]).resolve() for link in LINK.findall(text)}
+    return set(PAGES) - linked - {INDEX}
+
+
+INDEX = ROOT / "docs" / "README.md"
+
+
+def test_the_index_links_every_page():
+    assert unlisted(INDEX.read_text()) == set()
+
+
+def absent_drawings(text: str) -> set[str]:
+    """Of nclab-draw NAME in code blocks and backticks."""
+    named = {found[1] for line in [*code(text), *spans(text)] if (found := re.match(r"nclab-draw (\w+)", line))}
+    return named - set(DRAWINGS.names()) - {"NAME"}
+
+
+@each_page
+def test_drawings_exist(page):
+    assert absent_drawings(page.read_text()) == set()
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -265,6 +304,11 @@ def test_what_is_not_there_is_seen():
         "TOGETHER=",
     }
     assert absent_commands("nclab-train and `nclab-figures`") == {"nclab-figures"}
+    assert absent_drawings("```\nnclab-draw summary outputs\nnclab-draw sumary outputs\n```\n") == {"sumary"}
+    assert "depth" not in wings_without_a_row("| [depth](docs/papers/depth.md) | why? | `make depth` |")
+    assert "depth" in wings_without_a_row("| [depth](docs/papers/depth.md) | why? | `make regression` |")
+    assert ROOT / "docs" / "cluster.md" in unlisted("[a](cluster.html) [b](metrics.md#x)")
+    assert ROOT / "docs" / "metrics.md" not in unlisted("[a](cluster.html) [b](metrics.md#x)")
     text = "`etf.k=2`, `hydra.launcher.together=2`, `hydra.launcher.stack`, `metrics.suites`"
     assert absent_keys(text) == ["hydra.launcher.together=2", "metrics.suites"]
     assert absent("a\n    c ...\nb", "a\nb\n    c\n") == ["b"]

@@ -1,4 +1,4 @@
-"""The code in docs/library.md and in the README's section on the parts runs, and prints what stands below it."""
+"""The code in docs/library.md and in the README's section on your own code runs, and prints what stands below it."""
 
 import contextlib
 import io
@@ -34,24 +34,23 @@ def run(text: str, name: str) -> None:
         assert expected is None or out.getvalue() == expected, f"{name}, block {number} prints:\n{out.getvalue()}"
 
 
-def test_the_page_of_the_library_runs(tmp_path, monkeypatch):
+def test_the_page_of_the_library_runs(tmp_path, monkeypatch, tiny):
+    """Beside the outputs of one run, which its last block reads."""
     pytest.importorskip("transformers")
+    train(tiny("epochs=1", root=tmp_path / "outputs"))
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "library.md").read_text()
-    assert len(blocks(text)) >= 8
+    assert len(blocks(text)) >= 9
+    assert {"load_trained", "load_runs"} <= set(re.findall(r"\w+", blocks(text)[-1][0]))
     run(text, "docs/library.md")
 
 
-def test_the_parts_work_alone(tmp_path, monkeypatch, tiny):
-    """The README's snippet, beside the outputs of one run."""
-    train(tiny("epochs=1", root=tmp_path / "outputs"))
+def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text()
-    _, _, section = readme.partition("## The parts work alone\n")
+    _, _, section = readme.partition("## In your own code\n")
     section = section.partition("\n## ")[0]
-    assert {"convert", "AdaptiveETF", "measure_model", "CollapseMeter", "simplex_etf", "load_trained"} <= set(
-        re.findall(r"\w+", blocks(section)[0][0])
-    )
+    assert {"convert", "AdaptiveETF", "measure_model", "simplex_etf"} <= set(re.findall(r"\w+", blocks(section)[0][0]))
     run(section, "README.md")
 
 
