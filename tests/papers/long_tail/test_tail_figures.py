@@ -5,7 +5,9 @@ import torch
 from fake_tail_runs import METHODS, write_tail_run
 
 from nclab.analysis import AnalysisError, load_runs
+from nclab.analysis.claims import judge
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.ledger import load_ledger
 from nclab.analysis.statistics import STATISTICS
 from nclab.config.place import CONF
 from nclab.config.plan import Plan
@@ -63,6 +65,18 @@ def test_what_is_no_method_of_ours_is_refused(tmp_path):
 )
 def test_numbers_are_those_after_the_last_epoch(tmp_path, name, expected):
     assert value(name, write_tail_run(tmp_path, "CAL")) == pytest.approx(expected)
+
+
+def test_a_gap_that_balanced_images_have_too_is_not_of_imbalance(tmp_path):
+    """Tail beyond head by 0.3 in rows and −0.2 in alignment, with 100:1 and with 1:1."""
+    for seed in range(5):
+        for imbalance in (1.0, 100.0):
+            write_tail_run(tmp_path, seed=seed, imbalance=imbalance)
+    found = {
+        j.claim.id: j for j in judge(load_ledger(CONF / "paper" / "long_tail" / "claims.yaml"), load_runs([tmp_path]))
+    }
+    for name in ("tail_rows_meet", "tail_is_misaligned"):
+        assert (found[name].verdict, found[name].estimate.mean) == ("fails", 0)
 
 
 def test_a_run_without_centres_has_no_centre_cosine(tmp_path):
