@@ -7,11 +7,14 @@ from recomputed_tail import STATISTICS
 
 
 def of_input(metric, factor=1.0):
-    """Of a run that ended at its training loss, or was to end at none."""
+    """Of a run that ended at its training loss and whose network is there too, or that was to end at none."""
 
     def value(run, treated):
-        if run.config.get("stop_at_loss") is not None and run.summary["ended_by"] != "stop_at_loss":
-            return math.nan
+        stop = run.config.get("stop_at_loss")
+        if stop is not None:
+            loss = run.column("loss")[run.end, "network"]
+            if run.summary["ended_by"] != "stop_at_loss" or loss > 2 * stop or 2 * loss < stop:
+                return math.nan
         return factor * run.column(metric)[run.end, read_by_classifier(run)]
 
     return Statistic(value)

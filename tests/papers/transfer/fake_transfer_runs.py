@@ -6,10 +6,21 @@ KNOBS = {"l2": ("loss", "l2"), "lr": ("optimizer", "lr"), "complexity": ("loss",
 
 
 def write_transfer_run(
-    root, split=0, seed=0, end=30, complexity=10.0, few=0.6, source=0.1, target=1.0, reached=True, stop=0.05, **knobs
+    root,
+    split=0,
+    seed=0,
+    end=30,
+    complexity=10.0,
+    few=0.6,
+    source=0.1,
+    target=1.0,
+    reached=True,
+    stop=0.05,
+    loss=0.04,
+    **knobs,
 ):
     """A run that ended in epoch `end` of 300 at complexity `complexity`, reached from twice of it as a power of the
-    epoch; geometric collapse is a hundredth of it."""
+    epoch; geometric collapse is a hundredth of it. Its running loss ends at 0.04, its train loss at `loss`."""
     config = {
         "experiment_name": "transfer" if stop else "transfer_fixed_length",
         "seed": seed,
@@ -43,8 +54,8 @@ def write_transfer_run(
             "target_linear_accuracy": 0.75,
         }
         lines += [f"{epoch},train,act3,{name},{float(value)!r}" for name, value in own.items()]
-        loss = 0.04 + (1 - at / end)
-        lines += [f"{epoch},train,network,loss,{loss!r}", f"{epoch},train,network,running_loss,{loss!r}"]
+        losses = {"loss": loss + (1 - at / end), "running_loss": 0.04 + (1 - at / end)}
+        lines += [f"{epoch},train,network,{name},{value!r}" for name, value in losses.items()]
         lines += [f"{epoch},{name},network,accuracy,0.9" for name in ("train", "test")]
     layers = [
         {"layer": "fc1", "role": "hidden", "site": "fc1", "stage": ["fc1"]},

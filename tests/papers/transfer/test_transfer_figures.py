@@ -83,6 +83,15 @@ def test_a_run_that_did_not_come_down_to_its_loss_has_no_number(tmp_path):
         assert STATISTICS["last_running_loss"].value(run, run) == pytest.approx(0.04)
 
 
+@pytest.mark.parametrize(("loss", "there"), [(0.0249, False), (0.025, True), (0.1, True), (0.1001, False)])
+def test_a_run_whose_network_is_at_another_loss_has_no_number(tmp_path, loss, there):
+    """The loss to stop at is 0.05, and the batches of the last epoch came down to 0.04."""
+    DRAWINGS.names()
+    (run,) = load_runs([write_transfer_run(tmp_path, loss=loss)])
+    assert STATISTICS["last_train_loss"].value(run, run) == loss
+    assert np.isfinite(STATISTICS["source_complexity"].value(run, run)) == there
+
+
 def test_rank_correlations_are_scipys_and_their_interval_covers_the_splits(swept):
     table, caption = DRAWINGS["transfer_correlations"].draw(load_runs([swept]))
     assert caption is None
@@ -154,9 +163,11 @@ def test_the_figures_show_every_setting(swept):
 def test_the_table_counts_runs_that_came_down_to_the_loss(swept):
     write_transfer_run(swept, batch=16, reached=False)
     write_transfer_run(swept, batch=16, seed=1, complexity=3.0)
+    write_transfer_run(swept, batch=16, seed=2, complexity=5.0, loss=0.5)
     table, _ = DRAWINGS["transfer_table"].draw(load_runs([swept]))
     row = table.set_index("setting").loc["batch size 16"]
-    assert (row.source_complexity, row.at_loss, row.seeds) == ("3.00 [3.00, 3.00]", 1, 2)
+    assert (row.source_complexity, row.at_loss, row.seeds) == ("3.00 [3.00, 3.00]", 1, 3)
+    assert (row.last_running_loss, row.last_train_loss) == ("0.040 [0.040, 0.040]", "0.040 [0.040, 0.500]")
     assert table.iloc[0].few_shot_5 == "60.1 [50.0, 70.2]"
 
 

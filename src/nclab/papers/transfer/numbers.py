@@ -1,7 +1,7 @@
 """The numbers that claims on complexity, collapse and transfer are about (arXiv 2405.15706), after the last epoch.
 
-A run with a loss to stop at (`stop_at_loss`) that did not come down to it has none of them: at another training loss
-it is not comparable with the others.
+A run with a loss to stop at (`stop_at_loss`) that did not come down to it, or whose network is at another training loss
+after all, has none of them: it is not comparable with the others.
 """
 
 import math
@@ -13,13 +13,29 @@ from nclab.analysis.statistics import statistic
 
 
 def of_features(run: Run, metric: str) -> float:
-    """A column of the classifier's input on the train split; nan of a run that did not come down to its loss."""
+    """A column of the classifier's input on the train split; nan of a run that is not at its loss."""
     return needed(run, at_end(run), classifier_input(run), metric) if is_matched(run) else math.nan
 
 
+WITHIN = 2.0  # factor
+
+
 def is_matched(run: Run) -> bool:
-    """Whether training ended at its `stop_at_loss`, or had none."""
-    return run.config.get("stop_at_loss") is None or run.result("ended_by") == "stop_at_loss"
+    """Whether training ended at its `stop_at_loss` and the network is there, or there was none to stop at.
+
+    Training stops by the mean loss of the last epoch's batches, while the weights move. What is measured is the network
+    after it, whose train loss L can be another: stop / 2 <= L <= 2 stop is asked for. The factors, WITHIN and its
+    inverse, were chosen after the runs of profile cpu were seen.
+    """
+    stop = run.config.get("stop_at_loss")
+    if stop is None:
+        return True
+    return run.result("ended_by") == "stop_at_loss" and stop / WITHIN <= train_loss(run) <= WITHIN * stop
+
+
+def train_loss(run: Run) -> float:
+    """Mean loss over the train split in evaluation, after the last epoch (loss)."""
+    return needed(run, at_end(run), NETWORK, "loss")
 
 
 @statistic("units", measured=True, positive=True)
@@ -68,3 +84,9 @@ def target_linear(run: Run, treated: Run) -> float:
 def last_running_loss(run: Run, treated: Run) -> float:
     """Mean training loss of the last epoch's batches (running_loss), by which stop_at_loss ends a training."""
     return needed(run, at_end(run), NETWORK, "running_loss")
+
+
+@statistic("nats", measured=True, positive=True)
+def last_train_loss(run: Run, treated: Run) -> float:
+    """Loss of the last weights over the train split, in evaluation (loss): that of the network that is measured."""
+    return train_loss(run)

@@ -38,8 +38,8 @@ MOST = 4  # class splits that have a column
     of="networks on source classes: complexity against collapse and few-shot accuracy, a point a run",
     caption="Geometric complexity of the classifier's input on the source classes against CDNV of the source classes, "
     "CDNV of the held-out classes, and 5-shot accuracy on the held-out classes, where trainings end at the stated "
-    "loss; runs that did not come down to it are left out. A column a class split, a point a run. Colours and marks "
-    "say which key was moved off the base setting; lines join the means of a sweep's settings.",
+    "loss; runs whose network is not at it, within a factor of two, are left out. A column a class split, a point a "
+    "run. Colours and marks say which key was moved off the base setting; lines join the means of a sweep's settings.",
     says=lambda table: means(table),
     needs=NEEDED,
 )
