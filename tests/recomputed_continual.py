@@ -47,7 +47,12 @@ def at_end(run, metric):
 
 def ratio(run, treated):
     held = at_end(run, "memory_nc1")
-    return at_end(run, "past_nc1") / held if held > 0 else math.nan
+    return at_end(run, "control_nc1") / held if held > 0 else math.nan
+
+
+def inflation(run, treated):
+    control = at_end(run, "control_norm_ratio")
+    return 100 * (at_end(run, "memory_norm_ratio") - control) / control if control > 0 else math.nan
 
 
 def decades(value):
@@ -68,8 +73,8 @@ STATISTICS |= {
     "final_accuracy": Statistic(final(A)),
     "final_probe_accuracy": Statistic(final(A_STAR)),
     "least_train_accuracy": Statistic(least_train_accuracy),
-    "population_nc1_over_buffer": Statistic(ratio),
+    "control_nc1_over_buffer": Statistic(ratio),
     "buffer_collapse": Statistic(decades(ratio)),
-    "buffer_inflation": Statistic(lambda run, _: 100 * (at_end(run, "memory_norm_ratio") - 1)),
+    "buffer_inflation": Statistic(inflation),
     "last_log_snr": Statistic(decades(lambda run, _: at_end(run, "past_snr"))),
 }

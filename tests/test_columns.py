@@ -13,12 +13,12 @@ from nclab.analysis.panels import epoch_ticks
     ("kind", "names"),
     [
         ("distance", "nc1 nc1_trace_ratio cdnv nc2_gram nc2_weight_equinorm nc3 nc3_cosine nc5 dnc3_gram loss ece nll"),
-        ("distance", "past_nc1 memory_nc2_equinorm memory_nc3"),
+        ("distance", "past_nc1 memory_nc2_equinorm memory_nc3 control_nc1"),
         ("distance", "classifier_bias_collapse gnc2 least_squares_loss central_path_distance l2_penalty objective"),
         ("share", "accuracy ncc_accuracy linear_probe_accuracy knn_accuracy seen_probe_accuracy"),
         ("error", "nc4_mismatch"),
         ("linear", "rank subspace_alignment effective_rank stable_rank effective_depth learnable_parameters r2"),
-        ("linear", "past_snr past_snr_in_span past_mean_in_span memory_norm_ratio seen_rank"),
+        ("linear", "past_snr past_snr_in_span past_mean_in_span memory_norm_ratio control_norm_ratio seen_rank"),
     ],
 )
 def test_kinds(kind, names):

@@ -22,6 +22,7 @@ from nclab.training.phases import PHASES
 from nclab.training.samplers.replay import Replay
 
 D = 9
+EACH = ("nc1", "nc2_equinorm", "nc2_equiangular", "nc2_gram", "nc3")
 
 
 @pytest.fixture
@@ -35,8 +36,23 @@ def clouds():
     return (centres[labels] + spread)[mixed], labels[mixed], torch.randn(6, D, generator=g, dtype=torch.float64)
 
 
+def outside(y, past, memory):
+    """The control as stated: the rest of the past in a fixed random order, of every class the first, as many as in the
+    buffer; empty where a class has too few."""
+    rest = sorted(i for i in past if i not in memory)
+    rest = [rest[j] for j in torch.randperm(len(rest), generator=torch.Generator().manual_seed(0)).tolist()]
+    drawn = []
+    for c in {int(y[i]) for i in memory}:
+        count, own = sum(int(y[i]) == c for i in memory), [i for i in rest if int(y[i]) == c]
+        if count > len(own):
+            return []
+        drawn += own[:count]
+    return drawn
+
+
 def slow(h, y, w, present, past, memory):
     """By loops over samples and pairs, the projection from a QR decomposition of the means."""
+    control = outside(y, past, memory)
     h, y, w = (np.asarray(t, np.float64) for t in (h, y, w))
 
     def means(rows):
@@ -70,14 +86,19 @@ def slow(h, y, w, present, past, memory):
     found["past_spread_in_span"] = sum(np.sum((q.T @ z) ** 2) for z in deviations) / sum(
         np.sum(z**2) for z in deviations
     )
-    norms = [np.mean(np.linalg.norm(centred(of), axis=1)) for of in (held, old)]
-    found["memory_norm_ratio"] = norms[0] / norms[1]
-    for name, rows_of, of in (("past", past, old), ("memory", memory, held)):
+    alike = means(control) if control else {}
+    for name, of in (("memory", held), ("control", alike)):
+        norms = [np.mean(np.linalg.norm(centred(rows), axis=1)) for rows in (of, old)] if of else [math.nan, 1]
+        found[f"{name}_norm_ratio"] = norms[0] / norms[1]
+    for name, rows_of, of in (("past", past, old), ("memory", memory, held), ("control", control, alike)):
+        if not rows_of:
+            found |= dict.fromkeys((f"{name}_{key}" for key in EACH), math.nan)
+            continue
         index = list(of)
         own = torch.tensor([index.index(y[i]) for i in rows_of])
         weight = torch.tensor(w[[int(c) for c in index]])
         values = reference(torch.tensor(h[rows_of]), own, len(index), weight - weight.mean(0))
-        found |= {f"{name}_{key}": values[key] for key in ("nc1", "nc2_equinorm", "nc2_equiangular", "nc2_gram", "nc3")}
+        found |= {f"{name}_{key}": values[key] for key in EACH}
     return found
 
 
@@ -89,7 +110,7 @@ def of_classes(y, classes):
 def test_against_a_slow_reference(clouds):
     h, y, w = clouds
     present, past = of_classes(y, [1, 4, 5]), of_classes(y, [0, 2, 3])
-    memory = past[::2]
+    memory = past[::3]
     seen = Seen(present, past, memory)
     expected = slow(h, y, w, present.tolist(), past.tolist(), memory.tolist())
     found = past_geometry(h, y, seen, w)
@@ -100,6 +121,54 @@ def test_against_a_slow_reference(clouds):
     all_held = past_geometry(h, y, Seen(present, past, past), w)
     assert all_held["memory_norm_ratio"] == pytest.approx(1, abs=1e-12)
     assert all_held["memory_nc1"] == all_held["past_nc1"]
+    assert not math.isnan(found["control_nc1"])
+    assert {name for name, value in all_held.items() if math.isnan(value)} == {
+        *(f"control_{key}" for key in EACH),
+        "control_norm_ratio",
+    }
+
+
+@pytest.mark.fast
+def test_the_control_is_of_the_past_outside_the_buffer(clouds):
+    """Features that tell where they come from: 1 in the buffer, 3 outside, and the present is far away."""
+    _, y, w = clouds
+    present, past = of_classes(y, [1, 4, 5]), of_classes(y, [0, 2, 3])
+    memory = torch.cat([of_classes(y, [c])[: 2 + c] for c in (0, 2, 3)]).sort().values  # 2 of 9, 4 of 7, 5 of 13
+    h = torch.nn.functional.one_hot(y, D).double() * 3
+    h[present] += 100
+    h[memory] /= 3
+    few = past_geometry(h, y, Seen(present, past, memory), w)
+    assert math.isnan(few["control_norm_ratio"])  # of class 2 there are 4 inside and 3 outside
+    memory = memory[memory != of_classes(y, [2])[3]]
+    h[of_classes(y, [2])[3]] *= 3
+    found = past_geometry(h, y, Seen(present, past, memory), w)
+    assert found["control_nc1"] == 0
+    assert found["control_norm_ratio"] == pytest.approx(3 * found["memory_norm_ratio"])
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("share", [0.01, 0.05])
+def test_few_samples_look_collapsed_without_any_training(share):
+    """Of Gaussian classes the buffer is below all samples in NC1 and has longer means, and is like its control."""
+    g, each = torch.Generator().manual_seed(0), 400
+    y = torch.arange(10).repeat_interleave(each)
+    against_all, against_control = [], []
+    for _ in range(12):
+        h = torch.randn(10, 64, generator=g)[y] * 0.5 + torch.randn(len(y), 64, generator=g)
+        present, past = of_classes(y, [8, 9]), of_classes(y, list(range(8)))
+        count = round(share * each)
+        memory = torch.cat([of_classes(y, [c])[torch.randperm(each, generator=g)[:count]] for c in range(8)]).sort()
+        found = past_geometry(h, y, Seen(present, past, memory.values), torch.randn(10, 64, generator=g))
+        for other, into in (("past", against_all), ("control", against_control)):
+            length = found.get(f"{other}_norm_ratio", 1)
+            nc1 = math.log10(found[f"{other}_nc1"] / found["memory_nc1"])
+            into.append((nc1, 100 * (found["memory_norm_ratio"] / length - 1)))
+    collapse, inflation = np.mean(against_all, 0)
+    assert collapse > 0.05
+    assert inflation > 5
+    collapse, inflation = np.mean(against_control, 0)
+    assert abs(collapse) < 0.04
+    assert abs(inflation) < 4
 
 
 @pytest.mark.fast

@@ -15,7 +15,7 @@ from nclab.analysis.statistics import images
 DISTANCE, SHARE, ERROR, LINEAR = "distance", "share", "error", "linear"
 # 0 at collapse, and no bound below that would be met.
 OF_DISTANCE = re.compile(
-    r"(past_|memory_)?nc[123](_\w+)?|nc5|n?cdnv|nrc\d|d?nc3_gram|gnc\d|classifier_bias_collapse|geometric_collapse|.*(loss|_distance|_penalty)"
+    r"(past_|memory_|control_)?nc[123](_\w+)?|nc5|n?cdnv|nrc\d|d?nc3_gram|gnc\d|classifier_bias_collapse|geometric_collapse|.*(loss|_distance|_penalty)"
     r"|nll|brier|ece|learning_rate|objective"
 )
 OF_SHARE = re.compile(r"(.*_)?accuracy|neco_auroc")  # 1 at best: counts of samples by samples

@@ -7,7 +7,7 @@ from nclab.metrics.at_hand import measure
 from nclab.metrics.geometry import NAN, geometry, power_of_two
 from nclab.metrics.suite import Seen
 
-OF_BOTH = ("nc1", "nc2_equinorm", "nc2_equiangular", "nc2_gram", "nc3")
+OF_EACH = ("nc1", "nc2_equinorm", "nc2_equiangular", "nc2_gram", "nc3")
 PARTS = ("", "_in_span", "_orthogonal")
 COLUMNS = (
     "present_rank",
@@ -16,27 +16,34 @@ COLUMNS = (
     *(f"past_snr{part}" for part in PARTS),
     "past_mean_in_span",
     "past_spread_in_span",
-    *(f"{rows}_{name}" for rows in ("past", "memory") for name in OF_BOTH),
+    *(f"{rows}_{name}" for rows in ("past", "memory", "control") for name in OF_EACH),
     "memory_norm_ratio",
+    "control_norm_ratio",
 )
 
 
 def past_geometry(features: Tensor, labels: Tensor, seen: Seen, weight: Tensor) -> dict[str, float]:
     """Where the features of earlier phases lie, and how those in the buffer differ from all of them.
 
+    Few samples of a class look collapsed, since their own mean is taken off them, and their mean is longer, since it is
+    noisy: NC1 is lower and |m_c| greater than of all samples, whatever was trained. So the buffer has a control.
+
     S is the span of the centred class means of the present phase, P the projection onto it. Past are all samples of the
-    phases before, memory those of them that the sampler still draws; mu_c, Sigma_c are the mean and covariance of class
-    c over past samples, m_c = mu_c minus the unweighted mean of all of them. After Lanzillotta, Meier, Hofmann (arXiv
-    2512.07400); where the paper's code averages otherwise is not known to us.
+    phases before, memory those of them that the sampler still draws, control as many of every class from the rest,
+    always the same ones; mu_c, Sigma_c are the mean and covariance of class c over past samples, m_c = mu_c minus the
+    unweighted mean of all of them. After Lanzillotta, Meier, Hofmann (arXiv 2512.07400), but for the control, which is
+    ours; where the paper's code averages otherwise is not known to us.
 
     - present_rank, past_rank, seen_rank: of the centred means of the present phase (the dimension of S), of the past,
       of both together.
     - past_snr: mean over pairs of past classes of |mu_1 - mu_2|^2 / tr(Sigma_1 + Sigma_2); past_snr_in_span and
       past_snr_orthogonal of P h and of h - P h. Without bound at collapse.
     - past_mean_in_span: sum |P m_c|^2 / sum |m_c|^2; past_spread_in_span: tr(P Sigma_W) / tr(Sigma_W), past samples.
-    - past_*, memory_*: nc1, nc2_equinorm, nc2_equiangular, nc2_gram, nc3 (`nclab.metrics.collapse`) of past samples and
-      of those in the buffer; nc3 with the rows of the weight of these classes, minus the mean of these rows.
-    - memory_norm_ratio: mean of |m_c| over the buffer by that over past samples. 1 where the buffer holds all.
+    - past_*, memory_*, control_*: nc1, nc2_equinorm, nc2_equiangular, nc2_gram, nc3 (`nclab.metrics.collapse`) of past
+      samples, of those in the buffer and of the control; nc3 with the rows of the weight of these classes, minus the
+      mean of these rows.
+    - memory_norm_ratio, control_norm_ratio: mean of |m_c| over the buffer, or the control, by that over past samples. 1
+      where the buffer holds all.
 
     Args:
         features: (N, d), labels (N,): of the whole train split; only rows in `seen` are read.
@@ -44,7 +51,8 @@ def past_geometry(features: Tensor, labels: Tensor, seen: Seen, weight: Tensor) 
         weight: (C, d), of the classifier.
 
     Returns: all of COLUMNS, nan where undefined: fewer than two classes, no sample, a buffer without some class, a
-    feature that is not finite, or, of a ratio, nothing to divide by.
+    feature that is not finite, a class with fewer samples outside the buffer than in it (control), or, of a ratio,
+    nothing to divide by.
     """
     found = dict.fromkeys(COLUMNS, NAN)
     h, y = features.detach().cpu(), labels.cpu()
@@ -76,11 +84,13 @@ def past_geometry(features: Tensor, labels: Tensor, seen: Seen, weight: Tensor) 
         found["past_mean_in_span"] = _ratio(inside[0].square().sum(), centred.square().sum())
     found |= {f"past_snr{part}": _snr(*given, own) for part, given in parts.items()}
     found |= {f"past_{name}": value for name, value in _collapse(h, y, seen.past, classes, weight).items()}
-    held, mu_held = means["memory"]
-    if torch.equal(held, classes):
-        found |= {f"memory_{name}": value for name, value in _collapse(h, y, seen.memory, classes, weight).items()}
-        norms = [(of - of.mean(0)).norm(dim=1).mean() for of in (mu_held, mu)]
-        found["memory_norm_ratio"] = _ratio(*norms)
+    if torch.equal(means["memory"][0], classes):
+        length = centred.norm(dim=1).mean()
+        for name, rows in (("memory", seen.memory), ("control", _control(y, seen))):
+            if rows is not None:
+                own = {f"{name}_{key}": value for key, value in _collapse(h, y, rows, classes, weight).items()}
+                _, mu = _means(h, y, rows)
+                found |= own | {f"{name}_norm_ratio": _ratio((mu - mu.mean(0)).norm(dim=1).mean(), length)}
     return found
 
 
@@ -89,6 +99,19 @@ def _means(features: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tens
     classes, own, counts = labels[rows].unique(return_inverse=True, return_counts=True)
     sums = torch.zeros(len(classes), features.shape[1], dtype=torch.float64)
     return classes, sums.index_add_(0, own, features[rows].double()) / counts[:, None]
+
+
+def _control(labels: Tensor, seen: Seen) -> Tensor | None:
+    """Rows of the past outside the buffer, as many of every class as it has, rising; None where there are too few."""
+    rest = seen.past[~torch.isin(seen.past, seen.memory)]
+    rest = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(0))]
+    drawn = []
+    for label, count in zip(*labels[seen.memory].unique(return_counts=True), strict=True):
+        own = rest[labels[rest] == label]
+        if len(own) < count:
+            return None
+        drawn.append(own[:count])
+    return torch.cat(drawn).sort().values
 
 
 def _snr(means: Tensor, deviations: Tensor, own: Tensor) -> float:
@@ -104,11 +127,11 @@ def _snr(means: Tensor, deviations: Tensor, own: Tensor) -> float:
 
 
 def _collapse(features: Tensor, labels: Tensor, rows: Tensor, classes: Tensor, weight: Tensor) -> dict[str, float]:
-    """The columns OF_BOTH of these rows, whose classes are `classes` (K,)."""
+    """The columns OF_EACH of these rows, whose classes are `classes` (K,)."""
     w = weight.detach().double().cpu()[classes]
     w = w * power_of_two(w)
     values = measure(features[rows], torch.searchsorted(classes, labels[rows]), len(classes), w - w.mean(0))
-    return {name: values[name] for name in OF_BOTH}
+    return {name: values[name] for name in OF_EACH}
 
 
 def _ratio(part: Tensor, whole: Tensor) -> float:

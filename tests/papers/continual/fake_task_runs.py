@@ -15,7 +15,9 @@ OF_TASKS = {
 GEOMETRY = {
     "past_nc1": 0.8,
     "memory_nc1": 0.2,
+    "control_nc1": 0.6,
     "memory_norm_ratio": 1.25,
+    "control_norm_ratio": 1.1,
     "past_snr": 10.0,
     "past_snr_in_span": 4.0,
     "past_snr_orthogonal": 6.0,

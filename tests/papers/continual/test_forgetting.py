@@ -61,9 +61,9 @@ def test_the_numbers_of_the_claims(tmp_path):
         "final_accuracy": 68,
         "final_probe_accuracy": 93,
         "least_train_accuracy": 90,
-        "population_nc1_over_buffer": 4,
-        "buffer_collapse": math.log10(4),
-        "buffer_inflation": 25,
+        "control_nc1_over_buffer": 3,
+        "buffer_collapse": math.log10(3),
+        "buffer_inflation": 100 * (1.25 / 1.1 - 1),
         "last_log_snr": 1,
     }
     for name, number in expected.items():
@@ -76,7 +76,14 @@ def test_the_numbers_of_the_claims(tmp_path):
 @pytest.mark.parametrize("held", [0.0, math.nan])
 def test_a_buffer_without_variability_has_no_ratio(tmp_path, held):
     folder = write_task_run(tmp_path, memory_nc1=held, past_snr=math.nan)
-    for name in ("population_nc1_over_buffer", "buffer_collapse", "last_log_snr"):
+    for name in ("control_nc1_over_buffer", "buffer_collapse", "last_log_snr"):
+        assert math.isnan(value(name, folder))
+
+
+def test_a_buffer_without_a_control_has_no_number(tmp_path):
+    """Where too few samples are outside it, all samples of its classes do not stand in."""
+    folder = write_task_run(tmp_path, control_nc1=math.nan, control_norm_ratio=math.nan)
+    for name in ("control_nc1_over_buffer", "buffer_collapse", "buffer_inflation"):
         assert math.isnan(value(name, folder))
 
 
@@ -143,7 +150,10 @@ def test_matrices_of_no_a_small_and_a_full_buffer(sweep):
 
 def test_the_buffer_beside_all_earlier_samples(sweep):
     figure, table = DRAWINGS["buffer_collapse"].draw(load_runs([sweep]))
-    assert table[(table.column == "memory_nc1") & (table.buffer == 0.05)]["median"].item() == 0.2
+    for column, number in (("memory_nc1", 0.2), ("control_nc1", 0.6), ("control_norm_ratio", 1.1)):
+        assert table[(table.column == column) & (table.buffer == 0.05)]["median"].item() == number
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "as many outside the buffer" in labels
     assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "log", "linear"]
 
 
@@ -171,23 +181,32 @@ def test_the_claims_hold_of_runs_that_are_as_the_paper_says_and_fail_of_others(t
     """Every claim both ways, of runs whose numbers are made up."""
     for seed in range(5):
         part = 0.001 * seed  # so that seeds differ
-        for buffer, shallow, deep, nc1 in ((0, 0.5, 0.1, 0), (0.05, 0.4, 0.02, 0.1), (1, 0.01, 0.01, 0.8)):
+        for buffer, shallow, deep, nc1 in (
+            (0, 0.5, 0.1, 0),
+            (0.01, 0.45, 0.02, 0.02),
+            (0.05, 0.4, 0.02, 0.1),
+            (0.1, 0.3, 0.02, 0.2),
+            (1, 0.01, 0.01, 0.8),
+        ):
             own = {"memory_nc1": nc1 + part, "past_snr": 1.0 + part if not buffer else 10 + part}
             write_task_run(tmp_path / "paper", buffer, seed, shallow - part, deep - part, **own)
-            # As little forgotten without a buffer as with one, and a buffer like the population.
-            same = {"memory_nc1": 0.8 + part, "memory_norm_ratio": 1.0 + part, "past_snr": 5 - buffer + part}
+            # As little forgotten without a buffer as with one, and a buffer like as many samples outside it: with few
+            # of either NC1 is lower, and the means are longer, than of all.
+            few = {"nc1": 0.8 * nc1 + 0.1, "norm_ratio": 2 - buffer}
+            same = {f"memory_{name}": number + part for name, number in few.items()}
+            same |= {f"control_{name}": number for name, number in few.items()} | {"past_snr": 5 - buffer + part}
             worse = {
-                "shallow": (0.02 if buffer == 0.05 else 0.1) + part,
+                "shallow": (0.02 if 0 < buffer < 1 else 0.1) + part,
                 "deep": 0.1 + part - 0.09 * (buffer == 1),
                 "present": 0.9,
             }
             write_task_run(tmp_path / "other", buffer, seed, **worse, **same)
         for heads_root, shallow in (("paper", 0.1), ("other", 0.45)):
-            for buffer in (0, 0.05):
+            for buffer in (0, 0.01, 0.05):
                 write_task_run(tmp_path / heads_root, buffer, seed, shallow + part, 0.1, "task")
         write_task_run(tmp_path / "paper", None, seed)
     holds, fails = verdicts(tmp_path / "paper"), verdicts(tmp_path / "other")
-    ids = {claim.id for claim in load_ledger(find_wing("continual").ledger)} - {"gap_closes"}  # needs three buffers
+    ids = {claim.id for claim in load_ledger(find_wing("continual").ledger)}
     assert holds.keys() == ids
     assert {verdict for found in holds.values() for verdict in found} == {"holds"}
     assert fails.keys() == ids - {"joint_is_the_bound"}

@@ -14,19 +14,22 @@ from nclab.papers.continual.tasks import NEEDED, at_task_ends
 ORANGE, BLUE, GREEN = "#D55E00", "#0072B2", "#009E73"
 SOLID, DASHED, DOTTED = "-", (0, (3.2, 1.8)), (0, (1, 1.5))
 ALL = {"color": BLUE, "marker": "s", "ls": DASHED}
+HELD = ("samples in the buffer", {"color": ORANGE, "marker": "o", "ls": SOLID})
+CONTROL = ("as many outside the buffer", {"color": "black", "marker": "^", "ls": DOTTED})
 PANELS = [  # title, log axis, {column: (label, look)}
     (
         "NC1: variability within\nclasses of earlier tasks (nc1)",
         True,
         {
-            "memory_nc1": ("samples in the buffer", {"color": ORANGE, "marker": "o", "ls": SOLID}),
+            "memory_nc1": HELD,
+            "control_nc1": CONTROL,
             "past_nc1": ("all earlier samples", ALL),
         },
     ),
     (
-        "Length of the class means,\nbuffer / all earlier samples",
+        "Length of the class means,\nover that of all earlier samples",
         False,
-        {"memory_norm_ratio": ("", {"color": "black", "marker": "^", "ls": SOLID})},
+        {"memory_norm_ratio": HELD, "control_norm_ratio": CONTROL},
     ),
     (
         "Signal to noise between\nclasses of earlier tasks",
@@ -53,7 +56,8 @@ COLUMNS = [column for _, _, columns in PANELS for column in columns]
     "buffer_collapse",
     of="runs over tasks: collapse of the replay buffer and of all earlier samples against its size",
     caption="Features of the classes of earlier tasks at the classifier's input, after the last task. NC1 (nc1) of "
-    "those in the buffer and of all train samples; how much longer the centred class means of the buffer are; mean "
+    "those in the buffer, of as many of every class outside it, and of all train samples; the length of the centred "
+    "class means of the first two over that of all; mean "
     "over pairs of classes of the squared distance of their means over their variances, of the features, of their "
     "parts in S, the span of the centred class means of the present task, and orthogonal to it; the share of means and "
     "of spread in S. Lines are medians over seeds, bands reach from the least seed to the greatest.",
@@ -88,10 +92,10 @@ def _draw(table: pd.DataFrame, groups: dict[float, list[Run]]) -> Figure:
         axes.set_title(title)
         for column, (label, look) in columns.items():
             curve(axes, table[table.column == column], smallest, **look)
-            keys |= {label: key(label, ms=3.5, **look)} if label else {}
+            keys[label] = key(label, ms=3.5, **look)
         if log:
             log_axis(axes)
-        elif column == "memory_norm_ratio":
+        elif "memory_norm_ratio" in columns:
             axes.axhline(1, color="0.6", lw=0.6)
         else:
             axes.set_ylim(0, 1)

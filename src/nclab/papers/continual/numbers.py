@@ -58,25 +58,28 @@ def least_train_accuracy(run: Run, treated: Run) -> float:
 
 
 @statistic("ratio", measured=True, positive=True)
-def population_nc1_over_buffer(run: Run, treated: Run) -> float:
-    """NC1 (nc1) of all train samples of earlier tasks over that of those in the buffer, at the end; 1 where the buffer
-    holds all, nan where it has no variability."""
-    past, held = (_last(run, f"{of}_nc1") for of in ("past", "memory"))
-    return past / held if held > 0 else math.nan
+def control_nc1_over_buffer(run: Run, treated: Run) -> float:
+    """NC1 (nc1) of as many train samples of earlier tasks outside the buffer over that of those in it, at the end; 1 of
+    a random buffer without training on it. nan where too few are outside, or it has no variability.
+
+    Not that of all samples: NC1 of few is lower, and their class means are longer, without any training."""
+    control, held = (_last(run, f"{of}_nc1") for of in ("control", "memory"))
+    return control / held if held > 0 else math.nan
 
 
 @statistic("decades", measured=True)
 def buffer_collapse(run: Run, treated: Run) -> float:
-    """log10 of `population_nc1_over_buffer`: how much further the buffer has collapsed than the population."""
-    ratio = population_nc1_over_buffer(run, treated)
+    """log10 of `control_nc1_over_buffer`: how much further the buffer has collapsed than as many samples outside it."""
+    ratio = control_nc1_over_buffer(run, treated)
     return math.log10(ratio) if ratio > 0 else math.nan
 
 
 @statistic("%", measured=True)
 def buffer_inflation(run: Run, treated: Run) -> float:
-    """How much longer the centred class means of the buffer are than those of the population of earlier tasks, at the
-    end, in percent (memory_norm_ratio - 1)."""
-    return 100 * (_last(run, "memory_norm_ratio") - 1)
+    """How much longer the centred class means of the buffer are than those of as many samples of earlier tasks outside
+    it, at the end, in percent: 100 (memory_norm_ratio / control_norm_ratio - 1)."""
+    held, control = (_last(run, f"{of}_norm_ratio") for of in ("memory", "control"))
+    return 100 * (held / control - 1) if control > 0 else math.nan
 
 
 @statistic("decades", measured=True)
