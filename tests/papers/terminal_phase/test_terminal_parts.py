@@ -8,7 +8,10 @@ import torch
 from conftest import TINY, composed
 from run_folders import rows
 
+from nclab.config.place import CONF
+from nclab.config.plan import Plan
 from nclab.data import DATASETS, load_dataset
+from nclab.data.imbalance import Imbalance
 from nclab.etf import simplex_etf
 from nclab.papers.terminal_phase.parts.angles import cosine_std
 from nclab.papers.terminal_phase.parts.etf_features import ETFFeaturesSettings
@@ -91,3 +94,24 @@ def test_collapsed_features_are_exact_in_float64(tmp_path):
     expected = (10 * torch.eye(10, dtype=torch.float64) - 1) / 9
     torch.testing.assert_close(cosines, expected, rtol=0, atol=1e-14)
     assert torch.equal(load_dataset(ETFFeaturesSettings(), tmp_path).train.samples, samples.float())
+
+
+HEAD = {"digits": 142, "mnist": 5923, "fashion_mnist": 6000, "cifar10": 5000}  # train images of class 0
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu_hour", "paper"])
+def test_unequal_classes_are_compared_on_equally_many_images(profile):
+    (part, *others) = Plan(CONF, "terminal_phase").resolve(["phase_imbalanced"], profile, seeds=[0])
+    configs = [config for one in (part, *others) for config in one.configs]
+    for name in {config.dataset.name for config in configs}:
+        even, thin = sorted((c.dataset for c in configs if c.dataset.name == name), key=lambda d: d.imbalance or 0)
+        assert (even.imbalance, thin.imbalance) == (None, 10)
+        assert even.train_size == thin.train_size is not None
+        assert thin.train_size <= sum(Imbalance(10).counts(HEAD[name], 10))
+
+
+def test_equally_many_images_of_digits_are_there():
+    (part,) = Plan(CONF, "terminal_phase").resolve(["phase_imbalanced"], "smoke", seeds=[0])
+    even, thin = (load_dataset(config.dataset, "data").train.targets.bincount() for config in part.configs)
+    assert even.sum() == thin.sum() == 580
+    assert even.max() - even.min() <= 3 < 9 * thin.min() <= thin.max()
