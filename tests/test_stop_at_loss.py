@@ -144,4 +144,6 @@ def test_several_phases_are_refused(own_registries, monkeypatch):
 
 
 def test_names_of_runs_without_it_stay():
-    assert composed("stop_at_loss=null").run_name == composed().run_name != composed("stop_at_loss=0.1").run_name
+    assert "stop_at_loss" not in composed().identity()
+    assert composed("stop_at_loss=0.1").identity()["stop_at_loss"] == 0.1
+    assert composed().run_name != composed("stop_at_loss=0.1").run_name
