@@ -227,6 +227,6 @@ def test_several_processes_are_refused():
 
 
 def test_names_of_runs_without_it_stay():
-    assert "complexity" not in composed("loss.l2=0.1").identity()["loss"]
+    assert "complexity" not in composed("loss.l2=0.1", "optimizer.weight_decay=0").identity()["loss"]
     assert composed("loss.complexity=0.1").identity()["loss"]["complexity"] == 0.1
     assert composed().run_name != composed("loss.complexity=0.1").run_name
