@@ -1,12 +1,13 @@
 """Many command lines are composed by sharing what they choose: the same configurations, the same errors."""
 
 import shlex
+from dataclasses import dataclass, field
 
 import pytest
 from omegaconf import OmegaConf
 
 from nclab.config import composing as module
-from nclab.config.checks import ConfigError
+from nclab.config.checks import ConfigError, checked
 from nclab.config.composing import Composer, composed, composing, run_config
 from nclab.config.place import CONF
 
@@ -68,6 +69,21 @@ def test_settings_ask_the_environment_anew(monkeypatch):
     for project in ("one", "two"):
         monkeypatch.setenv("WANDB_PROJECT", project)
         assert run_config_of("tracker=wandb tracker.mode=offline").tracker.project == project
+
+
+def test_settings_may_hold_settings():
+    @dataclass
+    class Inner:
+        a: int = 1
+
+    @dataclass
+    class Outer:
+        name: str = "outer"
+        inner: Inner = field(default_factory=Inner)
+
+    for _ in range(2):
+        made = checked("model", Outer, OmegaConf.create({"name": "outer", "inner": {"a": 2}}))
+        assert made == Outer(inner=Inner(2))
 
 
 def test_values_of_another_type_are_another_configuration():

@@ -14,6 +14,7 @@ from nclab.config.schema import load_named
 from nclab.run.execute import check, train, train_seeds
 from nclab.run.started import as_started, requested
 from nclab.runs.state import inspect
+from nclab.runs.table import experiment_table, run_table
 
 EPOCHS = ("epochs=8", "batch_size=50")
 
@@ -112,6 +113,24 @@ def test_more_epochs_of_a_run_that_ended_are_none(tiny, whole):
     longer = train(as_started(config))
     assert summary(longer)["epochs"] == 4
     assert repr(losses(longer)) == repr(losses(folder))
+
+
+def test_more_epochs_of_a_run_that_ended_in_its_last_are_none(tiny, whole):
+    """Its end is measured, though 4 is no multiple of 3, and nothing acts after it."""
+    words = [f"stop_at_loss={whole[1]}", "metrics.every=3"]
+    whole_run = train(tiny(*EPOCHS, *words))
+    folder = train(tiny(*EPOCHS, "epochs=4", *words))
+    asked = [f"resume={folder}", "epochs=8"]
+    (config,) = requested(composed(*asked), asked)
+    longer = train(as_started(config))
+    assert repr(rows(longer)) == repr(rows(whole_run))
+    assert {row[0] for row in rows(longer)} == {0, 3, 4}
+
+
+def test_an_ended_run_is_whole_in_the_table(tiny, whole):
+    folder = train(tiny(*EPOCHS, f"stop_at_loss={whole[1]}"))
+    for table in (run_table, experiment_table):
+        assert table([inspect(folder)]).splitlines()[1].split().count("100") == 1
 
 
 def test_analysis_knows_the_last_epoch(tiny, whole):

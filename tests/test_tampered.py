@@ -6,6 +6,7 @@ import yaml
 from run_folders import assert_same_run
 from test_resume import killed_after
 
+from nclab.analysis import AnalysisError, load_runs
 from nclab.config.checks import ConfigError
 from nclab.config.stored import stored_run, to_yaml
 from nclab.run.execute import train
@@ -39,6 +40,31 @@ def test_a_stored_configuration_is_read_literally(tiny, tmp_path, value):
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(ConfigError, match=r"config\.yaml: epochs: .*expected int"):
         stored_run(folder / "config.yaml")
+
+
+@pytest.mark.parametrize(("key", "value"), [("lr", 0.5), ("momentum", 0.0)])
+def test_a_configuration_changed_since_the_run_began_is_seen(tiny, key, value):
+    folder = killed_after(3, tiny())
+    file = folder / "config.yaml"
+    tree = yaml.safe_load(file.read_text())
+    tree["optimizer"][key] = value
+    file.write_text(yaml.safe_dump(tree))
+    said = r"config\.yaml was changed since its run began: expected the configuration with the hash [0-9a-f]{8}"
+    with pytest.raises(AnalysisError, match=said):
+        load_runs([folder], finished_only=False)
+    with pytest.raises(ConfigError, match=said):
+        train(tiny(f"resume={folder}"))
+    with pytest.raises(ConfigError, match=said):
+        train(tiny())
+    (other,) = load_runs([folder.rename(folder.parent / "tried")], finished_only=False)
+    assert other.settings[f"optimizer.{key}"] == value
+
+
+def test_a_machine_key_may_change(tiny):
+    folder = killed_after(3, tiny())
+    file = folder / "config.yaml"
+    file.write_text(file.read_text().replace("checkpoint_seconds: 0", "checkpoint_seconds: 5"))
+    assert load_runs([train(tiny(f"resume={folder}"))])
 
 
 @pytest.mark.parametrize("key", ["project", "entity", "tags", "mode"])

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from nclab.analysis.labels import meaningless, policy_label, policy_order, said_by_label
-from nclab.config.keys import MAY_DIFFER, with_later_keys
+from nclab.config.keys import MAY_DIFFER, not_of_its_folder, with_later_keys
 from nclab.system.written import is_finished
 
 COLUMNS = ["epoch", "split", "layer", "metric", "value"]
@@ -280,7 +280,10 @@ def _config(file: Path) -> dict:
     lacking = [key for key in REQUIRED if key not in flatten(config if isinstance(config, dict) else {})]
     if lacking:
         raise AnalysisError(f"{file}: lacks {', '.join(lacking)}; is it a run's configuration?")
-    return with_later_keys(config)
+    config = with_later_keys(config)
+    if changed := not_of_its_folder(file, config):
+        raise AnalysisError(changed)
+    return config
 
 
 def _text(file: Path) -> str:

@@ -1,7 +1,6 @@
 """A node of a composed configuration as an instance of its settings dataclass, or one line on what is wrong."""
 
 import re
-from copy import deepcopy
 from dataclasses import make_dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -12,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from nclab.interfaces.valid import OutOfRange
 
 INTERPOLATED = re.compile(r"(\\*)\$\{")  # with the backslashes that OmegaConf would take off
-_TYPED: dict[tuple[type, str], dict[str, Any]] = {}
+_TYPED: dict[tuple[type, str], DictConfig] = {}
 
 
 class ConfigError(ValueError):
@@ -78,9 +77,8 @@ def _object(schema: type, plain: dict[str, Any]) -> Any:
     is made anew, for its own checks may ask the environment."""
     key = schema, repr(plain)  # tells 1 from 1.0 and from '1'
     if key not in _TYPED:
-        filled = OmegaConf.merge(OmegaConf.structured(schema), literal(plain))
-        _TYPED[key] = OmegaConf.to_container(filled, resolve=True, throw_on_missing=True)
-    return schema(**deepcopy(_TYPED[key]))
+        _TYPED[key] = OmegaConf.merge(OmegaConf.structured(schema), literal(plain))
+    return OmegaConf.to_object(_TYPED[key])
 
 
 def literal(tree: Any) -> Any:

@@ -1,7 +1,10 @@
 """Which keys of a configuration make a run what it is: imported by the typed schema and, as it is torch-free, by
 analysis/. Keys in groups are dotted."""
 
+import hashlib
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 # Keys that say where and how a run is executed, not what it is: they leave its name alone.
@@ -69,6 +72,8 @@ LATER: dict[str, Any] = {
 # Of these the keys that came later to some options of their group alone, with their names.
 LATER_OF = {"etf.bias": frozenset({"nearest"}), "model.head_norm": frozenset({"mlp", "cnn", "resnet", "vgg"})}
 
+NAMED = re.compile(r"-s\d+-([0-9a-f]{8})$")  # how the name of a run folder ends: seed and hash
+
 # Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed. Longer
 # runs of several seeds have a parent each, of as many epochs.
 # Of `etf` see `nclab.analysis.runs.differences`.
@@ -90,6 +95,30 @@ def without(tree: dict[str, Any], key: str) -> dict[str, Any]:
     if not rest:
         return {name: value for name, value in tree.items() if name != head}
     return {**tree, head: without(tree[head], rest)} if isinstance(tree.get(head), dict) else tree
+
+
+def identity(keys: dict[str, Any]) -> dict[str, Any]:
+    """What a run is: of all its keys those that are not of the machine, nor came later and change nothing."""
+    for key in MACHINE_KEYS:
+        keys = without(keys, key)
+    return before_later_keys(keys)
+
+
+def digest(keys: dict[str, Any]) -> str:
+    """The hash of the identity by which a run's folder is named: 8 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(identity(keys), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def not_of_its_folder(file: Path, keys: dict[str, Any]) -> str | None:
+    """What is wrong with the keys of a config.yaml that was changed since its run began, None if nothing is. A folder
+    that someone gave a name of another form cannot tell."""
+    named = NAMED.search(file.parent.name)
+    if named is None or named[1] == (found := digest(keys)):
+        return None
+    return (
+        f"{file} was changed since its run began: expected the configuration with the hash {named[1]}, by which its "
+        f"folder is named, got one with {found}; restore it, or give the folder the name of no run"
+    )
 
 
 def before_later_keys(tree: dict[str, Any]) -> dict[str, Any]:

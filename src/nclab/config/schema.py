@@ -4,8 +4,6 @@ Every group's schema is the settings dataclass that its entry registered, so thi
 policy by name.
 """
 
-import hashlib
-import json
 import re
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass, replace
@@ -17,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nclab.config.checks import ConfigError, NeverValid, checked, config_error, literal
-from nclab.config.keys import MACHINE_KEYS, before_later_keys, without
+from nclab.config.keys import digest, identity
 from nclab.data import DATASETS, DatasetSettings, data_root
 from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
@@ -125,10 +123,7 @@ class RunConfig:
 
     def identity(self) -> dict[str, Any]:
         """What the run is: all keys but those of the machine, and those that came later where they change nothing."""
-        keys = self.keys()
-        for key in MACHINE_KEYS:
-            keys = without(keys, key)
-        return before_later_keys(keys)
+        return identity(self.keys())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A process that is handed a run, such as a worker of a sweep, needs its plug-ins."""
@@ -143,8 +138,7 @@ class RunConfig:
     @property
     def run_name(self) -> str:
         """Readable choices and a hash of the identity; no time, no job number."""
-        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
-        return f"{self.stem}-s{self.seed}-{digest}"
+        return f"{self.stem}-s{self.seed}-{digest(self.keys())}"
 
     def of_seed(self, seed: int) -> "RunConfig":
         """The same run with this seed: a copy that shares nothing."""

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nclab.config.checks import ConfigError, literal
-from nclab.config.keys import with_later_keys
+from nclab.config.keys import not_of_its_folder, with_later_keys
 from nclab.config.schema import GROUPS, RunConfig, load_named, typed
 from nclab.system.redact import redacted
 
@@ -29,6 +29,8 @@ def stored_config(path: Path) -> dict[str, Any]:
     if missing:
         came = f"none of {', '.join(missing)}" if isinstance(tree, dict) else type(tree).__name__
         raise ConfigError(f"{path} cannot be read: expected the configuration of a run, got {came}")
+    if changed := not_of_its_folder(path, tree):
+        raise ConfigError(changed)
     return tree
 
 

@@ -95,7 +95,8 @@ def begin_longer(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Pa
     write_atomic(out.path / "config.yaml", to_yaml(config))
     for name, log in parent.logs.items():
         write_atomic(out.path / name, log)
-    progress |= {"split": epoch, "due": epoch >= config.parent_epochs}
+    ended = progress.get("reached", False)  # at stop_at_loss: nothing acts after that
+    progress |= {"split": epoch, "due": epoch >= config.parent_epochs and not ended}
     every = config.metrics.every
     if progress["due"] and not (every and epoch % every == 0):
         _leave_out(out.path / "metrics.csv", epoch)

@@ -42,12 +42,17 @@ def _cells(run: RunState, named: bool) -> list[str]:
     return [
         run.state,
         progress(run),
-        "" if run.epoch is None or not run.epochs else f"{100 * run.epoch / run.epochs:.0f}",
+        "" if run.epoch is None or not run.epochs else f"{100 * _share(run):.0f}",
         "" if run.headline is None else str(run.headline) if named else run.headline.number,
         "" if run.eta is None else rough(run.eta),
         "" if run.age is None else f"{rough(run.age)} ago",
         run.reason if len(run.reason) <= WIDEST_REASON else run.reason[: WIDEST_REASON - 1] + "…",
     ]
+
+
+def _share(run: RunState) -> float:
+    """How much of the run is trained; all of one that ended before its last epoch, at `stop_at_loss`."""
+    return 1.0 if run.state == "done" else (run.epoch or 0) / run.epochs
 
 
 def experiment_table(runs: list[RunState]) -> str:
@@ -61,7 +66,7 @@ def experiment_table(runs: list[RunState]) -> str:
     for name, group in groups.items():
         states = Counter(run.state for run in group)
         known = [run for run in group if run.epochs]
-        share = sum((run.epoch or 0) / run.epochs for run in known) / len(known) if known else None
+        share = sum(map(_share, known)) / len(known) if known else None
         eta = max((run.eta for run in group if run.eta is not None), default=None)
         cells = [str(states[state] or "") for state in there]
         percent = "" if share is None else f"{100 * share:.0f}"
