@@ -58,7 +58,7 @@ def write_depth_run(
     last |= {"nc1": 9 * last["nc1_trace_ratio"], "nc2_weight_orthogonal": 0.32 + 0.1 / blocks, "ncc_accuracy": accuracy}
     last |= end or {}
     text = yaml.safe_dump(config)
-    folder = root / experiment / f"L{blocks}-s{seed}-{zlib.crc32(text.encode()):08x}"
+    folder = root / experiment / f"L{blocks}-s{seed}-x{zlib.crc32(text.encode()):08x}"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(text)
     (folder / "events.jsonl").write_text(json.dumps({"event": "start", "epoch": 0, "layers": layers}) + "\n")

@@ -102,7 +102,7 @@ def write_run(
     )
     fix = list(fix) or [(0, site) for site in sites_of(etf, layers)]
     text = yaml.safe_dump(config)
-    folder = root / experiment / f"{etf['name']}-s{seed}_{zlib.crc32(text.encode()):08x}"
+    folder = root / experiment / f"{etf['name']}-s{seed}-x{zlib.crc32(text.encode()):08x}"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(text)
     (folder / "metrics.csv").write_text("\n".join(metrics(config, layers, fix)) + "\n")

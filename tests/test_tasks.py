@@ -263,7 +263,7 @@ def test_a_run_that_is_stopped_in_the_third_task_goes_on_there(tiny, tmp_path, m
         (("phases.count=3",), "phases.count=3 does not divide the 10 classes"),
         (
             ("phases.incremental=task", "loss=mse"),
-            "loss=mse takes all classes in one head: expected phases of one head, or a loss of cross_entropy, focal",
+            "loss=mse takes all classes in one head: expected phases of one head, or a loss of cross_entropy, dot_reg",
         ),
         (("phases.incremental=task", "loss=label_smoothing"), "loss=label_smoothing takes all classes in one head"),
     ],

@@ -1,6 +1,7 @@
 """metrics.suite=[past]: features of earlier phases at the classifier's input, beside the present ones."""
 
 import math
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class PastSuite(Metric):
             self.rows = SampledRows(context.samples, context.samples, self.seen.rows)
 
     def names(self, split: str) -> set[str]:
-        return set()
+        return {f"{field.name}_accuracy" for field in fields(Seen)} if split == "train" else set()
 
     def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
         if self.context.train is None:
