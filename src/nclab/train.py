@@ -15,13 +15,13 @@ import traceback
 
 import hydra
 
+from nclab.config.checks import as_config_error
 from nclab.config.command import arguments, options_first, with_home_quoted
 from nclab.config.composing import ROOT, plainly
 from nclab.config.place import CONF
 from nclab.config.schema import ConfigError
 from nclab.config.sweep import Planned, planned
 from nclab.parallel.group import refuse_several
-from nclab.run.build import as_config_error
 from nclab.run.exit import BAD, BAD_INPUT, FAILED, INTERRUPTED, complain
 from nclab.run.task import possible, train_jobs
 from nclab.system.redact import masked_terminal

@@ -74,12 +74,12 @@ def caption(figure: Figure, *lines: str) -> None:
     figure.suptitle("\n".join(part for line in lines for part in textwrap.wrap(line, most)), fontsize=7.5, color="0.35")
 
 
-def seeds_note(counts: Iterable[int]) -> str:
-    """'one seed' or 'mean ± std of 2 to 3 seeds', from the number of seeds of every curve."""
+def seeds_note(counts: Iterable[int], drawn: str = "mean ± std") -> str:
+    """'one seed' or 'mean ± std of 2 to 3 seeds', from the number of seeds of every curve and what is drawn of them."""
     least, most = min(counts := list(counts)), max(counts)
     if most == 1:
         return "one seed"
-    return f"mean ± std of {most if least == most else f'{least} to {most}'} seeds"
+    return f"{drawn} of {most if least == most else f'{least} to {most}'} seeds"
 
 
 def save_figure(figure: Figure, table: pd.DataFrame, out: Path | str) -> list[Path]:

@@ -27,10 +27,10 @@ from pathlib import Path
 import torch
 
 from nclab.cluster.fixed import FixedLayers
+from nclab.config.checks import as_config_error
 from nclab.config.schema import ConfigError, RunConfig
 from nclab.interfaces.plugins import PluginError
 from nclab.parallel.group import refuse_several
-from nclab.run.build import as_config_error
 from nclab.run.execute import check, train, train_seeds
 from nclab.runfolder.folder import RunLocked
 from nclab.runs.state import headline_of

@@ -95,6 +95,14 @@ def config_error(error: ValueError) -> ConfigError:
     return NotTaken(str(error), error.key) if isinstance(error, OutOfRange) else ConfigError(str(error))
 
 
+def as_config_error(call: Any, *args: Any) -> Any:
+    """Values that do not fit one another are the caller's mistake, not ours."""
+    try:
+        return call(*args)
+    except ValueError as error:
+        raise config_error(error) from None
+
+
 def plain_reason(error: OmegaConfBaseException) -> str:
     """The first line of OmegaConf's error, or how to write the environment variable that ${HOME} was meant to be."""
     said = str(error).splitlines()[0]

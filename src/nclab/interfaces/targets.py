@@ -1,5 +1,6 @@
 """What a model is asked to predict: one of several classes, or values."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,6 +62,12 @@ class Classes:
         low, high = targets.min().item(), targets.max().item()
         if low < 0 or high >= self.count:
             raise ValueError(f"expected labels 0 to {self.count - 1}, got {low} to {high}")
+
+
+def within_heads(logits: Tensor, labels: Tensor, others: Tensor | None) -> Tensor:
+    """The logits (..., B, C), -inf where a class is of another head than that of the sample's label (B,); `others` is
+    what `Classes.others` gives."""
+    return logits if others is None else logits.masked_fill(others[labels], -math.inf)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from nclab.config.checks import config_error
+from nclab.config.checks import as_config_error
 from nclab.config.schema import ConfigError, RunConfig
 from nclab.config.stored import to_yaml
 from nclab.data import Dataset
@@ -341,11 +341,3 @@ def _begun(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Parent |
         out.event("warning", epoch=state["progress"]["epoch"], text=text)
         checkpoint.to_stderr(f"{config.folder.name} {text}")
     return state
-
-
-def as_config_error(call: Any, *args: Any) -> Any:
-    """Values that do not fit one another are the caller's mistake, not ours."""
-    try:
-        return call(*args)
-    except ValueError as error:
-        raise config_error(error) from None

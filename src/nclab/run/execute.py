@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from nclab.config.checks import as_config_error
 from nclab.config.keys import KEPT_ON_RESUME
 from nclab.config.schema import RunConfig
 from nclab.data import Dataset, data_root
 from nclab.parallel.group import joined, refuse_several, world_size
-from nclab.run.build import as_config_error, built, fit_for_several, loaded, opened, prepared, require_tracker
+from nclab.run.build import built, fit_for_several, loaded, opened, prepared, require_tracker
 from nclab.run.longer import parent_of
 from nclab.run.moved import move
 from nclab.run.started import as_started, on_this_machine

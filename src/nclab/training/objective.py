@@ -17,7 +17,7 @@ from torch.nn import functional
 from nclab.data import Dataset
 from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.registry import Registry
-from nclab.interfaces.targets import Classes
+from nclab.interfaces.targets import Classes, within_heads
 from nclab.interfaces.valid import OutOfRange, no_choice
 from nclab.models import Classifier
 from nclab.training.optim import at_least
@@ -227,9 +227,7 @@ class CrossEntropy(Objective):
             self.stackable = False  # the heads of another seed may be others
 
     def logits(self, out: Output, batch: Batch) -> Tensor:
-        if self._others is None:
-            return out.prediction
-        return out.prediction.masked_fill(self._others[batch.targets], -math.inf)
+        return within_heads(out.prediction, batch.targets, self._others)
 
     def check(self, model: Classifier, dataset: Dataset) -> None:
         super().check(model, dataset)

@@ -46,9 +46,7 @@ class Progress:
     processes: int = 1  # that saved this
     steps: int = 0  # optimizer steps of the epochs trained
     split: int | None = None  # epoch at which a longer run went on from a shorter one
-    reached: bool = (
-        False  # the loss of the last epoch was down at `FitSettings.stop_at_loss`: the training is at its end
-    )
+    reached: bool = False  # the last epoch's loss was down at `FitSettings.stop_at_loss`: the training is at its end
     due: bool = False  # the shorter run ended there: the policy has yet to act on that epoch
     step_seconds: list[float] = field(default_factory=list)  # of every epoch: train seconds by steps
     ranks: dict[str, list[float]] = field(default_factory=dict)  # layer -> rank when last measured, lowest fall told of

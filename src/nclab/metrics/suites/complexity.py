@@ -16,12 +16,11 @@ from nclab.metrics.complexity import (
 from nclab.metrics.geometry import NAN
 from nclab.metrics.meter import CollapseMeter
 from nclab.metrics.precision import full_precision
-from nclab.metrics.rows import SampledRows
+from nclab.metrics.rows import LABELS, SampledRows
 from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, last_layer, require_classes
 
 MOST_ROWS = 256  # samples of the train split whose derivative is taken
 PIECE = 64  # samples whose derivative is taken at once
-LABELS = "labels "  # no feature is called so
 
 
 @METRICS.add("complexity", SuiteSettings)

@@ -7,10 +7,9 @@ from nclab.interfaces.batch import Batch, Output
 from nclab.metrics.at_hand import measure
 from nclab.metrics.few_shot import EPISODES, few_shot_accuracy, half_probe_accuracy
 from nclab.metrics.geometry import NAN
-from nclab.metrics.rows import MOST_ROWS, SampledRows
+from nclab.metrics.rows import LABELS, MOST_ROWS, SampledRows
 from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, last_layer, require_classes
 
-LABELS = "labels "  # no feature is called so
 SHOTS = (1, 5)
 
 

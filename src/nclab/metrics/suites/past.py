@@ -1,18 +1,18 @@
 """metrics.suite=[past]: features of earlier phases at the classifier's input, beside the present ones."""
 
-import math
 from dataclasses import fields
 
 import torch
 from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
+from nclab.interfaces.targets import within_heads
 from nclab.metrics.collapse import classifier_of
 from nclab.metrics.past import past_geometry
-from nclab.metrics.rows import SampledRows
+from nclab.metrics.rows import LABELS, SampledRows
 from nclab.metrics.suite import METRICS, Context, Metric, Seen, SuiteSettings, last_layer, require_classes
 
-LABELS, RIGHT = "labels ", "right "  # no feature is called so
+RIGHT = "right "  # no feature is called so
 
 
 @METRICS.add("past", SuiteSettings)
@@ -40,9 +40,9 @@ class PastSuite(Metric):
 
     def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
         if self.context.train is None:
-            labels, logits = self.context.targets.groups(batch.targets), out.prediction
+            labels = self.context.targets.groups(batch.targets)
             others = self.context.targets.others(labels.device)
-            right = (logits if others is None else logits.masked_fill(others[labels], -math.inf)).argmax(1) == labels
+            right = within_heads(out.prediction, labels, others).argmax(1) == labels
             own = {LABELS: labels[:, None], RIGHT: right[:, None], self.feature: features[self.feature]}
             self.rows.add(own, batch.index)
             self.dtype = features[self.feature].dtype

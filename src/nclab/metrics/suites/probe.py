@@ -4,10 +4,8 @@ from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
 from nclab.metrics.probing import knn_accuracy, linear_probe_accuracy
-from nclab.metrics.rows import MOST_ROWS, SampledRows
+from nclab.metrics.rows import LABELS, MOST_ROWS, SampledRows
 from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, require_classes
-
-LABELS = "labels "  # no feature is called so
 
 
 @METRICS.add("probe", SuiteSettings)

@@ -4,10 +4,8 @@ from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
 from nclab.metrics.probing import SeenProbe
-from nclab.metrics.rows import SampledRows
+from nclab.metrics.rows import LABELS, SampledRows
 from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, last_layer, require_classes
-
-LABELS = "labels "  # no feature is called so
 
 
 @METRICS.add("seen_probe", SuiteSettings)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullFormatter, NullLocator
 
-from nclab.analysis.drawing import THICK
+from nclab.analysis.drawing import THICK, seeds_note
 from nclab.analysis.labels import dataset_label
 from nclab.analysis.runs import AnalysisError, Run, refuse_mixture
 from nclab.papers.continual.tasks import ends, is_joint, scenario, share
@@ -95,9 +95,7 @@ def about(groups: dict[float, list[Run]]) -> tuple[str, str]:
         f"{tasks} tasks of {run.config['epochs'] // tasks} epochs, {SCENARIOS[scenario(run)]}",
         f"rate {run.config['optimizer']['lr']:g}",
     ]
-    counts = [len(group) for group in groups.values()]
-    seeds = str(max(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    return ", ".join(filter(None, parts)), "one seed" if max(counts) == 1 else f"median and range of {seeds} seeds"
+    return ", ".join(filter(None, parts)), seeds_note(map(len, groups.values()), "median and range")
 
 
 def in_words(table: pd.DataFrame) -> pd.DataFrame:

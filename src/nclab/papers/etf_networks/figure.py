@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from nclab.analysis.curves import NETWORK
-from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, style
+from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import series
 from nclab.analysis.runs import Run
@@ -74,10 +74,8 @@ def _draw(table: pd.DataFrame, groups: dict[str, list[Run]]) -> Figure:
         _axes(axes, int(table.epoch.max()), metric)
         if i >= 3:
             axes.set_xlabel("epoch")
-    counts = [len(group) for group in groups.values()]
-    seeds = str(max(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    seeds = "one seed" if max(counts) == 1 else f"median and range of {seeds} seeds"
     first = next(iter(groups.values()))[0]
+    seeds = seeds_note(map(len, groups.values()), "median and range")
     caption(figure, about(first), f"{seeds}; d = K: a channel a class; an error of 0 is drawn at {LEAST_ERROR:g}")
     labels = {name: name.replace(", d", ", own d").replace(", K", ", d = K") for name in groups}
     legend(figure, [key(labels[name], **LOOKS[name]) for name in groups], most=3)

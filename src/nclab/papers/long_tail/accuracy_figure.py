@@ -5,10 +5,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nclab.analysis.drawing import WIDTH, caption, style
+from nclab.analysis.drawing import WIDTH, caption, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import Run
-from nclab.papers.long_tail.methods import CE, NEEDED, about, methods, seeds_of
+from nclab.papers.long_tail.methods import CE, NEEDED, about, methods
 from nclab.papers.long_tail.numbers import of_network
 
 PANELS = {
@@ -82,5 +82,5 @@ def _draw(groups: dict[str, list[Run]], values: dict[tuple[str, str], np.ndarray
     grid[0].set_yticks(range(len(names)), names)
     grid[0].set_ylim(len(names) - 0.5, -0.5)
     first = next(iter(groups.values()))[0]
-    caption(figure, about(first), seeds_of(groups))
+    caption(figure, about(first), seeds_note(map(len, groups.values()), "median and range"))
     return figure

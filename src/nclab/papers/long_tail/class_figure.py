@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, style
+from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import Run
-from nclab.papers.long_tail.methods import CE, CONTROL, NEEDED, about, methods, seeds_of
+from nclab.papers.long_tail.methods import CE, CONTROL, NEEDED, about, methods
 from nclab.papers.long_tail.numbers import by_class
 
 PANELS = {
@@ -85,6 +85,7 @@ def _draw(table: pd.DataFrame, groups: dict[str, list[Run]]) -> Figure:
         if metric != "row_norm":
             axes.set_ylim(top=1.02)
     tailed = [group[0] for name, group in groups.items() if name != BALANCED]
-    caption(figure, about(*tailed[:1] or groups[BALANCED][:1]), seeds_of(groups))
+    seeds = seeds_note(map(len, groups.values()), "median and range")
+    caption(figure, about(*tailed[:1] or groups[BALANCED][:1]), seeds)
     legend(figure, [key(name, ms=3.2, mfc="white", mew=0.8, **LOOKS[name]) for name in groups], most=5)
     return figure

@@ -75,10 +75,3 @@ def about(run: Run, imbalance: bool = True) -> str:
         f"{run.config['epochs']} epochs",
     ]
     return ", ".join(filter(None, parts))
-
-
-def seeds_of(groups: dict[str, list[Run]]) -> str:
-    """'one seed', or 'median and range of 5 seeds'."""
-    counts = [len(group) for group in groups.values()]
-    most = str(max(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    return "one seed" if max(counts) == 1 else f"median and range of {most} seeds"

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, style
+from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.runs import Run, refuse_mixture
-from nclab.papers.long_tail.methods import CE, NEEDED, about, method, seeds_of
+from nclab.papers.long_tail.methods import CE, NEEDED, about, method
 from nclab.papers.long_tail.numbers import by_class, of_input, of_network
 
 GROUPS = {
@@ -79,7 +79,8 @@ def _draw(table: pd.DataFrame, groups: dict[str, list[Run]]) -> Figure:
         axes.set_xticks(factors, [f"{factor:g}" for factor in factors])
         axes.set_xticks([], minor=True)
         axes.set_xlabel("imbalance factor")
-    caption(figure, f"cross-entropy, {about(first, imbalance=False)}", seeds_of(groups))
+    seeds = seeds_note(map(len, groups.values()), "median and range")
+    caption(figure, f"cross-entropy, {about(first, imbalance=False)}", seeds)
     names = {"head": "head classes", "tail": "tail classes"}
     keys = [key(names[name], ms=4, mfc="white", mew=0.9, **look) for name, look in GROUPS.items()]
     legend(figure, [*keys, key("−1/(C−1)", color="0.4", ls=":", lw=0.9)])
