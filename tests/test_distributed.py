@@ -248,6 +248,10 @@ def test_more_processes_than_samples_or_batch(tmp_path):
     c.device, c.data_root = "cpu", "."
     with pytest.raises(ConfigError, match="at most 20 processes, one a sample of the smallest split; got 21"):
         prepared(c, ProcessGroup(0, 21))
+    c = config(tmp_path, "phases=tasks", "epochs=5", "dataset.test_size=20")
+    c.device, c.data_root = "cpu", "."
+    with pytest.raises(ConfigError, match="at most 4 processes, one a sample of the smallest split; got 5"):
+        prepared(c, ProcessGroup(0, 5))  # of two classes each task has four test samples
 
 
 WHOSE_FAULT = """

@@ -12,6 +12,7 @@ from nclab.data import Dataset, Split
 from nclab.interfaces.batch import Batch, Output
 from nclab.interfaces.shapes import ArrayShape
 from nclab.interfaces.targets import Classes, Values
+from nclab.papers.long_tail.parts.post_hoc import variants
 from nclab.run.execute import train, train_seeds
 from nclab.run.longer import longer
 from nclab.run.trained import load_trained
@@ -280,3 +281,30 @@ def test_tasks_of_more_epochs_are_said_to_be_others(tiny):
     more = longer(folder, config, RunConfig(**{**vars(config), "epochs": 20}))
     said = [e["text"] for e in events(train(more), "warning")]
     assert any("phases=tasks depends on the number of epochs" in text for text in said)
+
+
+def test_every_suite_tells_a_sample_from_the_classes_of_its_head(tiny):
+    """As the accuracy and the loss do: what they agree with is computed here by hand."""
+    suites = "metrics.suite=[collapse,long_tail,post_hoc,calibration]"
+    folder = train(tiny(*TASKS, "phases.incremental=task", suites))
+    logged = {(split, name): v for epoch, split, layer, name, v in rows(folder) if (epoch, layer) == (10, "network")}
+    model, dataset, _ = load_trained(folder)
+    y, head = dataset.splits["test"].targets, {c: own for own in dataset.targets.heads for c in own}
+    counts = y.bincount(minlength=10).double()
+    own = torch.tensor([logged["test", f"class_accuracy_{c}"] for c in range(10)], dtype=torch.float64)
+    accuracy = logged["test", "accuracy"]
+    assert float(own @ counts / counts.sum()) == pytest.approx(accuracy, abs=1e-12)
+    assert logged["test", "nll"] == pytest.approx(logged["test", "loss"], rel=1e-5)
+    with torch.no_grad():
+        h, train_h = (
+            model(dataset.inputs(dataset.splits[s].samples)).features["act3"].double() for s in ("test", "train")
+        )
+    means = torch.stack([train_h[dataset.train.targets == c].mean(0) for c in range(10)])
+    for name, weight in variants(model.fc4.weight.detach().double(), means - means.mean(0)).items():
+        scores = (h @ weight.T + model.fc4.bias.detach().double()).tolist()
+        hits = [max(head[int(c)], key=row.__getitem__) == c for row, c in zip(scores, y.tolist(), strict=True)]
+        right = torch.tensor(hits).double()
+        expected = torch.stack([right[y == c].mean() for c in range(10)]).mean()
+        assert logged["test", f"post_hoc_{name}"] == pytest.approx(float(expected), abs=1e-12), name
+    single = (model(dataset.inputs(dataset.splits["test"].samples)).prediction.argmax(1) == y).double().mean()
+    assert accuracy > float(single) + 0.1  # heads do matter here

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from nclab.interfaces.targets import within_heads
 from nclab.metrics.checks import Array, batch_of, check_label_range
 from nclab.metrics.geometry import NAN
 
@@ -36,17 +37,18 @@ def calibration(logits: Array, labels: Array) -> dict[str, float]:
     return of_samples(sample_scores(logits, labels))
 
 
-def sample_scores(logits: Tensor, labels: Tensor) -> Tensor:
+def sample_scores(logits: Tensor, labels: Tensor, others: Tensor | None = None) -> Tensor:
     """(N, 4), float64: 1 - confidence, whether the prediction is wrong, -log p_y and the sum of squared errors.
 
-    nan where a logit is not finite. What is 1 minus a probability is the sum of the others, which keeps its digits near
+    With several heads, `others` (`Classes.others`), a sample's probabilities are those within its own head. nan where a
+    logit is not finite. What is 1 minus a probability is the sum of the others, which keeps its digits near
     certainty."""
-    log_p = torch.log_softmax(logits.double(), 1)  # (N, C)
+    log_p = torch.log_softmax(within_heads(logits.double(), labels, others), 1)  # (N, C)
     p, own = log_p.exp(), labels[:, None]
     predicted = log_p.argmax(1, keepdim=True)
     doubt = p.scatter(1, predicted, 0).sum(1)
-    others = p.scatter(1, own, 0)
-    brier = others.sum(1).square() + others.square().sum(1)
+    rest = p.scatter(1, own, 0)
+    brier = rest.sum(1).square() + rest.square().sum(1)
     wrong = (predicted != own)[:, 0].double()
     scores = torch.stack([doubt, wrong, -log_p.gather(1, own)[:, 0], brier], 1)
     return scores.where(torch.isfinite(logits).all(1, keepdim=True), NAN)

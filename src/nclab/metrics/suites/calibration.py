@@ -10,7 +10,8 @@ from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, SuiteSettings
 
 @METRICS.add("calibration", SuiteSettings)
 class CalibrationSuite(Metric):
-    """One pass; of every sample four numbers are kept, since bins of equal mass need the order of all."""
+    """One pass; of every sample four numbers are kept, since bins of equal mass need the order of all. With several
+    heads, probabilities within that of the sample."""
 
     def __init__(self, settings: SuiteSettings | None = None):
         pass
@@ -24,7 +25,8 @@ class CalibrationSuite(Metric):
         return {"ece", "nll", "brier"}
 
     def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
-        scores = sample_scores(features["logits"], self.targets.groups(batch.targets))
+        labels = self.targets.groups(batch.targets)
+        scores = sample_scores(features["logits"], labels, self.targets.others(labels.device))
         self.rows.add({"scores": scores}, batch.index)
 
     def sums(self) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
+from nclab.interfaces.targets import within_heads
 from nclab.metrics.collapse import classifier_of
 from nclab.metrics.long_tail import (
     balanced_accuracies,
@@ -21,11 +22,12 @@ from nclab.metrics.suite import METRICS, Context, Metric, SuiteSettings, last_la
 class LongTailSuite(Metric):
     """Two passes over the train split: class means, then spreads and hits; one over any other, for its hits.
 
-    network, every split: balanced_accuracy, head_accuracy, middle_accuracy, tail_accuracy, class_accuracy_c. Head,
-    middle and tail are those of the train split. The classifier's input, train: nc1_balanced, nc1_unbalanced,
-    nc2_equinorm_unbalanced, nc2_equiangular_unbalanced, nc3_unbalanced; row_cosine_c of every class and their mean
-    row_cosine; row_norm_c = |w_c| over the mean length of the rows; head_row_cosine and tail_row_cosine, the largest
-    cosine between two rows of the group, head_mean_cosine and tail_mean_cosine that of its centred class means.
+    network, every split: balanced_accuracy, head_accuracy, middle_accuracy, tail_accuracy, class_accuracy_c, with
+    several heads within that of the sample. Head, middle and tail are those of the train split. The classifier's input,
+    train: nc1_balanced, nc1_unbalanced, nc2_equinorm_unbalanced, nc2_equiangular_unbalanced, nc3_unbalanced;
+    row_cosine_c of every class and their mean row_cosine; row_norm_c = |w_c| over the mean length of the rows;
+    head_row_cosine and tail_row_cosine, the largest cosine between two rows of the group, head_mean_cosine and
+    tail_mean_cosine that of its centred class means.
     """
 
     def __init__(self, settings: SuiteSettings | None = None):
@@ -53,7 +55,8 @@ class LongTailSuite(Metric):
         if n_pass < self.passes:
             self.meter.add_means(h, labels)
             return
-        right = features["logits"].argmax(1) == labels
+        others = self.context.targets.others(labels.device)
+        right = within_heads(features["logits"], labels, others).argmax(1) == labels
         hits = torch.stack([labels[right].bincount(minlength=self.classes), labels.bincount(minlength=self.classes)])
         self.hits = self.hits.to(hits.device) + hits
         if self.context.train is None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
+from nclab.interfaces.targets import within_heads
 from nclab.metrics.collapse import classifier_of
 from nclab.metrics.long_tail import balanced_accuracies, frequency_groups
 from nclab.metrics.meter import CollapseMeter
@@ -23,7 +24,8 @@ def variants(weight: Tensor, means: Tensor) -> dict[str, Tensor]:
 @METRICS.add("post_hoc", SuiteSettings)
 class PostHoc(Metric):
     """network, every split but train: post_hoc_NAME and post_hoc_tail_NAME for every name of `variants`: balanced
-    accuracy and tail accuracy of the logits W' h + b. Class means are those of the train split, centred at their mean.
+    accuracy and tail accuracy of the logits W' h + b, with several heads within that of the sample. Class means are
+    those of the train split, centred at their mean.
     """
 
     def __init__(self, settings: SuiteSettings | None = None):
@@ -51,7 +53,8 @@ class PostHoc(Metric):
         if self.rows is None:
             self._begin(h)
         logits = torch.einsum("bd,vcd->vbc", h.double(), self.rows) + self.bias
-        right = logits.argmax(2) == labels  # (V, B)
+        others = self.context.targets.others(labels.device)
+        right = within_heads(logits, labels, others).argmax(2) == labels  # (V, B)
         self.seen += labels.bincount(minlength=self.classes)
         for own, of in zip(self.hits, right, strict=True):
             own += labels[of].bincount(minlength=self.classes)
