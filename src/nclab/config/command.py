@@ -49,7 +49,9 @@ def arguments(words: list[str]) -> argparse.Namespace:
     """The options and overrides of a command line. Raises ConfigError for words that Hydra must not see."""
     for word in words:  # Hydra and trackers store the command line, and everyone on the machine can see it
         if redact(word) != word:
-            raise ConfigError(f"expected no secret among the words of the command, got {redact(word)}; leave it out")
+            raise _with_secret(word)
+    if redact(line := " ".join(words)) != line:  # --password x: two words
+        raise _with_secret(line)
     _refuse_keys_as_options(words)
     parser = get_args_parser()
     parser.error = partial(_refuse, words)
@@ -82,6 +84,10 @@ def arguments(words: list[str]) -> argparse.Namespace:
         for override in overrides:
             check_word(override)
     return args
+
+
+def _with_secret(words: str) -> ConfigError:
+    return ConfigError(f"expected no secret among the words of the command, got {redact(words)}; leave it out")
 
 
 def options_first(words: list[str], overrides: list[str]) -> list[str]:
