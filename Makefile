@@ -14,7 +14,7 @@ SEEDS ?=
 EPOCHS ?=
 # Runs side by side; empty: as many as there are free cores, at most 8
 JOBS ?=
-# Seeds of a run in one process, as nclab-train seeds=[...]; empty: 1
+# Seeds of a run in one process, as nclab-train seeds=[...]; empty: the profile's, or 1
 STACK ?=
 OUTPUT ?= outputs
 # Further keys of all runs: make figure1 ARGS="optimizer.lr=0.02"

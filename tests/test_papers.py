@@ -130,6 +130,16 @@ def test_a_wrong_command_is_one_line_and_status_2(tmp_path, monkeypatch, capsys,
     assert error.count("\n") == 1
 
 
+def test_run_stacks_seeds_as_its_profile_says(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("nclab.papers.running.run_all", lambda configs, jobs, stack: asked.append(stack) or [])
+    monkeypatch.setattr("nclab.papers.running.draw", lambda *_: [])
+    words = ("run", "regression", "--part", "ufm", "--output", tmp_path, "--seeds", 0)
+    assert paper(*words, "--profile", "cpu") == 0
+    assert paper(*words, "--profile", "cpu", "--stack", 3) == 0
+    assert asked == [10, 3]
+
+
 def test_run_trains_draws_and_judges_and_the_same_command_draws_old_runs(tmp_path, capsys):
     small = ("dataset.train_size=200", "dataset.test_size=100", "model.width=32", "metrics.every=1")
     words = ("run", "simplex_etf", "--profile", "smoke", "--part", "figure1", "--seeds", 0, "--epochs", 2)

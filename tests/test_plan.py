@@ -105,6 +105,18 @@ def test_a_profile_may_give_every_size_its_own_seeds(tmp_path):
     assert [[config.seed for config in part.configs] for part in plan.resolve([], "cpu", seeds=[7])] == [[7], [7], [7]]
 
 
+@pytest.mark.fast
+def test_a_profile_says_how_many_seeds_one_process_trains_where_stacking_pays():
+    unconstrained, first = Plan(CONF, "unconstrained"), Plan(CONF, "simplex_etf")
+    assert (unconstrained.stack("cpu"), first.stack("cpu")) == (10, 1)
+    assert unconstrained.stack("smoke") == 1  # three seeds, which are not batched
+    with pytest.raises(ConfigError, match="unknown profile"):
+        first.stack("huge")
+    first.profiles["cpu"]["stack"] = "many"
+    with pytest.raises(ConfigError, match="stack of profile cpu must be an integer of at least 1, got many"):
+        first.stack("cpu")
+
+
 def test_a_size_with_two_datasets_is_refused(tmp_path):
     (tmp_path / "paper" / "two").mkdir(parents=True)
     (tmp_path / "paper" / "two" / "plan.yaml").write_text(

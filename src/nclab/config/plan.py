@@ -71,6 +71,17 @@ class Plan:
             if absent := [name for name in asked if name not in valid]:
                 raise ConfigError(unknown(kind, absent[0], valid))
 
+    def stack(self, profile: str) -> int:
+        """Seeds of a run that one process trains at once, the `stack` of a profile; 1 where it has none.
+
+        Raises ConfigError for an unknown profile and for what is no integer of at least 1.
+        """
+        self.check([], profile)
+        found = self.profiles[profile].get("stack", 1)
+        if type(found) is not int or found < 1:
+            raise ConfigError(f"stack of profile {profile} must be an integer of at least 1, got {found}")
+        return found
+
     def resolve(
         self,
         parts: list[str],

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=integers, help="instead of the profile's: 0,1,2")
     add("--epochs", type=int, help="instead of the profile's")
     add("--jobs", type=int, help=f"runs side by side (here {default_jobs()})")
-    add("--stack", type=int, default=1, help="seeds of a run in one process, see seeds=[...] of nclab-train (1)")
+    add("--stack", type=int, help="seeds of a run in one process, see seeds=[...] of nclab-train (the profile's, or 1)")
     add("--policy", action="append", default=[], metavar="KEY=VALUE", help="key of every run with an ETF policy")
 
 
@@ -45,7 +45,7 @@ def run_wing(wing: Wing, args: argparse.Namespace) -> int:
         outcomes = run_all(
             sorted(configs.values(), key=lambda config: config.seed),
             default_jobs() if args.jobs is None else args.jobs,
-            args.stack,
+            plan.stack(args.profile) if args.stack is None else args.stack,
         )
     except (ConfigError, MissingDataError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -41,6 +41,20 @@ def test_curves_are_drawn_by_decay_over_seeds(networks):
     assert {*table.split[table.metric == "r2_error"]} == {"train", "test"}
 
 
+def test_several_steps_an_epoch_are_counted_as_steps(networks, tmp_path_factory):
+    figure, table = drawn("regression_curves", networks)
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_xlim()) == ("epoch", (0, 100))
+    assert figure.get_suptitle().endswith("100 epochs; mean of 3 seeds, band from least to greatest")
+    assert (table.step == table.epoch).all()
+    repeated = tmp_path_factory.mktemp("repeated")
+    write_network_run(repeated, repeats=100)
+    figure, table = drawn("regression_curves", repeated)
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_xlim()) == ("step", (0, 10_000))
+    assert figure.axes[0].lines[0].get_xdata().max() == 10_000
+    assert "10,000 steps" in figure.get_suptitle()
+    assert (table.step == 100 * table.epoch).all()
+
+
 def test_a_curve_ends_where_a_seed_has_no_number(tmp_path):
     """Features that do not vary have no NRC1: the mean of the other seeds would be that of other networks."""
     for seed in range(3):

@@ -14,11 +14,13 @@ MEASURED = Needs(
 )
 
 
-def band(axes: Axes, rows: pd.DataFrame, look: dict, **line) -> None:
-    """The mean over seeds against the epoch, between the least and the greatest seed."""
+def band(axes: Axes, rows: pd.DataFrame, look: dict, against: str = "epoch", **line) -> None:
+    """The mean over seeds against the epoch or another column, between the least and the greatest seed."""
     rows = rows.dropna(subset="mean")
-    axes.plot(rows.epoch, rows["mean"], **{"color": look["color"], "ls": look["ls"], "lw": THICK, "zorder": 3} | line)
-    axes.fill_between(rows.epoch, rows.low, rows.high, color=look["color"], alpha=0.16, lw=0, zorder=2)
+    axes.plot(
+        rows[against], rows["mean"], **{"color": look["color"], "ls": look["ls"], "lw": THICK, "zorder": 3} | line
+    )
+    axes.fill_between(rows[against], rows.low, rows.high, color=look["color"], alpha=0.16, lw=0, zorder=2)
 
 
 def log_axis(axis, axes_limits: tuple[float, float]) -> None:

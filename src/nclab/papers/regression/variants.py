@@ -22,6 +22,11 @@ class Variant:
     runs: list[Run]
     look: dict
 
+    @property
+    def steps(self) -> int:
+        """Full-batch steps of an epoch, with sampler=repeated; 1: the epoch is the unit."""
+        return self.runs[0].settings.get("sampler.repeats", 1)
+
     def over_seeds(self, values: Callable[[Run], pd.Series]) -> pd.DataFrame:
         """Of a series by epoch: variant, epoch, mean, std, low, high (least and greatest seed) and n.
 
@@ -58,9 +63,11 @@ def variants_of(runs: list[Run]) -> list[Variant]:
 
 
 def about(variants: list[Variant]) -> str:
-    """'teacher, MLP of 4 layers, width 64, SGD at 1, 16,000 epochs', for captions."""
+    """'teacher, MLP of 4 layers, width 64, SGD at 1, 16,000 steps', for captions; epochs without sampler=repeated."""
     run = variants[0].runs[0]
     size = run.settings.get("dataset.train_size")
     rows = f", {size:,} train samples" if size else ""
     rate = f"SGD at {run.settings['optimizer.lr']:g}"
-    return f"{setting_label(run.config | {'schedule': None})}{rows}, {rate}, {run.config['epochs']:,} epochs"
+    steps = variants[0].steps
+    length = f"{run.config['epochs'] * steps:,} {'steps' if steps > 1 else 'epochs'}"
+    return f"{setting_label(run.config | {'schedule': None})}{rows}, {rate}, {length}"
