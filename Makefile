@@ -108,9 +108,10 @@ test-fast: setup  ## run the core of the tests: a minute
 test-slurm: setup  ## sweeps on a real Slurm on this machine, which preempts, cancels and loses them: ten minutes, root
 	$(PY) -m pytest -n 0 -m slurm -rs -s tests/test_slurm.py $(ARGS)
 
-lint: setup  ## check lint and format
+lint: setup  ## check lint, format and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 docs-config: setup  ## write docs/configuration.md and the comments of conf/ from the settings dataclasses
 	$(PY) -m nclab.config.docs
@@ -121,5 +122,5 @@ audit: | $(UV)  ## known vulnerabilities of the pinned requirements; fails where
 		"vulnerability service gave no answer about" >&2; exit 1; }
 
 clean:  ## remove the environment and caches, never outputs/ or data/
-	rm -rf .venv .uv .pytest_cache .ruff_cache
+	rm -rf .venv .uv .pytest_cache .ruff_cache .mypy_cache build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from installed import built, copied
 
 PACKAGE = Path(__file__).parent / "tiny_package"
 NAME = "tiny_digits-tiny_mlp_mlp3x24-tiny_last_last1-e3-s{0}-"
@@ -19,16 +20,8 @@ NAME = "tiny_digits-tiny_mlp_mlp3x24-tiny_last_last1-e3-s{0}-"
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """The folder with the package and its metadata, by which its entry point is found."""
-    built, target = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("site")
-    code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(built)!r}))"
-    source = tmp_path_factory.mktemp("source")
-    for file in PACKAGE.rglob("*"):
-        if file.is_file() and "__pycache__" not in file.parts:
-            copy = source / file.relative_to(PACKAGE)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(file.read_bytes())
-    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
-    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+    source, target = copied(PACKAGE, tmp_path_factory.mktemp("source")), tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(built(source, source, backend="setuptools.build_meta")) as wheel:
         wheel.extractall(target)
     return target
 
@@ -71,10 +64,10 @@ def test_a_package_trains_sweeps_loads_and_is_drawn(run, installed, tmp_path):
     assert "name: tiny_sampler" in (out / folder / "config.yaml").read_text()
 
     assert run("-m", "experiment=tiny", "seed=1,2").returncode == 0
-    local = run("-m", "hydra/launcher=local", "hydra.launcher.jobs=2", "experiment=tiny", "seed=0,1,3,4", "etf.k=1,2")
+    local = run("-m", "hydra/launcher=local", "hydra.launcher.jobs=2", "experiment=tiny", "seed=1,3", "etf.k=1,2")
     assert local.returncode == 0, local.stderr
-    assert "8 runs, 1 finished before, 7 to do" in local.stdout
-    assert len(folders(out)) == 10
+    assert "4 runs, 1 finished before, 3 to do" in local.stdout
+    assert len(folders(out)) == 6
 
     loaded = "from pathlib import Path; from nclab.run.trained import load_trained; " \
              f"model, dataset, config = load_trained(Path({str(out / folder)!r})); " \
@@ -88,12 +81,12 @@ def test_a_package_trains_sweeps_loads_and_is_drawn(run, installed, tmp_path):
         "figure, table = figure1(runs, ['tiny_last']); save_figure(figure, table, 'figure'); "
         "assert 'torch' not in sys.modules; print(len(runs), sorted({run.policy for run in runs}))"
     )
-    assert python(drawn, "", tmp_path) == "5 ['tiny_last']\n"  # of a package that is not there
+    assert python(drawn, "", tmp_path) == "3 ['tiny_last']\n"  # of a package that is not there
     assert (tmp_path / "figure.pdf").stat().st_size > 0
 
 
 def test_a_run_of_a_package_resumes_after_a_kill(run, installed, tmp_path):
-    words = ("experiment=tiny", "epochs=40", "checkpoint_seconds=0", "tracker=none", "dataset.test_size=360")
+    words = ("experiment=tiny", "epochs=15", "checkpoint_seconds=0", "tracker=none", "dataset.test_size=360")
     process = subprocess.Popen(command(*words), cwd=tmp_path, env=env(installed), stdout=subprocess.DEVNULL)
     out = tmp_path / "outputs" / "tiny"
     while not list(out.glob("*/checkpoint.pt")):

@@ -33,7 +33,7 @@ class Run:
     """One run folder; its files are read when first asked for."""
 
     path: Path
-    config: dict
+    config: dict[str, Any]
 
     @property
     def seed(self) -> int:
@@ -73,13 +73,13 @@ class Run:
         return frame
 
     @cached_property
-    def events(self) -> list[dict]:
+    def events(self) -> list[dict[str, Any]]:
         """events.jsonl: switches, resumes, the end; oldest first."""
         file = self.path / "events.jsonl"
         return [_json(line, f"{file}, line {i}") for i, line in enumerate(_text(file).splitlines(), 1) if line]
 
     @cached_property
-    def layers(self) -> list[dict]:
+    def layers(self) -> list[dict[str, Any]]:
         """Every probed layer in network order: layer (its name in metrics.csv), role, site (the linear layer whose
         output it is, or None), stage (the linear layers of the step of depth that ends there, or None)."""
         file = self.path / "events.jsonl"
@@ -102,7 +102,7 @@ class Run:
         return {(event.get("site"), event.get("epoch")) for event in self.events if event.get("event") == "switch"}
 
     @cached_property
-    def summary(self) -> dict:
+    def summary(self) -> dict[str, Any]:
         """summary.json: final numbers, parameters, versions; of finished runs only."""
         file = self.path / "summary.json"
         return _json(_text(file), str(file))
@@ -205,7 +205,7 @@ def usual_policies(runs: list[Run], pattern: str, usual: str) -> list[str]:
     return found
 
 
-def differences(runs: list[Run]) -> dict[str, list]:
+def differences(runs: list[Run]) -> dict[str, list[Any]]:
     """Settings besides seed and policy in which runs differ, with their values; empty: they may be averaged.
 
     In a group with a name (dataset, model, etf: here the policy's label) the other keys count only among runs
@@ -254,7 +254,7 @@ def refuse_twins(runs: list[Run], by: str | None = None) -> None:
             raise AnalysisError(f"seed {run.seed} of {run.policy} is there twice: {first} and {run.path}")
 
 
-def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one with dotted keys: {'a': {'b': 1}} -> {'a.b': 1}; lists are values."""
     flat = {}
     for key, value in tree.items():
@@ -272,7 +272,7 @@ def _find(folder: Path, depth: int = 2) -> list[Path]:
     return [run for path in below for run in _find(path, depth - 1)] if depth else []
 
 
-def _config(file: Path) -> dict:
+def _config(file: Path) -> dict[str, Any]:
     try:
         config = yaml.load(_text(file), Loader=SAFE_YAML)  # noqa: S506  # it is a safe loader
     except yaml.YAMLError as error:
@@ -293,7 +293,7 @@ def _text(file: Path) -> str:
         raise AnalysisError(f"{file}: {_one_line(error)}") from None
 
 
-def _json(text: str, name: str) -> dict:
+def _json(text: str, name: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -316,7 +316,7 @@ def _equal(value: Any, wanted: Any) -> bool:
 def _tell_missing(runs: list[Run], seeds: list[int]) -> None:
     """Name the rows of the figure or table to come, as far as several are there, that lack a seed."""
     told = [key for key in ("dataset.name", "model.blocks") if len({run.settings.get(key) for run in runs}) > 1]
-    rows: dict[tuple, set[int]] = defaultdict(set)
+    rows: dict[tuple[Any, ...], set[int]] = defaultdict(set)
     for run in runs:
         row = [f"{key} = {run.settings.get(key, '-')}" for key in told]
         rows[(policy_order(run.policy), *row, run.policy)].add(run.seed)

@@ -7,6 +7,7 @@ test_batch.bin; for both the official Python version as torchvision keeps it, <r
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def _build_bin(root: Path) -> Dataset:
     return Dataset({"train": train, "test": test}, Classes(NUM_CLASSES["cifar10"]), SHAPE)
 
 
-def _published(name: str):
+def _published(name: str) -> tuple[Any, dict[str, str]]:
     """torchvision's class, and the md5 of each file in its folder."""
     from torchvision import datasets  # here, because it takes seconds and the binary version does not need it
 

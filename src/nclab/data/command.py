@@ -14,6 +14,7 @@ import argparse
 import errno
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from nclab.data import DATASETS, data_root
 from nclab.data.fetching import FetchError, fetch
@@ -24,7 +25,7 @@ from nclab.system.terminal import lasting_terminal
 
 
 class Parser(argparse.ArgumentParser):
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"nclab-data: {message} (--help shows the usage)\n")
 
 

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -122,7 +122,7 @@ class Dataset(ABC):
     def __init_subclass__(cls, of: type) -> None:
         Dataset.kinds[of] = cls
 
-    def __new__(cls, *given, **named) -> "Dataset":
+    def __new__(cls, *given: Any, **named: Any) -> "Dataset":
         if cls is Dataset:
             shape = named.get("shape", given[2] if len(given) > 2 else None)
             cls = Dataset.kinds.get(type(shape), Dataset.kinds[ImageShape])  # a plain tuple is an image's
@@ -199,7 +199,7 @@ class Dataset(ABC):
     def _changed(self, change: Callable[[Tensor], Tensor], floats: torch.dtype | None = None) -> "Dataset":
         """The dataset with every tensor changed; splits that share their samples still do."""
         held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        changed: dict = {key: change(value) for key, value in held.items() if isinstance(value, Tensor)}
+        changed: dict[str, Any] = {key: change(value) for key, value in held.items() if isinstance(value, Tensor)}
         samples = {id(split.samples): change(split.samples) for split in self.splits.values()}
         changed["splits"] = {
             name: Split(samples[id(split.samples)], change(split.targets)) for name, split in self.splits.items()

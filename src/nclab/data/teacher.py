@@ -4,6 +4,7 @@ f is a linear layer, or a network x -> tanh -> n values, with weights drawn at r
 targets of the train split mean 0 and exactly this spectrum. Always the same data, whatever the seed of a run.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def build(settings: TeacherSettings, root: Path) -> Dataset:
     return regression(settings, {name: (x, (f(x) - mean) @ matrix) for name, x in inputs.items()})
 
 
-def _teacher(settings: TeacherSettings, generator: torch.Generator):
+def _teacher(settings: TeacherSettings, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
     n = len(settings.spectrum)
     if settings.teacher == "linear":
         weight = _normal(settings.inputs, n, generator)

@@ -38,7 +38,7 @@ class TorchvisionSettings(PictureSettings):
     set: str = field(kw_only=True)  # name of a class in torchvision.datasets
     path: str | None = None  # folder of its files, ~ included; part of the name of a run; null: data_root
     download: bool = False  # true: download files that are not there
-    options: dict | None = None  # further arguments of the class: {split: balanced} of EMNIST
+    options: dict[str, Any] | None = None  # further arguments of the class: {split: balanced} of EMNIST
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,7 +24,7 @@ class TokenShape(NamedTuple):
     vocabulary: int
 
 
-class ArrayShape(tuple):
+class ArrayShape(tuple[int, ...]):
     """Numbers of any dimensions, float32 or float64.
 
     >>> ArrayShape(16, 3)

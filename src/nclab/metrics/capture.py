@@ -80,19 +80,19 @@ class Capture:
         return reduced(first_tensor(value, layer), self._reduce.get(layer), layer, self._batch)
 
     def _output_hook(self, layer: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: tuple, output: Any) -> None:
+        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
             self._keep(layer, output)
 
         return hook
 
     def _input_hook(self, layer: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._keep(layer, args if args else kwargs)
 
         return hook
 
     def _logits_hook(self, layer: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: tuple, output: Any) -> None:
+        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
             self._logits = self._rows(layer, output)
 
         return hook

@@ -6,7 +6,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from nclab.data.checksum import ChecksumError
 from nclab.data.fetching.errors import NetworkError
@@ -69,7 +69,7 @@ class Downloader:
         finally:
             self.progress.remove_task(task)
 
-    def _stream(self, url: str, part: Path, task) -> None:
+    def _stream(self, url: str, part: Path, task: TaskID) -> None:
         """One connection: append to `part` what it lacks, or write it anew if the server sends everything."""
         offset = part.stat().st_size if part.exists() else 0
         headers = {"Range": f"bytes={offset}-"} if offset else {}
