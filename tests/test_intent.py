@@ -37,7 +37,7 @@ def test_a_launcher_killed_behind_sbatch_does_not_submit_again(tiny, cluster, mo
     assert len(cluster.calls("sbatch")) == 1
     assert [job_of(config.folder) for config in configs] == [None] * seeds
     (name,) = re.findall("--job-name=(.*)", (cluster.folder / "script").read_text())
-    cluster.say(queue="7|RUNNING|other\n" + "".join(f"{job}|PENDING|{name}\n" for job in ids), next="43")
+    cluster.say(queue="7|RUNNING|None|other\n" + "".join(f"{job}|PENDING|Priority|{name}\n" for job in ids), next="43")
     on_slurm(configs, QUICK)
     assert len(cluster.calls("sbatch")) == 1
     assert [job_of(config.folder) for config in configs] == ids
@@ -57,7 +57,7 @@ def test_a_launcher_killed_before_sbatch_submits(tiny, cluster, monkeypatch):
         with pytest.raises(Killed):
             on_slurm([config], QUICK)
     assert cluster.calls("sbatch") == []
-    cluster.say(queue="7|RUNNING|other\n")
+    cluster.say(queue="7|RUNNING|None|other\n")
     monkeypatch.setattr(intent, "SLACK", 0.2)
     monkeypatch.setattr(intent, "SECONDS_BETWEEN_LOOKS", 0.05)
     on_slurm([config], QUICK)
@@ -80,7 +80,7 @@ def test_a_job_that_squeue_lists_late_is_not_submitted_again(tiny, cluster, monk
     config = tiny()
     config.folder.mkdir(parents=True)
     intended(config, config.folder)
-    cluster.say(queue="42|PENDING|nclab-x\n")
+    cluster.say(queue="42|PENDING|Priority|nclab-x\n")
     cluster.script("squeue", f"[ $(grep -c squeue {cluster.folder}/calls) -lt 3 ] || cat queue")
     monkeypatch.setattr(intent, "SECONDS_BETWEEN_LOOKS", 0.05)
     on_slurm([config], QUICK)
@@ -112,7 +112,7 @@ def test_an_intent_of_long_ago_is_looked_for_as_long(tiny, cluster, monkeypatch)
         patch.setattr(intent.time, "time", lambda: 1000.0)
         intended(config, config.folder)
     cluster.script("squeue", f"[ $(grep -c squeue {cluster.folder}/calls) -lt 3 ] || cat queue")
-    cluster.say(queue="42|PENDING|nclab-x\n")
+    cluster.say(queue="42|PENDING|Priority|nclab-x\n")
     monkeypatch.setattr(intent, "SECONDS_BETWEEN_LOOKS", 0.05)
     on_slurm([config], QUICK)
     assert (cluster.calls("sbatch"), job_of(config.folder)) == ([], "42")
@@ -122,7 +122,7 @@ def test_a_folder_that_is_gone_keeps_no_other_from_its_job(tiny, cluster):
     config = tiny()
     config.folder.mkdir(parents=True)
     file = intended(config, config.folder.parent / "gone", config.folder)
-    cluster.say(queue="42_0|PENDING|nclab-x\n42_1|PENDING|nclab-x\n")
+    cluster.say(queue="42_0|PENDING|Priority|nclab-x\n42_1|PENDING|Priority|nclab-x\n")
     on_slurm([config], QUICK)
     assert (cluster.calls("sbatch"), job_of(config.folder), file.exists()) == ([], "42_1", False)
     assert not (config.folder.parent / "gone").exists()

@@ -27,6 +27,7 @@ from nclab.config.schema import ConfigError
 from nclab.run.execute import train
 from nclab.run.started import as_started, requested
 from nclab.runfolder.folder import RunFolder, RunLocked
+from nclab.runs.queue import Queue
 from nclab.system.machine import default_threads
 from nclab.train import main
 
@@ -122,7 +123,7 @@ def test_how_a_job_ended_that_left_no_word(tiny, cluster, job, account, said):
 def test_a_controller_that_does_not_answer_ends_no_run(tiny, cluster, monkeypatch):
     config = tiny()
     on_slurm([config], QUICK)
-    answers = iter([None, None, {}, None, {"42": "RUNNING"}, {}, {}])
+    answers = iter([None, None, Queue({}, 0), None, Queue({"42": "RUNNING"}, 0), Queue({}, 0), Queue({}, 0)])
     monkeypatch.setattr(launch, "jobs_in_queue", lambda: next(answers))
     assert len(launch._follow({config.folder: "42"}, 0.01)) == 1  # missed twice running
     assert next(answers, "used up") == "used up"
@@ -131,7 +132,9 @@ def test_a_controller_that_does_not_answer_ends_no_run(tiny, cluster, monkeypatc
 def test_ctrl_c_leaves_the_jobs_alone(tiny, cluster, monkeypatch, capsys):
     config = tiny()
     on_slurm([config], QUICK)
-    monkeypatch.setattr(launch, "jobs_in_queue", lambda: os.kill(os.getpid(), signal.SIGINT) or {"42": "PENDING"})
+    monkeypatch.setattr(
+        launch, "jobs_in_queue", lambda: os.kill(os.getpid(), signal.SIGINT) or Queue({"42": "PENDING"}, 0)
+    )
     with pytest.raises(SystemExit, match="130"):
         launch._follow({config.folder: "42"}, 0.1)
     assert "the jobs go on" in capsys.readouterr().err

@@ -284,7 +284,12 @@ def test_wrong_words_are_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys,
 def test_slurm_is_asked_once_for_all(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SQUEUE_STATES", "hides-jobs")
     asked = slurm(
-        "12_0|PENDING", "12_2|RUNNING", "12_4|COMPLETING", "12_5|REQUEUE_HOLD", "12_6|PENDING", "12_7|RUNNING"
+        "12_0|PENDING|PartitionConfig|n",
+        "12_2|RUNNING",
+        "12_4|COMPLETING",
+        "12_5|REQUEUE_HOLD",
+        "12_6|PENDING",
+        "12_7|RUNNING",
     )
     failed = event("failed", reason="disk full")
     requeue = [event("stopped", signal="SIGUSR2", epoch=1), event("requeue", job="12_4", epoch=1)]
@@ -303,7 +308,7 @@ def test_slurm_is_asked_once_for_all(tmp_path, capsys, monkeypatch):
     with written(running):
         records = json.loads(said(capsys, "status", tmp_path, "--json")[1])
     assert {r["run"]: (r["state"], r["reason"]) for r in records} == {
-        "0": ("queued", "job 12_0 PENDING"),
+        "0": ("queued", "job 12_0 PENDING (PartitionConfig)"),
         "1": ("interrupted", "job 12_1 ended before the run began"),
         "2": ("queued", "job 12_2 RUNNING"),
         "3": ("queued", "job 12_3 PENDING"),
@@ -316,7 +321,7 @@ def test_slurm_is_asked_once_for_all(tmp_path, capsys, monkeypatch):
         "a": ("done", ""),
         "b": ("running", ""),
     }
-    assert asked.read_text() == "-h -r -o %i|%T|%j\n"
+    assert asked.read_text() == "-h -r -o %i|%T|%r|%j\n"
 
 
 def test_slurm_is_not_asked_without_need(tmp_path, capsys):

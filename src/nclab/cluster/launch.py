@@ -23,6 +23,7 @@ from nclab.cluster.fixed import FixedLayers
 from nclab.cluster.intent import take_up
 from nclab.cluster.job import submit
 from nclab.cluster.slurm import SlurmError, SlurmSettings, end_of, job_of, jobs_in_queue
+from nclab.cluster.standing import Standing
 from nclab.cluster.workers import Outcome, SweepSettings, default_jobs, describe, run_all
 from nclab.config.checks import checked
 from nclab.config.schema import ConfigError, RunConfig, threads_by_default
@@ -143,7 +144,7 @@ def _queue() -> dict[str, str]:
     queue = jobs_in_queue()
     if queue is None:
         raise SlurmError("squeue does not answer; nothing was begun")
-    return queue
+    return queue.jobs
 
 
 def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, str]:
@@ -178,18 +179,18 @@ def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, 
 def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
     """Wait for all runs; prints one line a run; returns what failed. Ctrl-C leaves the jobs alone and exits."""
     absent: Counter[Path] = Counter()
-    waiting, failures, shown = dict(jobs), [], None
-    fixed = FixedLayers()
+    waiting, failures = dict(jobs), []
+    fixed, standing = FixedLayers(), Standing()
     with StopSignals() as stop:
         while waiting:
             queue = jobs_in_queue()
             for folder in list(waiting):
                 job = waiting[folder] = job_of(folder) or waiting[folder]  # someone may have submitted it again
-                if (queue or {}).get(job) != "PENDING":
+                if queue is None or queue.jobs.get(job) != "PENDING":
                     fixed.look(folder)
                 if _done(folder):
                     ended = describe(Outcome(folder))
-                elif queue is None or job in queue or is_held(folder):
+                elif queue is None or job in queue.jobs or is_held(folder):
                     absent[folder] = 0
                     continue
                 else:
@@ -200,10 +201,8 @@ def _follow(jobs: dict[Path, str], seconds: float) -> list[str]:
                     ended = f"FAILED {failures[-1]}"
                 del waiting[folder]
                 print(f"[{len(jobs) - len(waiting)}/{len(jobs)}] {ended}", flush=True)
-            states = Counter((queue or {}).get(job, "ENDING").lower() for job in waiting.values())
-            if waiting and queue is not None and states != shown:
-                print("  " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())), flush=True)
-                shown = states
+            if waiting and queue is not None:
+                standing.look(queue, waiting.values())
             wake = time.monotonic() + seconds
             while waiting and time.monotonic() < wake:
                 if stop.number is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nclab.runs.queue import QueueError, ask
+from nclab.runs.queue import Queue, QueueError, ask
 from nclab.runs.state import submission
 
 SECONDS_TO_ANSWER = 30  # squeue and scontrol wait long for a controller that restarts
@@ -125,11 +125,11 @@ def requeue(job: str) -> str:
     return reason
 
 
-def jobs_in_queue() -> dict[str, str] | None:
-    """State (PENDING, RUNNING, ...) of every job that Slurm has, by id (`N`, `N_i` in an array); None where Slurm does
-    not answer: then nothing is known, and nobody should conclude that a job is gone."""
+def jobs_in_queue() -> Queue | None:
+    """The jobs that Slurm has; None where Slurm does not answer: then nothing is known, and nobody should conclude that
+    a job is gone."""
     try:
-        return ask().jobs
+        return ask()
     except QueueError:
         return None
 

@@ -5,13 +5,15 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from nclab.runs import clean, table
 from nclab.runs.find import NoFolder, ask_again, find_runs, is_up_to_slurm
 from nclab.runs.queue import Queue, QueueError, ask
-from nclab.runs.state import STATES, RunState, rough
+from nclab.runs.state import STATES, RunState, rough, submission
+from nclab.runs.waiting import SECONDS_TO_ADVISE, advice
 from nclab.system.machine import has_gpu
 from nclab.system.terminal import lasting_terminal
 from nclab.system.wandb_key import has_key
@@ -174,7 +176,7 @@ def _look(args: argparse.Namespace, links: list[Path] | None = None) -> tuple[li
 
 
 def _status(args: argparse.Namespace) -> int:
-    runs, _ = _look(args)
+    runs, queue = _look(args)
     if args.state:
         runs = [run for run in runs if run.state in args.state]
     if args.csv or args.json:
@@ -186,7 +188,16 @@ def _status(args: argparse.Namespace) -> int:
     print(table.counts(runs) + (" (--all: a row each)" if brief else ""))
     if any(run.state in ("failed", "interrupted") for run in runs):
         print("why, and how to go on: nclab-runs failed")
+    if queue is not None:
+        for line in advice(queue, filter(None, map(_waits_long, runs))).values():
+            print(line)
     return 0
+
+
+def _waits_long(run: RunState) -> str | None:
+    """The job of a queued run that was submitted some time ago."""
+    noted = submission(run.path) if run.state == "queued" else None
+    return noted["job"] if noted and time.time() - noted["submitted"] >= SECONDS_TO_ADVISE else None
 
 
 def _failed(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 
-COMMAND = ("squeue", "-h", "-r", "-o", "%i|%T|%j")
+COMMAND = ("squeue", "-h", "-r", "-o", "%i|%T|%r|%j")
 TIMEOUT = 10.0  # seconds
 SLACK = 10.0  # seconds by which clocks of a cluster may differ, and Slurm's list lag behind a submission
 # What squeue shows of a job that is through; all other states are still to run, or running.
@@ -20,11 +20,13 @@ class QueueError(RuntimeError):
 
 @dataclass(frozen=True)
 class Queue:
-    """The jobs that Slurm has (id, `N` or `N_i`, to state such as PENDING, and to name), as of `asked` (unix time)."""
+    """The jobs that Slurm has (id, `N` or `N_i`, to state such as PENDING, to name, and to the reason why it waits), as
+    of `asked` (unix time)."""
 
     jobs: dict[str, str]
     asked: float
     names: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
 
     def state(self, job: str, submitted: float) -> str | None:
         """The state of a job, PENDING where it was submitted after we asked; None where Slurm knows it no more."""
@@ -48,5 +50,6 @@ def ask() -> Queue:
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise QueueError(f"squeue failed: {said[-1]}")
-    lines = [(*line.strip().split("|", 2), "")[:3] for line in done.stdout.splitlines()]
-    return Queue({job: state for job, state, _ in lines}, asked, {job: name for job, _, name in lines})
+    lines = [(*line.strip().split("|", 3), "", "")[:4] for line in done.stdout.splitlines()]
+    jobs = {job: state for job, state, _, _ in lines}
+    return Queue(jobs, asked, {job: name for job, *_, name in lines}, {job: reason for job, _, reason, _ in lines})

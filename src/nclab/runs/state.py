@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nclab.runs.queue import OVER, Queue
+from nclab.runs.waiting import with_reason
 from nclab.system import lock
 from nclab.system.written import is_finished
 
@@ -171,7 +172,7 @@ def _as_submitted(
     asked_for_more = bool(now) and now[-1]["event"] == "requeue"  # the job ends now, and will be back
     alive = known is not None and (known not in OVER or asked_for_more)
     if alive and (known == "PENDING" or not failed_since):
-        return "queued", f"job {job} {known}"
+        return "queued", f"job {job} {with_reason(known, queue.reasons.get(job, ''))}"
     return state, reason
 
 
