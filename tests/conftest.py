@@ -1,10 +1,14 @@
-"""Shared by all tests: one thread (busy machines), and runs composed from the real conf/."""
+"""Shared by all tests: one thread (busy machines) of torch and of BLAS, and runs composed from the real conf/."""
 
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# Before numpy and scipy load it. On a busy machine two threads wait for each other at every small product, which takes
+# ten times the processor time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 import torch
