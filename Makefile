@@ -31,7 +31,7 @@ FIRST := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 HOW = --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STACK),--stack $(STACK)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup install demo train test test-fast test-slurm chaos fuzz lint docs-config audit bench bench-statistics paper papers claims claims_depth clean \
+.PHONY: help setup install demo train test test-fast test-slurm chaos fuzz lint docs docs-config audit bench bench-statistics paper papers claims claims_depth clean \
 	$(FIRST) $(WINGS)
 
 help:  ## list the targets
@@ -112,6 +112,10 @@ lint: setup  ## check lint, format and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+docs: setup  ## the site in build/site, API pages included; no internet; a broken link is an error
+	$(PY) -m sphinx --fail-on-warning --keep-going --quiet -b html -c docs/site -d build/doctrees docs build/site
+	@echo build/site/README.html
 
 docs-config: setup  ## write docs/configuration.md and the comments of conf/ from the settings dataclasses
 	$(PY) -m nclab.config.docs

@@ -185,6 +185,19 @@ def test_the_readme_shows_every_wing_and_is_short():
     assert len(text.splitlines()) <= 160  # one reads it in a minute; the rest is a page in docs/
 
 
+def test_the_gallery_shows_a_figure_of_every_wing_with_its_command():
+    sections = (ROOT / "docs" / "gallery.md").read_text().split("\n## ")[1:]
+    shown = {}
+    for section in sections:
+        wing = re.match(r"\[(\w+)\]\(papers/\1\.md\): ", section)[1]
+        (picture,) = re.findall(r"^!\[[^]]+\]\((results/[\w/]+\.png)\)$", section, re.MULTILINE)
+        (command,) = re.findall(r"^`make (\w+) PROFILE=cpu PART=(\w+)`$", section, re.MULTILINE)
+        assert command[0] == wing
+        assert command[1] in Plan(CONF, wing).parts
+        shown[wing] = picture
+    assert set(shown) == {plan.parent.name for plan in (CONF / "paper").glob("*/plan.yaml")}
+
+
 def unlisted(text: str) -> set[Path]:
     """Pages that the index does not link."""
     linked = {(ROOT / "docs" / link.partition("#")[0]).resolve() for link in LINK.findall(text)}
