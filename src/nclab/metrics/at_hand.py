@@ -1,11 +1,12 @@
 """measure: collapse metrics of features that are at hand."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from nclab.metrics.checks import Array, batch_of, class_count, matrix_of
 from nclab.metrics.geometry import power_of_two
 from nclab.metrics.meter import CollapseMeter
-from nclab.metrics.precision import full_precision
 
 
 def measure(
@@ -64,17 +65,20 @@ def measure(
     if class_means is None:
         meter.add_means(features, labels)
     if weight is not None:
-        with full_precision(features.device.type, products_only=True):
-            logits = _logits(features, weight, bias, meter.class_means.scale)
+        logits = _logits(features, weight, bias, meter.class_means.scale)
     meter.add_spread(features, labels, logits, weight)
     return meter.compute(weight, bias)
 
 
-def _logits(features: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """h W^T + b (N, C) times a power of two that keeps them in range; `scale` * features are of order 1."""
+def _logits(like: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Callable[[Tensor], Tensor]:
+    """What makes h W^T + b (n, C) of features h (n, d), times a power of two that keeps them in range.
+
+    `scale` * features are of order 1; `like`: their type and device."""
     w = weight.detach().double()
     factor = scale * power_of_two(w)
     if bias is None or not bias.any():
-        return features @ (factor * w).T.to(features)
+        columns = (factor * w).T.to(like)
+        return lambda features: features @ columns
     factor = min(factor, power_of_two(bias))
-    return features @ (factor * w).T.to(features) + (factor * bias.detach().double()).to(features)
+    columns, offset = (factor * w).T.to(like), (factor * bias.detach().double()).to(like)
+    return lambda features: (features @ columns).add_(offset)

@@ -49,13 +49,18 @@ def cdnv(m: ClassMeans, s: WithinSums) -> float:
     class variance sum |z|^2 / n_c. 0 at collapse. Galanti 2022. nan where two class means coincide.
 
     The pairs are those of classes with a sample in the split; nan if there are fewer than two such classes."""
-    i, j = _pairs(m.distances)
-    present = (s.counts[i] > 0) & (s.counts[j] > 0)
-    i, j = i[present], j[present]
-    if m.rank == 0 or not len(i) or (m.distances[i, j] <= m.cut).any():
+    return over_distances(m, s.within / s.counts, s.counts > 0)
+
+
+def over_distances(m: ClassMeans, spreads: Tensor, present: Tensor) -> float:
+    """Mean over pairs of the classes that are `present` (C,) of (v_c + v_c') / (2 ||mu_c - mu_c'||^2), v = spreads (C,)
+    in the units of m's distances. nan where two of their means coincide, and for fewer than two of them."""
+    classes = torch.nonzero(present).flatten()
+    distances = m.distances[classes][:, classes].fill_diagonal_(torch.inf)
+    if m.rank == 0 or len(classes) < 2 or (distances <= m.cut).any():
         return NAN
-    variance = s.within / s.counts
-    return float(((variance[i] + variance[j]) / (2 * m.distances[i, j])).mean())
+    own = spreads[classes]
+    return _mean_over_pairs((own[:, None] + own) / (2 * distances))
 
 
 def nc2_equinorm(m: ClassMeans) -> float:
@@ -70,7 +75,7 @@ def nc2_equiangular(m: ClassMeans) -> float:
         return NAN
     norms = m.gram.diagonal().sqrt()
     cosines = m.gram / (norms[:, None] * norms)
-    return float((cosines + 1 / (len(norms) - 1))[_pairs(cosines)].abs().mean())
+    return _mean_over_pairs((cosines + 1 / (len(norms) - 1)).abs())
 
 
 def gram_distance(gram: Tensor) -> float:
@@ -98,6 +103,13 @@ def orthogonal_distance(gram: Tensor) -> float:
     return float((gram / norm - torch.eye(len(gram), dtype=gram.dtype) / len(gram) ** 0.5).norm())
 
 
+def gram_of_means(m: ClassMeans) -> Tensor:
+    """The products (C, C) of the class means themselves, not centred, times scale^2: M M^T and what mu_G adds to it."""
+    mean = (m.scale * m.means).mean(0)
+    along = m.centred @ mean
+    return m.gram + along[:, None] + along + mean @ mean
+
+
 def nc2_weight_equinorm(weight: Tensor) -> float:
     """std(||w_c||) / mean(||w_c||) over the rows of W (C, d), not centred, population std. 0 at collapse. Papyan 2020.
     nan where W is 0."""
@@ -109,8 +121,7 @@ def nc2_weight_equiangular(weight: Tensor) -> float:
     """Mean over pairs of |cos(w_c, w_c') + 1/(C-1)| over the rows of W (C, d), not centred. 0 at collapse. Papyan 2020.
     nan where a row is 0."""
     rows = unit_rows(weight)
-    cosines = rows @ rows.T
-    return float((cosines + 1 / (len(rows) - 1))[_pairs(cosines)].abs().mean())
+    return _mean_over_pairs((rows @ rows.T + 1 / (len(rows) - 1)).abs())
 
 
 def classifier_bias_collapse(m: ClassMeans, weight: Tensor, bias: Tensor) -> float:
@@ -205,7 +216,6 @@ def dnc3_gram(m: ClassMeans, image: Tensor) -> float:
     return float((m.gram / m.gram.norm() - behind / norm).norm())
 
 
-def _pairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the entries above the diagonal: each pair once."""
-    i, j = torch.triu_indices(*matrix.shape, offset=1)
-    return i, j
+def _mean_over_pairs(matrix: Tensor) -> float:
+    """Mean of a symmetric matrix (C, C) over the pairs of two classes: of what is not on the diagonal."""
+    return float(matrix.fill_diagonal_(0).sum() / (len(matrix) * (len(matrix) - 1)))

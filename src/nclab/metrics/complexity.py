@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from nclab.metrics.checks import FEATURE_DTYPES
-from nclab.metrics.geometry import NAN, ClassMeans
+from nclab.metrics.collapse import over_distances
+from nclab.metrics.geometry import ClassMeans
 
 Embedding = Callable[[Tensor], Tensor]  # inputs (B, ...) -> features (B, d)
 DIRECTIONS = 16  # of an estimate, a sample
@@ -100,14 +101,8 @@ def geometric_collapse(complexities: Tensor, m: ClassMeans) -> float:
 
     Returns: nan where two class means coincide, and for fewer than two classes with a sample.
     """
-    i, j = torch.triu_indices(*m.distances.shape, offset=1)
-    present = ~complexities.isnan()
-    there = present[i] & present[j]
-    i, j = i[there], j[there]
-    if m.rank == 0 or not len(i) or (m.distances[i, j] <= m.cut).any():
-        return NAN
-    scaled = complexities.double() * m.scale**2  # distances are those of scale * features
-    return float(((scaled[i] + scaled[j]) / (2 * m.distances[i, j])).mean())
+    # distances are those of scale * features
+    return over_distances(m, complexities.double() * m.scale**2, ~complexities.isnan())
 
 
 def _embedded(function: Embedding, inputs: Tensor) -> tuple[Tensor, Tensor]:

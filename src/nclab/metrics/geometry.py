@@ -8,6 +8,7 @@ from torch import Tensor
 
 EPS = torch.finfo(torch.float64).eps
 NAN = float("nan")
+NEAR = 1e-4  # of |a|^2 + |b|^2: where ||a - b||^2 loses too many digits in |a|^2 + |b|^2 - 2 a . b
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ClassMeans:
     cut: a squared length up to which a vector between means is rounding (see `geometry`).
     rank: eigenvalues above the cut.
     basis (d, rank): V = M^T U lambda^(-1/2), orthonormal; U are the eigenvectors of the Gram.
+    coordinates (C, rank): M V, the rows m_c in that basis.
     distances (C, C): ||mu_c - mu_c'||^2.
     """
 
@@ -34,6 +36,7 @@ class ClassMeans:
     cut: float
     rank: int
     basis: Tensor
+    coordinates: Tensor
     distances: Tensor
 
 
@@ -68,17 +71,32 @@ def geometry(means: Tensor, precision: torch.dtype = torch.float64) -> ClassMean
     gram = centred @ centred.T
     if not torch.isfinite(gram).all():
         nothing = torch.full((num_classes,), NAN, dtype=torch.float64)
-        empty = means.new_zeros(means.shape[1], 0)
-        return ClassMeans(means, scale, centred, gram, nothing, NAN, 0, empty, gram)
-    eigenvalues, vectors = torch.linalg.eigh(gram)
-    eigenvalues, vectors = eigenvalues.flip(0), vectors.flip(1)  # descending
+        empty = [means.new_zeros(size, 0) for size in reversed(means.shape)]
+        return ClassMeans(means, scale, centred, gram, nothing, NAN, 0, *empty, gram)
+    of_classes = num_classes <= means.shape[1]  # the smaller of the two Gram matrices has the same eigenvalues, but 0
+    values, vectors = torch.linalg.eigh(gram if of_classes else centred.T @ centred)
+    values, vectors = values.flip(0), vectors.flip(1)  # descending
     noise = num_classes * (torch.finfo(precision).eps * scaled.norm()) ** 2
-    cut = float(torch.maximum(num_classes * EPS * eigenvalues[0], noise))
-    rank = int((eigenvalues > cut).sum())
-    basis = centred.T @ (vectors[:, :rank] / eigenvalues[:rank].sqrt())  # (d, rank)
-    coordinates = centred @ basis  # (C, rank)
-    distances = torch.cdist(coordinates, coordinates, compute_mode="donot_use_mm_for_euclid_dist").square()
-    return ClassMeans(means, scale, centred, gram, eigenvalues, cut, rank, basis, distances)
+    cut = float(torch.maximum(num_classes * EPS * values[0], noise))
+    rank = int((values > cut).sum())
+    vectors = vectors[:, :rank]
+    basis = centred.T @ (vectors / values[:rank].sqrt()) if of_classes else vectors.contiguous()  # (d, rank)
+    eigenvalues = torch.cat([values, values.new_zeros(num_classes - len(values))])
+    distances = _squared_distances(centred, gram)
+    return ClassMeans(means, scale, centred, gram, eigenvalues, cut, rank, basis, centred @ basis, distances)
+
+
+def _squared_distances(rows: Tensor, gram: Tensor) -> Tensor:
+    """||a - b||^2 (C, C) of all pairs of rows (C, d) with Gram matrix `gram`, float64, to 11 digits: from the Gram
+    matrix, and from the differences of the rows where its entries cancel."""
+    norms = gram.diagonal()
+    largest = norms[:, None] + norms
+    distances = largest - 2 * gram
+    near = (distances < NEAR * largest).fill_diagonal_(False)
+    some = torch.nonzero(near.any(1)).flatten()
+    direct = torch.cdist(rows[some], rows, compute_mode="donot_use_mm_for_euclid_dist").square()
+    distances[some] = torch.where(near[some], direct, distances[some])
+    return distances.fill_diagonal_(0)
 
 
 def power_of_two(matrix: Tensor, precision: torch.dtype = torch.float64) -> float:

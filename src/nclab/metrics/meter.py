@@ -17,7 +17,7 @@ from nclab.metrics.checks import (
     matrix_of,
 )
 from nclab.metrics.geometry import NAN, ClassMeans, class_means, power_of_two
-from nclab.metrics.passes import MeansOnDevice, WithinSums, class_sums, within_sums
+from nclab.metrics.passes import Logits, MeansOnDevice, WithinSums, class_sums, within_sums
 from nclab.metrics.precision import full_precision
 
 
@@ -142,14 +142,15 @@ class CollapseMeter:
             self._counts, self._sums = total[:, 0], total[:, 1:]
 
     def add_spread(
-        self, features: Array, labels: Array, logits: Array | None = None, weight: Array | None = None
+        self, features: Array, labels: Array, logits: Array | Logits | None = None, weight: Array | None = None
     ) -> None:
         """Pass 2 over a batch.
 
         Args:
             features: (B, d), float32 or float64.
             labels: (B,), integers in 0..C-1.
-            logits: (B, C), what the network predicts; for nc4_mismatch. With every batch or with none.
+            logits: (B, C), what the network predicts, or a function that makes (n, C) of n rows of features, which is
+                called for a few rows at a time; for nc4_mismatch. With every batch or with none.
             weight: (C, d), of the classifier that reads these features; for nc3_cosine. With every batch and with
                 `compute`, or with none.
 
@@ -160,7 +161,7 @@ class CollapseMeter:
         features, labels = self._checked(features, labels, "pass 2")
         came_with = (logits is not None, weight is not None)
         self._check_classifier(came_with)
-        if logits is not None:
+        if logits is not None and not callable(logits):
             logits = matrix_of(logits, "logits", (len(features), self.num_classes))
             if logits.device != features.device:
                 raise ValueError(f"logits must be on {features.device} like the features, got {logits.device}")
@@ -219,12 +220,13 @@ class CollapseMeter:
             if bias is not None:
                 b = matrix_of(bias, "bias", (len(w),)).detach().double().cpu()
                 values["classifier_bias_collapse"] = collapse.classifier_bias_collapse(m, w, b)
-            w, mu = w * power_of_two(w), m.scale * m.means
+            w = w * power_of_two(w)
+            gram, of_means = w @ w.T, collapse.gram_of_means(m)
             values["nc2_weight_equinorm"] = collapse.nc2_weight_equinorm(w)
             values["nc2_weight_equiangular"] = collapse.nc2_weight_equiangular(w)
-            values["nc2_weight_gram"] = collapse.gram_distance(w @ w.T)
-            values["nc2_weight_orthogonal"] = collapse.orthogonal_distance(w @ w.T)
-            values["nc2_means_orthogonal"] = collapse.orthogonal_distance(mu @ mu.T)
+            values["nc2_weight_gram"] = collapse.gram_distance(gram)
+            values["nc2_weight_orthogonal"] = collapse.orthogonal_distance(gram)
+            values["nc2_means_orthogonal"] = collapse.orthogonal_distance(of_means)
             values["nc3"] = collapse.nc3(m, w)
             values["nc3_gram"] = collapse.gram_distance(w @ m.centred.T) if m.rank else NAN
             values["nc3_cosine"] = collapse.nc3_cosine(s) if finite else NAN

@@ -4,6 +4,7 @@ Pass 1 (`class_sums`) gives the class means. Pass 2 (`within_sums`) gives what t
 them. Neither forms a d x d matrix, and the host waits for the device in neither.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,10 @@ from nclab.metrics.geometry import NAN, ClassMeans
 # Bytes that a pass works on at a time. On a CPU they stay in the cache while every operation of the pass runs over
 # them, so that features come from memory once; on a GPU they only bound what is allocated.
 CPU_CHUNK, GPU_CHUNK = 2**20, 2**26
+# Share of a class mean's half distance to the next one, squared, within which float32 leaves no doubt.
+SURE = 1 - 1e-3
+FAR = 2.0**40  # features of this size or its inverse: their squares come near the ends of float32
+Logits = Tensor | Callable[[Tensor], Tensor]  # (N, C), or what makes (n, C) of n features
 
 
 def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -103,10 +108,13 @@ class MeansOnDevice:
     basis: Tensor  # (rank, d): V^T. Thin products are up to three times faster on a CPU with the thin side first
     coordinates: Tensor  # (C, rank): m_c V
     distances: Tensor  # (C, C): ||mu_c - mu_c'||^2
+    sure: Tensor  # (C,): |z V|^2 up to which mu_c is the nearest mean of a sample h = mu_c + z / scale
 
     @classmethod
     def of(cls, m: ClassMeans, like: Tensor) -> "MeansOnDevice":
-        tensors = (-m.scale * m.means, m.basis.T.contiguous(), m.centred @ m.basis, m.distances)
+        others = m.distances.clone().fill_diagonal_(torch.inf)
+        sure = SURE / 4 * others.amin(1)  # |z V| below half the distance to every other mean
+        tensors = (-m.scale * m.means, m.basis.T.contiguous(), m.coordinates, m.distances, sure)
         return cls(m.scale, *(t.to(like) for t in tensors))
 
     def rounding(self, m: ClassMeans) -> Tensor:
@@ -118,27 +126,28 @@ def within_sums(
     features: Tensor,
     labels: Tensor,
     class_means: MeansOnDevice,
-    logits: Tensor | None = None,
+    logits: Logits | None = None,
     weight: Tensor | None = None,
 ) -> WithinSums:
-    """Pass 2 over features (N, d), labels (N,) and, at the classifier's input, logits (N, C) and its weight (C, d).
+    """Pass 2 over features (N, d), labels (N,) and, at the classifier's input, its logits and its weight (C, d).
 
     The nearest class mean in R^d is the nearest in span(M). Distances are taken relative to the sample's own class,
     ||h - mu_c||^2 - ||h - mu_y||^2 = ||mu_c - mu_y||^2 - 2 z . (mu_c - mu_y): no difference of large numbers, so
-    that float32 decides rightly also where features are collapsed.
+    that float32 decides rightly also where features are collapsed. On a CPU they are taken only of samples further from
+    mu_y than half its distance to the nearest other mean: the triangle inequality decides the others.
 
     Squares are formed of features times `scale`, a power of two that follows from the class means alone, so that all
     chunks and processes have the same: float32 features of any size give the same digits.
 
-    Memory: a few chunks (`CPU_CHUNK`, `GPU_CHUNK` bytes), whatever N.
+    Memory: a few chunks (`CPU_CHUNK`, `GPU_CHUNK` bytes), whatever N, and a few tensors of (C, d).
     """
-    unit_weight = None if weight is None else unit_rows(weight.detach()).to(features)
-    total = None
+    minus_weight = None if weight is None else -unit_rows(weight.detach()).to(features)
+    total = _no_sums(features, class_means, NAN if weight is None else 0.0)
     for rows in _chunks(features, class_means.coordinates.shape[0]):
-        own_logits = None if logits is None else logits[rows]
-        part = _within_sums(features[rows], labels[rows], class_means, own_logits, unit_weight)
-        total = part if total is None else total + part
-    return total
+        own = features[rows]
+        own_logits = logits(own) if callable(logits) else None if logits is None else logits[rows]
+        _add_within(total, own, labels[rows], class_means, own_logits, minus_weight)
+    return replace(total, with_logits=0 if logits is None else len(features))
 
 
 def _chunks(features: Tensor, numbers: int) -> list[slice]:
@@ -148,54 +157,83 @@ def _chunks(features: Tensor, numbers: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, max(1, len(features)), size)]  # one of no rows, too
 
 
-def _within_sums(
-    features: Tensor, labels: Tensor, class_means: MeansOnDevice, logits: Tensor | None, unit_weight: Tensor | None
-) -> WithinSums:
-    """`within_sums` of so few samples that all their scores (N, C) are one chunk; the rows of W have unit length."""
+def _no_sums(features: Tensor, class_means: MeansOnDevice, gaps: float) -> WithinSums:
+    """The sums of no sample."""
     num_classes, rank = class_means.coordinates.shape
+
+    def zeros(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device=features.device)
+
+    return WithinSums(
+        counts=zeros(num_classes),
+        within=zeros(num_classes),
+        within_span=zeros(rank),
+        deviations=zeros(num_classes, features.shape[1], dtype=features.dtype),
+        ncc_hits=zeros(dtype=torch.int64),
+        mismatches=zeros(),
+        cosine_gaps=zeros() + gaps,
+    )
+
+
+def _add_within(
+    total: WithinSums,
+    features: Tensor,
+    labels: Tensor,
+    class_means: MeansOnDevice,
+    logits: Tensor | None,
+    minus_weight: Tensor | None,
+) -> None:
+    """Adds to `total`, in place, the sums of so few samples that all their scores (N, C) are one chunk;
+    minus_weight (C, d): -w_c / |w_c|."""
     (n, d), scale = features.shape, class_means.scale
-    p, squares = features.new_empty(rank, n), labels.new_empty(n, dtype=torch.float64)
-    deviations = features.new_zeros(num_classes, d)
-    gaps = torch.full((), NAN if unit_weight is None else 0.0, dtype=torch.float64, device=features.device)
+    p, squares = features.new_empty(class_means.coordinates.shape[1], n), labels.new_empty(n, dtype=torch.float64)
     chunks = _chunks(features, d)
     room = torch.empty_like(features[chunks[0]])  # one buffer: fresh memory would cost more than the arithmetic
-    more = None if unit_weight is None else torch.empty_like(room)
     for rows in chunks:
         h, y = features[rows], labels[rows]
         own = torch.index_select(class_means.minus_means, 0, y, out=room[: len(y)])
         z = torch.add(own, h, alpha=scale, out=own)  # (n, d)
         torch.mm(class_means.basis, z.T, out=p[:, rows])
         squares[rows] = torch.linalg.vector_norm(z, dim=1).double().square_()
-        _add_by_class(deviations, y, z)
-        if unit_weight is not None:  # 1 - cos as half a squared distance, which does not cancel near 0
-            h = torch.mul(h, scale, out=more[: len(y)])
-            h.div_(torch.linalg.vector_norm(h, dim=1, keepdim=True))
-            h.sub_(torch.index_select(unit_weight, 0, y, out=own))
-            gaps += torch.linalg.vector_norm(h, dim=1).double().square_().sum() / 2
-    scores = class_means.distances.index_select(0, labels).addmm_(p.T, class_means.coordinates.T, alpha=-2)  # (N, C)
-    nearest = scores.min(1).indices  # (N,); on a CPU faster than argmin
-    counts, within = squares.new_zeros(num_classes), squares.new_zeros(num_classes)
-    _add_by_class(counts, labels, torch.ones_like(squares))
-    _add_by_class(within, labels, squares)
-    return WithinSums(
-        counts=counts,
-        within=within,
-        within_span=p.square_().sum(1, dtype=torch.float64),
-        deviations=deviations,
-        ncc_hits=(nearest == labels).sum(),
-        mismatches=squares.new_zeros(()) if logits is None else _mismatches(logits, nearest),
-        cosine_gaps=gaps,
-        with_logits=0 if logits is None else n,
-    )
+        _add_by_class(total.deviations, y, z)
+        if minus_weight is not None:  # 1 - cos as half a squared distance, which does not cancel near 0
+            h = h if FAR**-1 < scale < FAR else h * scale
+            gap = torch.index_select(minus_weight, 0, y, out=own)
+            gap.addcmul_(h, 1 / torch.linalg.vector_norm(h, dim=1, keepdim=True))  # (n, d): h/|h| - w_y/|w_y|
+            total.cosine_gaps += torch.linalg.vector_norm(gap, dim=1).double().square_().sum() / 2
+    nearest = _nearest(p, labels, class_means)
+    _add_by_class(total.counts, labels, torch.ones_like(squares))
+    _add_by_class(total.within, labels, squares)
+    total.within_span += p.square_().sum(1, dtype=torch.float64)
+    total.ncc_hits += (nearest == labels).sum()
+    if logits is not None:
+        total.mismatches += _mismatches(logits, nearest)
+
+
+def _nearest(p: Tensor, labels: Tensor, class_means: MeansOnDevice) -> Tensor:
+    """The class (n,) of the nearest mean of every sample, of (z V)^T (rank, n)."""
+    if p.device.type != "cpu":  # to choose samples the host would have to wait for their number
+        return _nearest_of_all(p, labels, class_means)
+    sure = torch.linalg.vector_norm(p, dim=0).square_() < class_means.sure.index_select(0, labels)  # nan is not
+    rest = torch.nonzero(~sure).flatten()
+    others = _nearest_of_all(p.index_select(1, rest), labels.index_select(0, rest), class_means)
+    return labels.index_copy(0, rest, others)
+
+
+def _nearest_of_all(p: Tensor, labels: Tensor, class_means: MeansOnDevice) -> Tensor:
+    """`_nearest` by the distances to all means."""
+    scores = class_means.distances.index_select(0, labels).addmm_(p.T, class_means.coordinates.T, alpha=-2)  # (n, C)
+    return scores.min(1).indices  # on a CPU faster than argmin
 
 
 def _mismatches(logits: Tensor, nearest: Tensor) -> Tensor:
-    """How many rows of logits (N, C) are largest elsewhere than at `nearest` (N,), float64.
+    """How many rows of logits (N, C) are larger elsewhere than at `nearest` (N,), float64.
 
     nan if a row has no largest: where that is not finite, or all are equal, as logits that fell below the range."""
-    largest, predicted = logits.max(1)
+    largest = logits.amax(1)  # a tenth of the time that `max`, which also looks for the place, takes on a CPU
     no_largest = (largest - largest) / (largest - logits.amin(1))  # (N,): 0, or nan
-    return (predicted != nearest).sum() + no_largest.sum(dtype=torch.float64)
+    elsewhere = logits.gather(1, nearest[:, None])[:, 0] < largest
+    return elsewhere.sum() + no_largest.sum(dtype=torch.float64)
 
 
 def unit_rows(weight: Tensor) -> Tensor:
