@@ -13,11 +13,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import pytest
 import torch
 from fake_slurm import FakeSlurm
-from hydra import compose, initialize_config_dir
 
+from nclab.config.composing import Composer, composing, run_config
 from nclab.config.place import CONF
-from nclab.config.schema import GROUPS, RunConfig, typed
+from nclab.config.schema import GROUPS, RunConfig
 from nclab.interfaces import plugins
+from nclab.interfaces.plugins import conf_folders
 from nclab.metrics.suite import METRICS
 
 torch.set_num_threads(1)
@@ -46,10 +47,15 @@ TINY_MODELS = {
 }
 
 
+_composers: dict[tuple, Composer] = {}  # by what is registered: plug-ins of a test are options in it alone
+
+
 def composed(*overrides: str) -> RunConfig:
     """The checked configuration of a command line."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return typed(compose("train", list(overrides)))
+    with composing(CONF):
+        entries = frozenset((group, *entry) for group, of in GROUPS.items() for entry in of._entries.items())
+        folders = tuple(conf_folders())
+        return run_config(_composers.setdefault((entries, folders), Composer())(overrides))
 
 
 @pytest.fixture

@@ -110,5 +110,7 @@ def test_choices_are_composed_once(monkeypatch):
     with composing(CONF):
         composer = Composer()
         widths = [run_config(composer(["dataset=digits", f"model.width={width}"])).model.width for width in (8, 9, 10)]
-    assert widths == [8, 9, 10]
+        words = ["dataset=digits", "epochs=4", "output_root=elsewhere"]
+        seeds = [run_config(composer([*words, f"seed={seed}"])).seed for seed in (3, 4)]
+    assert (widths, seeds) == ([8, 9, 10], [3, 4])
     assert made == [("dataset=digits",)]

@@ -120,6 +120,20 @@ def test_a_stored_configuration_reads_back_as_the_same_run(overrides):
     assert typed(OmegaConf.create(to_yaml(config))) == config
 
 
+@pytest.mark.parametrize(
+    ("group", "key", "message"),
+    [
+        ("model", "heads", "unknown key 'model.heads' of model=mlp; valid: depth, width"),
+        ("etf", "k", "unknown key 'etf.k' of etf=none; valid: none"),
+    ],
+)
+def test_a_stored_configuration_with_a_key_too_many_is_refused(group, key, message):
+    tree = OmegaConf.create(to_yaml(composed()))
+    tree[group][key] = 4
+    with pytest.raises(ConfigError, match=message):
+        typed(tree)
+
+
 def test_every_seed_of_several_is_stored_as_its_single_run():
     config = composed("seeds=[3,4]", "optimizer=adamw")
     assert [config.of_seed(s) for s in config.seeds] == [composed(f"seed={s}", "optimizer=adamw") for s in (3, 4)]
@@ -138,8 +152,8 @@ def test_adaptive_starts_after_a_third():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["+model.heads=4"], "unknown key 'model.heads' of model=mlp; valid: depth, width"),
-        (["etf=none", "+etf.k=2"], "unknown key 'etf.k' of etf=none; valid: none"),
+        (["+model.heads=4"], "unknown key 'model.heads' of model=mlp; choose one of model=tf, vit"),
+        (["etf=none", "+etf.k=2"], "unknown key 'etf.k' of etf=none; choose one of etf=clock, last_k"),
         (["epochs=many"], "epochs: .*expected int"),
         (["model.width=wide"], "model.width: .*expected int"),
         (["optimizer.nesterov=3.7"], "optimizer.nesterov"),

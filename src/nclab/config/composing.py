@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -22,6 +23,7 @@ from nclab.config.options import searching
 from nclab.config.schema import GROUPS, RunConfig, typed
 
 ROOT = "train"  # conf/train.yaml
+ROOT_KEYS = {field.name for field in fields(RunConfig)} - {*GROUPS}  # epochs, seed, ...: keys outside groups
 NOT_THERE = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
 OF_A_LAUNCHER = re.compile(r"In '([^']+)': .*Key '([^']+)' not in 'BasicLauncherConf'")
 
@@ -75,7 +77,7 @@ class Composer:
 def _is_value(word: Override) -> bool:
     """Whether it sets one value of the configuration that the other words choose: no group has a dot in its name."""
     plain = not (word.is_delete() or word.is_sweep_override() or word.is_hydra_override())
-    return plain and word.package is None and "." in word.key_or_group
+    return plain and word.package is None and ("." in word.key_or_group or word.key_or_group in ROOT_KEYS)
 
 
 def run_config(whole: DictConfig) -> RunConfig:

@@ -63,6 +63,7 @@ class Plan:
         tree = yaml.safe_load((conf / "paper" / wing / "plan.yaml").read_text())
         self.parts: dict[str, dict[str, Any]] = tree["parts"]
         self.profiles: dict[str, dict[str, Any]] = tree["profiles"]
+        self._composer = Composer()  # parts and profiles share what they choose
 
     def check(self, parts: list[str], profile: str | None = None) -> None:
         """Raise ConfigError for parts and a profile that are not in the plan."""
@@ -151,14 +152,13 @@ class Plan:
         known: dict[Keys, dict[int, RunConfig]] = {}  # keys of a run -> seed -> its configuration
         found = []
         with composing(self.conf):
-            composer = Composer()
             for dataset, name in pairs:
                 own: list[RunConfig] = []
                 its_seeds = seeds or _seeds(size["seeds"], self.parts[name]["size"])
                 for keys in lines(name, dataset):
                     if not known.get(keys, {}).keys() >= set(its_seeds):
                         record = Record(self.wing, profile, tuple(dict.fromkeys(needed_by[keys])), words)
-                        config = replace(_composed(composer, keys), explicit=typed_keys)
+                        config = replace(_composed(self._composer, keys), explicit=typed_keys)
                         with_seeds = _with_seeds(config, its_seeds, output_root, str(record))
                         known[keys] = with_seeds | known.get(keys, {})
                     own += [known[keys][seed] for seed in its_seeds]
