@@ -7,6 +7,7 @@ run, and begins again what ended without being finished.
 
 import fcntl
 import math
+import os
 import secrets
 import shutil
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TextIO
 
 from omegaconf import DictConfig
 
@@ -39,6 +41,7 @@ from nclab.runs.queue import Queue
 from nclab.runs.state import inspect, submission
 from nclab.system.atomic import make_folder, write_atomic
 from nclab.system.lock import is_held
+from nclab.system.progress import telling
 from nclab.system.signals import StopSignals
 from nclab.system.written import is_finished
 
@@ -132,11 +135,37 @@ def _in_queue(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, s
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Others who would submit to the same output_root wait: they must see what we submit."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    """Others who would submit to the same output_root wait: they must see what we submit. Where nothing is submitted,
+    the folder goes if it came now."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]  # the innermost first
+    with _locked(folder):
+        try:
+            yield
+        except (SlurmError, ConfigError, OSError):
+            if folder in new and [path.name for path in folder.iterdir()] == ["lock"]:
+                (folder / "lock").unlink()
+                with suppress(OSError):  # others may have begun something there
+                    for place in new:
+                        place.rmdir()
+            raise
+
+
+def _locked(folder: Path) -> TextIO:
+    """The lock of a folder, held: that of the file which is there now, for whoever had it may have removed both."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            lock = (folder / "lock").open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _is_there(folder, lock):
+                return lock
+            lock.close()
+
+
+def _is_there(folder: Path, lock: TextIO) -> bool:
+    with suppress(FileNotFoundError):
+        return (folder / "lock").stat().st_ino == os.fstat(lock.fileno()).st_ino
+    return False
 
 
 def _queue() -> dict[str, str]:
@@ -149,10 +178,10 @@ def _queue() -> dict[str, str]:
 
 def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, str]:
     """Every run's configuration goes into its folder first: that is all that its job will read."""
-    made = []
+    made, new = [], [place for place in {run.folder.parent for run in configs} if not place.exists()]
     logs = Path(configs[0].output_root) / ".slurm" / secrets.token_hex(4)
     try:
-        for config in configs:
+        for config in telling(configs, "written"):
             file = config.folder / "config.yaml"
             if checkpoint.exists(config.folder) and file.exists():  # begun before: it goes on as it was, but for
                 if text := move(config):  # what was typed now: the job knows no more than the folder
@@ -173,6 +202,9 @@ def _submitted(configs: list[RunConfig], settings: SlurmSettings) -> dict[Path, 
                     (folder / "config.yaml").unlink(missing_ok=True)
                     (folder / ".lock").unlink(missing_ok=True)
                     folder.rmdir()
+        for place in new:
+            with suppress(OSError):  # of runs that were accepted
+                place.rmdir()
         raise
 
 

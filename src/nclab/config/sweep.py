@@ -24,6 +24,7 @@ from nclab.config.composing import ROOT, Composer, composed, composing, parsed, 
 from nclab.config.hints import all_keys, several_values
 from nclab.config.schema import GROUPS, RunConfig
 from nclab.config.stored import stored_run
+from nclab.system.progress import telling
 from nclab.system.words import key_of
 
 Words = tuple[str, ...]
@@ -158,7 +159,7 @@ def _compose_all(
         plan.idle = list(dict.fromkeys(pair for _, left in idle for pair in left))
         combinations = [words for words, _ in idle]
     found: dict[Words, Job | ConfigError] = {}
-    for words in dict.fromkeys(combinations):
+    for words in telling(dict.fromkeys(combinations), "composed"):
         try:
             found[words] = job(words)
         except ConfigError as error:

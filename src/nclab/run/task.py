@@ -11,6 +11,7 @@ from nclab.data import MissingDataError
 from nclab.run.execute import check, is_done, train, train_seeds
 from nclab.run.exit import BAD, BAD_INPUT, FAILED, complain
 from nclab.run.started import as_started, requested
+from nclab.system.progress import telling
 from nclab.system.signals import Stopped, StopSignals
 from nclab.training.fit import FAILURES
 
@@ -39,7 +40,7 @@ def possible(plan: Planned) -> list[Job]:
 
     fit: list[tuple[Job, list[RunConfig]]] = []
     wrong = dict(plan.wrong)
-    for job in plan.jobs:
+    for job in telling(plan.jobs, "checked"):
         try:
             fit.append((job, fitting(job)))
         except ConfigError as error:
