@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nclab.runs import clean, table
 from nclab.runs.find import NoFolder, ask_again, find_runs, is_up_to_slurm
+from nclab.runs.help_texts import CLEAN, DIFF, DOC, EXPORT, FAILED, PACK, SHOW, STATUS
 from nclab.runs.queue import Queue, QueueError, ask
 from nclab.runs.state import STATES, RunState, rough, submission
 from nclab.runs.waiting import SECONDS_TO_ADVISE, advice
@@ -24,47 +25,6 @@ MOST_ROWS = 40  # of runs that nobody asked for one by one
 GPU = re.compile(r"^device: *cuda(?::(\d+))? *$", re.MULTILINE)  # in config.yaml, as `to_yaml` writes it
 WANDB = re.compile(r"^tracker:\n  name: wandb\n  mode: (\w+)$", re.MULTILINE)  # likewise
 FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
-
-DOC = """What became of the runs in these folders (run folders, experiment folders or output roots; default: outputs).
-
-  nclab-runs status                                 how far they are; with many runs a row an experiment
-  nclab-runs status --state failed,running          a row a run
-  nclab-runs failed                                 why runs failed or stopped, and the command that resumes each
-  nclab-runs export outputs/figure1 --out f.parquet all measurements as one table
-  nclab-runs pack outputs/figure1 --out f.tar.xz    all of finished runs but their weights, to commit or to send
-  nclab-runs clean --state failed                   remove failed runs, after asking
-  nclab-runs clean --checkpoints                    remove the checkpoints of finished runs
-
-It changes no run, but for clean, and may be used while runs are trained."""
-
-STATUS = """done         finished
-running      a process writes it; ETA by its last ten epochs, with "no event for ..." if it looks stuck
-queued       Slurm has its job, but it does not run (yet, or again after a requeue)
-submitted    it was submitted to Slurm, which cannot be asked here
-interrupted  none of these: stopped by a signal, killed, or its job went away; the same command resumes it
-failed       it said so: diverged, full disk, ...; the same command tries again from the last checkpoint
-unreadable   its files cannot be read"""
-
-FAILED = "Exit code: 0 if there is none, 1 if there are any (as grep the other way round), 2 for wrong input."
-
-CLEAN = """Lists what it would remove with its size, asks, and removes each run, its lock held, if it still is what it
-was. Running, queued and submitted runs are never removed; below the folders named no symbolic link is followed.
-A run that was killed on another machine is left alone for ten minutes, or five of its epochs: not every network file
-system shows its lock. Without its checkpoint a finished run still makes all figures and tables; its weights are gone.
-
-Exit code: 0 all removed, or nothing to remove; 1 something was kept, or the answer was no; 2 wrong input, or nobody to
-ask (no terminal, no --yes)."""
-
-EXPORT = """One row a measurement: run, experiment, seed, policy, finished, the settings that vary among the runs (as
-etf.k; empty where one means nothing), then epoch, split, layer, metric, value as in metrics.csv."""
-
-PACK = """Holds EXPERIMENT/RUN/ with config.yaml, metrics.csv, events.jsonl, summary.json and DONE of each run; no
-checkpoints. Names of machines, users, processes and accounts are left out, and of every absolute path all but its last
-part. The same runs give the same bytes. `tar -xf FILE.tar.xz -C outputs` unpacks it: drawing and judging read its runs
-as their own, and training skips them. Nothing is written if a run is unfinished or may still change, lacks a file or
-holds a symbolic link.
-
-Exit code: 0 written; 2 refused."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -104,7 +64,7 @@ def _parser() -> Parser:
     parser.set_defaults(run=None)
 
     def command(
-        name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str, paths: str = "*"
+        name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str, paths: str | int = "*"
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help, epilog=epilog, formatter_class=raw)
         sub.add_argument("paths", nargs=paths, type=Path, metavar="PATH", default=[OUTPUTS],
@@ -122,6 +82,13 @@ def _parser() -> Parser:
 
     one = command("failed", _failed, "failed and interrupted runs: why, and the command that resumes each", FAILED)
     one.add_argument("--experiment", help="only this experiment")
+
+    one = command("show", _show, "the curves of one run as lines of text", SHOW, paths=1)
+    one.add_argument("--metric", type=_names, default=(), metavar="NAME,...", help="these metrics")
+    one.add_argument("--split", help="this split alone, such as train")
+
+    one = command("diff", _diff, "keys and last numbers in which two runs differ", DIFF, paths=2)
+    one.add_argument("--all", action="store_true", help="the numbers of all layers, not those of the network alone")
 
     one = command("export", _export, "all measurements of all finished runs as one table", EXPORT, paths="+")
     one.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.parquet or FILE.csv")
@@ -233,6 +200,29 @@ def _tracker_words(mode: str) -> str:
         return "" if has_key() or (os.environ.get("WANDB_MODE") or mode) != "online" else " tracker.mode=offline"
     except ImportError:
         return " tracker=none"
+
+
+def _show(args: argparse.Namespace) -> int:
+    from nclab.runs import show  # brings pandas and matplotlib: a second, for this command alone
+
+    return _printed("show", lambda: show.text(args.paths[0], args.metric, args.split))
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from nclab.runs import diff  # likewise
+
+    return _printed("diff", lambda: diff.text(tuple(args.paths), args.all))
+
+
+def _printed(command: str, text: Callable[[], str]) -> int:
+    from nclab.analysis.runs import AnalysisError
+
+    try:
+        print(text())
+    except AnalysisError as error:
+        print(f"nclab-runs {command}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
 
 
 def _export(args: argparse.Namespace) -> int:

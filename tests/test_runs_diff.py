@@ -1,0 +1,82 @@
+"""`nclab-runs diff` and `show`: two runs side by side, and the curves of one in the terminal."""
+
+import math
+
+import pandas as pd
+import pytest
+from fake_runs import last, write_run
+from run_states import said
+
+from nclab.runs.diff import _number
+from nclab.runs.show import BARS, WIDTH, curve
+
+
+@pytest.fixture
+def two(tmp_path):
+    write_run(tmp_path, seed=0, epochs=4)
+    write_run(tmp_path, last(2), 1, epochs=3)
+    return sorted(path.parent for path in tmp_path.glob("*/*/metrics.csv"))
+
+
+def test_diff_names_the_keys_and_numbers_that_differ(two, capsys):
+    code, out, err = said(capsys, "diff", *two)
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    assert ["seed", "1", "0"] in lines or ["seed", "0", "1"] in lines
+    assert any(line[:1] == ["etf.k"] and "-" in line for line in lines)
+    assert not any(line[:1] == ["dataset.name"] for line in lines)  # equal in both
+    a, b = (pd.read_csv(folder / "metrics.csv").query("split == 'test' and layer == 'network'") for folder in two)
+    name = a["metric"].iloc[0]
+    first, second = (frame[frame["metric"] == name]["value"].iloc[-1] for frame in (a, b))
+    assert ["test", "network", name, f"{first:.4g}", f"{second:.4g}", f"{second - first:+.4g}"] in lines
+    assert _number(5818.0) == "5818"
+    assert (_number(math.nan), _number(math.nan, "+"), _number(None)) == ("nan", "", "-")
+    assert not any(line[1:2] == ["fc1"] for line in lines)
+    assert any(line[1:2] == ["fc1"] for line in map(str.split, said(capsys, "diff", *two, "--all")[1].splitlines()))
+
+
+def test_diff_of_a_run_with_itself_says_that_all_is_equal(two, capsys):
+    code, out, _ = said(capsys, "diff", two[0], two[0])
+    assert code == 0
+    assert "the configurations are equal" in out
+    assert {line.split()[-1] for line in out.splitlines() if line.startswith(("train", "test"))} == {"+0"}
+
+
+def test_show_draws_the_curves_of_the_run(two, capsys):
+    code, out, err = said(capsys, "show", two[0], "--metric", "nc1,accuracy", "--split", "train")
+    assert (code, err) == (0, "")
+    frame = pd.read_csv(two[0] / "metrics.csv").query("split == 'train' and metric == 'nc1' and layer == 'fc2'")
+    (line,) = [line.split() for line in out.splitlines() if line.split()[:3] == ["nc1", "train", "fc2"]]
+    assert line[3] == f"{frame['value'].iloc[0]:.4g}"
+    assert line[5] == f"{frame['value'].iloc[-1]:.4g}"
+    assert line[4] == curve(frame["value"].tolist())[0]
+    assert " test " not in out
+    assert f"nclab-draw curves {two[0]} --metric nc1,accuracy" in out
+
+
+def test_a_curve_keeps_its_ends_and_has_gaps_where_numbers_are_missing():
+    rising, scale = curve(list(range(1000)))
+    assert (len(rising), rising[0], rising[-1], scale) == (WIDTH, BARS[0], BARS[-1], "")
+    assert list(rising) == sorted(rising)
+    assert curve([3.0, 3.0]) == (BARS[0] * 2, "")
+    assert curve([math.nan, math.inf]) == ("  ", "")
+    assert curve([10.0**-i for i in range(8)])[0] == BARS[::-1]
+    assert curve([-1.0, 100.0])[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["show", "RUN", "--metric", "nc9"], "has no metric 'nc9'; valid: "),
+        (["show", "RUN", "--split", "valid"], "has no split 'valid'; valid: train, test"),
+        (["show", "ROOT"], "expected one run folder, got "),
+        (["diff", "RUN", "EMPTY"], "EMPTY"),
+    ],
+)
+def test_wrong_input_ends_in_one_line(two, tmp_path, capsys, words, expected):
+    (tmp_path / "EMPTY").mkdir()
+    places = {"RUN": two[0], "ROOT": two[0].parent, "EMPTY": tmp_path / "EMPTY"}
+    code, out, err = said(capsys, *(places.get(word, word) for word in words))
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert err.count("\n") == 1
