@@ -279,7 +279,10 @@ def _observers(config: RunConfig, out: RunFolder, display: Display) -> list[Obse
     tracker = TRACKERS[config.tracker.name].build(config.tracker)
     return [
         Recorder(out),
-        Guarded(TrackerObserver(tracker, out.path, config.identity()), partial(failed, "tracker")),
+        *(
+            Guarded(TrackerObserver(each, out.path, config.identity()), partial(failed, "tracker"))
+            for each in tracker.members
+        ),
         Guarded(display, partial(failed, "terminal")),
     ]
 

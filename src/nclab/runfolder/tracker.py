@@ -3,7 +3,7 @@ so once and never costs the run."""
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -32,6 +32,11 @@ class Tracker:
 
     def __init__(self, settings: TrackerSettings | None = None):
         self.settings = settings
+
+    @property
+    def members(self) -> "Sequence[Tracker]":
+        """The trackers that are told, each guarded alone."""
+        return [self]
 
     def check(self) -> None:
         """Raise ValueError where the tracker cannot be had here, such as without its package or a login; called before

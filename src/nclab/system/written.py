@@ -9,8 +9,9 @@ DONE = "DONE"
 LOGS = ("metrics.csv", "events.jsonl")
 WANDB_ID = "wandb_id"
 OF_WANDB = ("wandb", WANDB_ID)
+OF_TENSORBOARD = ("tensorboard",)
 FILES = {DONE, *CHECKPOINTS, *LOGS, "config.yaml", "summary.json", "slurm.json", lock.NAME}
-WRITTEN = {*FILES, *OF_WANDB}
+WRITTEN = {*FILES, *OF_WANDB, *OF_TENSORBOARD}
 
 
 def is_finished(folder: Path) -> bool:

@@ -1,0 +1,113 @@
+"""tracker=tensorboard mirrors metrics.csv, also of a run that goes on; tracker=several tells every tracker."""
+
+import re
+import sys
+from dataclasses import dataclass
+
+import pytest
+from run_folders import events, killed_after, rows
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nclab.config.schema import ConfigError
+from nclab.interfaces.registry import Entry
+from nclab.run.execute import train
+from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
+
+
+def mirrored(folder):
+    """(split/layer/metric, epoch) -> value, as TensorBoard reads it; a pair that is there twice fails."""
+    told = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    found = {}
+    for tag in told.Tags()["scalars"]:
+        for event in told.Scalars(tag):
+            assert (tag, event.step) not in found
+            found[tag, event.step] = event.value
+    return found
+
+
+def test_tensorboard_shows_the_numbers_of_metrics_csv_once_also_of_a_resumed_run(tiny):
+    words = ("tracker=tensorboard", "epochs=3")
+    killed_after(1, tiny(*words))
+    folder = train(tiny(*words))
+    found = {key: value for key, value in mirrored(folder).items() if key[0] != "train_seconds"}
+    logged = {(f"{split}/{layer}/{name}", epoch): value for epoch, split, layer, name, value in rows(folder)}
+    assert found.keys() == logged.keys()
+    assert all(value == pytest.approx(logged[key], rel=1e-6, nan_ok=True) for key, value in found.items())
+    assert len(list((folder / "tensorboard").iterdir())) == 1
+    assert events(folder, "warning") == []
+
+
+def test_the_tracker_is_no_part_of_a_run_and_overwrite_removes_its_files(tiny):
+    assert tiny("tracker=tensorboard").run_name == tiny().run_name
+    folder = train(tiny("tracker=tensorboard", "epochs=1"))
+    assert (folder / "tensorboard").is_dir()
+    train(tiny("epochs=1", "overwrite=true"))
+    assert not (folder / "tensorboard").exists()
+
+
+def test_without_its_package_the_command_stops_in_one_line(tiny, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard.writer", raising=False)
+    with pytest.raises(
+        ConfigError, match=r"tracker=tensorboard: .*pip install 'nclab\[tensorboard\]', or add tracker="
+    ):
+        train(tiny("tracker=tensorboard"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def noted(monkeypatch):
+    """A tracker `broken` that fails at its first epoch and one `noting` that keeps what it is told."""
+
+    @dataclass
+    class Settings(TrackerSettings):
+        name: str = "noting"
+        word: str = "a"
+
+    class Noting(Tracker):
+        def log(self, epoch, numbers):
+            kept.append((self.settings.word, epoch))
+
+    class Broken(Tracker):
+        def log(self, epoch, numbers):
+            raise RuntimeError("out of paper")
+
+    kept = []
+    TRACKERS.names()
+    monkeypatch.setitem(TRACKERS._entries, "noting", Entry(Settings, Noting))
+    monkeypatch.setitem(TRACKERS._entries, "broken", Entry(TrackerSettings, Broken))
+    return kept
+
+
+def test_several_trackers_are_told_and_one_that_fails_costs_no_other(tiny, noted, capsys):
+    words = ("tracker=several", "tracker.trackers=[broken,noting]", "tracker.settings={noting:{word:b}}", "epochs=2")
+    folder = train(tiny(*words))
+    assert noted == [("b", 0), ("b", 1), ("b", 2)]
+    (warning,) = events(folder, "warning")
+    assert "out of paper" in warning["text"]
+    assert capsys.readouterr().err.count("out of paper") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["tracker.trackers=[noting,wand]"],
+            "unknown tracker.trackers 'wand'; did you mean wandb? valid: broken, noting",
+        ),
+        (["tracker.trackers=[noting]"], "tracker.trackers must be two or more different ones, got ['noting']"),
+        (["tracker.trackers=[noting,several]"], "unknown tracker.trackers 'several'"),
+        (["tracker.settings={none:{a:1}}"], "unknown tracker.settings 'none'"),
+        (["tracker.settings={noting:{wrod:1}}"], "unknown tracker.settings.noting 'wrod'; did you mean word?"),
+        (["tracker.settings={noting:1}"], "tracker.settings.noting must be keys (word); got 1"),
+        (
+            ["tracker.trackers=[noting,wandb]", "tracker.settings={wandb:{mode:sideways}}"],
+            "unknown tracker.mode 'sideways'",
+        ),
+    ],
+)
+def test_wrong_trackers_are_refused_in_one_line(tiny, noted, words, expected):
+    base = ("tracker=several", "tracker.trackers=[noting,broken]")
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        tiny(*base, *words)
