@@ -31,7 +31,7 @@ FIRST := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 HOW = --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STACK),--stack $(STACK)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup install demo train test test-fast test-slurm chaos fuzz lint docs docs-config audit bench bench-statistics paper papers claims claims_depth clean \
+.PHONY: help setup install demo train test test-fast test-versions test-slurm chaos fuzz lint docs docs-config audit bench bench-statistics paper papers claims claims_depth clean \
 	$(FIRST) $(WINGS)
 
 help:  ## list the targets
@@ -105,6 +105,9 @@ test: setup  ## run the tests
 test-fast: setup  ## run the core of the tests: a minute
 	$(PY) -m pytest -n 2 -m fast $(ARGS)
 
+test-versions: | $(UV)  ## the core of the tests with the lowest and the newest versions that may be, and on Python 3.13: downloads
+	scripts/test_versions.sh $(UV) $(ARGS)
+
 test-slurm: setup  ## sweeps on a real Slurm on this machine, which preempts, cancels and loses them: ten minutes, root
 	$(PY) -m pytest -n 0 -m slurm -rs -s tests/test_slurm.py $(ARGS)
 
@@ -126,5 +129,5 @@ audit: | $(UV)  ## known vulnerabilities of the pinned requirements; fails where
 		"vulnerability service gave no answer about" >&2; exit 1; }
 
 clean:  ## remove the environment and caches, never outputs/ or data/
-	rm -rf .venv .uv .pytest_cache .ruff_cache .mypy_cache build dist
+	rm -rf .venv .uv .versions .pytest_cache .ruff_cache .mypy_cache build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
