@@ -2,6 +2,8 @@
 
     python scripts/chaos.py --kills 100 --seed 0 --jobs 2       ten minutes on two cores; writes outputs/chaos/
 
+Then the power is cut under some of them (nclab.bench.power) and a sweep of tiny runs is killed (nclab.bench.many).
+
 Exit code 1 where any killed run differs from its undisturbed twin, is not finished or left something over.
 """
 
@@ -16,6 +18,10 @@ from itertools import count
 from pathlib import Path
 
 from nclab.bench.chaos import KILLS_A_RUN, KINDS, Report, run_killed
+from nclab.bench.many import run_many
+from nclab.bench.power import not_here, run_cut
+
+CUTS_A_RUN = 4
 
 COLUMNS = {  # of the table: head -> count
     "runs": "runs",
@@ -39,6 +45,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS], metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--out", type=Path, default=Path("outputs/chaos"))
+    parser.add_argument("--power-cuts", type=int, default=24, help="of the runs on a disk of their own; root; 0: none")
+    parser.add_argument("--sweep", type=int, default=200, help="tiny runs of a sweep that is killed; 0: none")
     args = parser.parse_args()
     runs = args.out / "runs"
     shutil.rmtree(runs, ignore_errors=True)
@@ -65,19 +73,45 @@ def main() -> int:
                 state = "; ".join(found.differences) or "bit for bit the same"
                 print(f"{kind}, seed {seed}: {found.counts['kills']} kills, {state}", flush=True)
 
+    reports |= cut_power(args.power_cuts, args.seed, args.kinds, runs)
     total = sum((report.counts for report in reports.values()), Counter())
     differences = [text for report in reports.values() for text in report.differences]
     text = table({**{kind: report.counts for kind, report in reports.items()}, "all": total})
     what = {"seed": args.seed, "jobs": args.jobs, "seconds": round(time.monotonic() - began, 1)}
     kinds = {kind: dict(report.counts) for kind, report in reports.items()}
+    swept = run_many(args.sweep, args.jobs, runs / "sweep") if args.sweep else Counter()
+    text += "".join(f"\n{count} {what}" for what, count in swept.items()) + "\n"
+    for what in ("lost", "doubled epochs", "finished twice", "exit code"):
+        if swept[what]:
+            differences.append(f"the sweep: {swept[what]} {what}")
     args.out.mkdir(parents=True, exist_ok=True)
-    whole = {**what, "total": dict(total), "kinds": kinds, "differences": differences}
+    whole = {**what, "total": dict(total), "kinds": kinds, "sweep": dict(swept), "differences": differences}
     (args.out / "report.json").write_text(json.dumps(whole, indent=1) + "\n")
     (args.out / "table.md").write_text(text)
     print(f"\n{text}\n{what['seconds']:.0f} s; {args.out}/report.json, {args.out}/table.md")
     for difference in differences:
         print(f"DIFFERS: {difference}", file=sys.stderr)
     return 1 if differences or total["bit-identical"] < total["folders"] else 0
+
+
+def cut_power(cuts: int, seed: int, kinds: list[str], root: Path) -> dict[str, Report]:
+    """One run after the other whose power is cut, until as many cuts are made: a report for all kinds together."""
+    if not cuts:
+        return {}
+    if why := not_here():
+        print(f"no power was cut: {why}", flush=True)
+        return {}
+    report = Report()
+    for number in count():
+        kind = kinds[number % len(kinds)]
+        most = min(CUTS_A_RUN, cuts - report.counts["kills"])
+        if most <= 0:
+            return {"power cut": report}
+        found = run_cut(kind, seed + number, most, root / "power")
+        report.counts += found.counts
+        report.differences += found.differences
+        state = "; ".join(found.differences) or "bit for bit the same"
+        print(f"{kind}, seed {seed + number}: power cut {found.counts['kills']} times, {state}", flush=True)
 
 
 def table(counts: dict[str, Counter]) -> str:

@@ -39,7 +39,7 @@ def twins(tiny, tmp_path):
 
 def found(twins):
     report = Report()
-    chaos._compare(report, *twins)
+    chaos.compare(report, *twins)
     assert report.counts["bit-identical"] == (not report.differences)
     return report
 

@@ -118,29 +118,46 @@ def _train(overrides: list[str], log: Path) -> None:
     main()
 
 
+@dataclass
+class Twin:
+    """A run, or several seeds, that nobody disturbed."""
+
+    overrides: list[str]
+    root: Path  # its output_root
+    log: Path
+    folders: list[Path] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def whole_twin(kind: str, seed: int, root: Path, report: Report) -> Twin:
+    """Train a run of this kind below `root` from beginning to end."""
+    name = f"{kind.replace(' ', '_').replace(',', '').replace('=', '')}-{seed}"
+    overrides = [*KINDS[kind], *([] if "seeds=[0,1]" in KINDS[kind] else [f"seed={seed}"])]
+    twin = Twin(overrides, root / f"{name}-whole", root / f"{name}.log")
+    root.mkdir(parents=True, exist_ok=True)
+    report.counts["runs"] += 1
+    if code := Life([*overrides, f"output_root={twin.root}"], twin.log, cold=False).wait():
+        report.differences.append(f"{kind}, seed {seed}: the undisturbed run ended with code {code}, see {twin.log}")
+        return twin
+    twin.folders = sorted(path.parent for path in twin.root.glob("*/*/config.yaml"))
+    twin.seconds = sum(json.loads((folder / "summary.json").read_text())["wall_seconds"] for folder in twin.folders)
+    return twin
+
+
 def run_killed(kind: str, seed: int, most_kills: int, root: Path) -> Report:
     """Train a run of this kind twice below `root`, undisturbed and ended up to `most_kills` times, and compare."""
     draw = random.Random(f"{kind} {seed}")
     report = Report()
-    name = kind.replace(" ", "_").replace(",", "").replace("=", "")
-    overrides = [*KINDS[kind], *([] if "seeds=[0,1]" in KINDS[kind] else [f"seed={seed}"])]
-    twin, killed = root / f"{name}-{seed}-whole", root / f"{name}-{seed}-killed"
-    log = root / f"{name}-{seed}.log"
-    root.mkdir(parents=True, exist_ok=True)
-
-    code = Life([*overrides, f"output_root={twin}"], log, cold=False).wait()
-    report.counts["runs"] += 1
-    if code:
-        report.differences.append(f"{kind}, seed {seed}: the undisturbed run ended with code {code}, see {log}")
+    twin = whole_twin(kind, seed, root, report)
+    if report.differences:
         return report
-    folders = sorted(path.parent for path in twin.glob("*/*/config.yaml"))
-    whole_seconds = sum(json.loads((folder / "summary.json").read_text())["wall_seconds"] for folder in folders)
-    command = [*overrides, f"output_root={killed}"]
+    killed, log = twin.root.with_name(twin.root.name.replace("-whole", "-killed")), twin.log
+    command = [*twin.overrides, f"output_root={killed}"]
     for _ in range(most_kills):
         report.counts["resumes"] += bool(list(killed.glob("*/*/checkpoint*.pt")))
         life = Life(command, log, cold=draw.random() < SHARE_COLD)
         number = draw.choice(GRACEFUL) if draw.random() < SHARE_GRACEFUL else signal.SIGKILL
-        _await_moment(life, draw, LONGEST_LIFE * whole_seconds, killed)
+        await_moment(life, draw, LONGEST_LIFE * twin.seconds, killed)
         if life.ended:
             break
         code = life.end(number)
@@ -148,17 +165,17 @@ def run_killed(kind: str, seed: int, most_kills: int, root: Path) -> Report:
             break
         if code not in ({-signal.SIGKILL} if number == signal.SIGKILL else STOPPED):
             report.differences.append(f"{kind}, seed {seed}: signal {number} ended it with code {code}, see {log}")
-        _count_moment(report.counts, number, life, killed)
+        count_moment(report.counts, number, life, killed)
     report.counts["resumes"] += bool(list(killed.glob("*/*/checkpoint*.pt")))
     if code := Life(command, log, cold=False).wait():
         report.differences.append(f"{kind}, seed {seed}: the last life ended with code {code}, see {log}")
     report.counts["damaged checkpoints found"] += log.read_text().count(f"in its place {checkpoint.PREVIOUS} is used")
-    for folder in folders:
-        _compare(report, folder, killed / folder.relative_to(twin))
+    for folder in twin.folders:
+        compare(report, folder, killed / folder.relative_to(twin.root))
     return report
 
 
-def _await_moment(life: Life, draw: random.Random, longest: float, root: Path) -> None:
+def await_moment(life: Life, draw: random.Random, longest: float, root: Path) -> None:
     """Return at the moment drawn, or when the life is over."""
     any_time, saving = draw.random() < SHARE_ANY_TIME, draw.random() < SHARE_SAVING
     after, within_save = draw.uniform(0, longest), draw.uniform(0, 0.003)
@@ -172,7 +189,7 @@ def _await_moment(life: Life, draw: random.Random, longest: float, root: Path) -
     time.sleep(within_save)
 
 
-def _count_moment(counts: Counter, number: int, life: Life, root: Path) -> None:
+def count_moment(counts: Counter, number: int, life: Life, root: Path) -> None:
     """Where the life was, by what it left."""
     counts["kills"] += 1
     counts["of these asked to stop"] += number != signal.SIGKILL
@@ -187,7 +204,7 @@ def _switched(log: Path) -> bool:
     return any(event["event"] == "switch" and event["epoch"] > 0 for event in map(json.loads, whole))
 
 
-def _compare(report: Report, whole: Path, killed: Path) -> None:
+def compare(report: Report, whole: Path, killed: Path) -> None:
     """Count how the run that was killed differs from its twin."""
     counts, differences = report.counts, report.differences
     counts["folders"] += 1

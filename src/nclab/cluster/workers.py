@@ -85,6 +85,7 @@ def run_all(configs: list[RunConfig], jobs: int, stack: int = 1) -> list[Outcome
     for key, value in (("jobs", jobs), ("stack", stack)):
         if value < 1:
             raise ConfigError(f"{key} must be at least 1, got {value}")
+    _check_shared_memory()
     waiting = [config for config in configs if not is_finished(config.folder)]
     print(f"{len(configs)} runs, {len(configs) - len(waiting)} finished before, {len(waiting)} to do", flush=True)
     check(waiting)
@@ -98,6 +99,17 @@ def run_all(configs: list[RunConfig], jobs: int, stack: int = 1) -> list[Outcome
             again = [config for config in waiting if config.folder in held]
             outcomes += _run_in_workers(again, jobs, 1, fixed, wait=True)
     return outcomes
+
+
+def _check_shared_memory() -> None:
+    """Workers take turns by semaphores, which some containers and full machines do not give."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except OSError as error:
+        raise ConfigError(
+            f"workers side by side: expected semaphores in shared memory (/dev/shm), got {error}; without "
+            "hydra/launcher=local runs are trained one after the other"
+        ) from None
 
 
 def _batches(configs: list[RunConfig], stack: int) -> list[list[RunConfig]]:
