@@ -106,7 +106,9 @@ def test_a_sweep_is_followed_until_the_last_job_has_ended(tiny, cluster, capsys)
         ("JobState=COMPLETING Reason=TimeLimit", "", "its job 42 reached its time limit (hydra.launcher.timeout_min)"),
         ("", "TIMEOUT", "its job 42 reached its time limit (hydra.launcher.timeout_min)"),
         ("", "CANCELLED by 0", "its job 42 is cancelled"),
-        ("JobState=NODE_FAIL Reason=None", "", "its job 42 is node_fail"),
+        ("JobState=NODE_FAIL Reason=None", "", "its job 42 lost its node"),
+        ("JobState=OUT_OF_MEMORY Reason=None", "", "its job 42 ran out of memory (hydra.launcher.mem_gb)"),
+        ("", "OUT_OF_MEMORY", "its job 42 ran out of memory (hydra.launcher.mem_gb)"),
         ("", "", "its job 42 is gone (Slurm keeps no account here of how jobs end)"),
     ],
 )
@@ -160,7 +162,7 @@ def test_without_slurm_or_submitit_it_says_what_to_install(tiny, cluster, monkey
 
 
 def test_more_jobs_than_an_array_holds(tiny, cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(job_module, "JOBS_OF_AN_ARRAY", 2)
+    monkeypatch.setattr(job_module, "most_of_an_array", lambda: 2)
     folders = [tmp_path / str(i) for i in range(9)]
     for folder in folders:
         folder.mkdir()

@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from nclab.cluster.intent import intend, note
-from nclab.cluster.slurm import AT_LIMIT, SlurmError, SlurmSettings, fate_of, job_of, requeue
+from nclab.cluster.slurm import AT_LIMIT, SlurmError, SlurmSettings, fate_of, job_of, most_of_an_array, requeue
 from nclab.system.lifetime import ending_with_this_process
 from nclab.system.redact import masked_terminal
 from nclab.system.signals import Stopped, StopSignals
 from nclab.system.terminal import lasting_terminal
 from nclab.system.written import is_finished
-
-JOBS_OF_AN_ARRAY = 1000  # Slurm's default MaxArraySize is 1001
 
 
 @dataclass
@@ -106,14 +104,15 @@ def submit(folders: list[Path], name: str, logs: Path, settings: SlurmSettings) 
     size = settings.runs_per_job
     jobs = [folders[i : i + size] for i in range(0, len(folders), size)]
     at: dict[Path, str] = {}
-    for start in range(0, len(jobs), JOBS_OF_AN_ARRAY):
+    most = most_of_an_array()
+    for start in range(0, len(jobs), most):
         logs.mkdir(parents=True, exist_ok=True)
         executor = SlurmExecutor(folder=logs, max_num_timeout=settings.requeues)
-        unique = f"{name}-{logs.name}-{start // JOBS_OF_AN_ARRAY}"
+        unique = f"{name}-{logs.name}-{start // most}"
         executor.update_parameters(**_parameters(unique, settings))
-        part = jobs[start : start + JOBS_OF_AN_ARRAY]
+        part = jobs[start : start + most]
         work = [Job([str(folder.resolve()) for folder in of_job], size, settings.requeues) for of_job in part]
-        intent = logs / f"intent-{start // JOBS_OF_AN_ARRAY}.json"
+        intent = logs / f"intent-{start // most}.json"
         began = time.time()
         intend(intent, unique, part)
         try:

@@ -3,6 +3,7 @@
 Imports no torch: see `nclab.cluster.job`.
 """
 
+import re
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from nclab.runs.state import submission
 SECONDS_TO_ANSWER = 30  # squeue and scontrol wait long for a controller that restarts
 REQUEUE_TRIES = 5
 AT_LIMIT = "reached its time limit (hydra.launcher.timeout_min)"
+ENDS = {"OUT_OF_MEMORY": "ran out of memory (hydra.launcher.mem_gb)", "NODE_FAIL": "lost its node"}
+JOBS_OF_AN_ARRAY = 1000  # Slurm's default MaxArraySize is 1001
 SECONDS_FOR_FATE = (0, 1, 1)  # between looks: a job that Slurm ends is counted as requeued a moment later
 
 
@@ -81,7 +84,7 @@ def end_of(job: str) -> str:
     state = job_is.get("JobState") or _accounted(job)
     if state is None:
         return "is gone (Slurm keeps no account here of how jobs end)"
-    return AT_LIMIT if _at_limit({**job_is, "JobState": state}) else f"is {state.lower()}"
+    return AT_LIMIT if _at_limit({**job_is, "JobState": state}) else ENDS.get(state, f"is {state.lower()}")
 
 
 def _at_limit(job_is: dict[str, str]) -> bool:
@@ -107,6 +110,16 @@ def about(job: str) -> dict[str, str]:
     except (OSError, subprocess.TimeoutExpired):
         return {}
     return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def most_of_an_array() -> int:
+    """Jobs that one array may have here: an index is below the site's MaxArraySize. Slurm's default where it does not
+    answer."""
+    try:
+        said = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run("scontrol", "show", "config").stdout, re.MULTILINE)
+    except (OSError, subprocess.TimeoutExpired):
+        return JOBS_OF_AN_ARRAY
+    return min(JOBS_OF_AN_ARRAY, max(1, int(said[1]) - 1)) if said else JOBS_OF_AN_ARRAY
 
 
 def requeue(job: str) -> str:

@@ -50,6 +50,6 @@ def ask() -> Queue:
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise QueueError(f"squeue failed: {said[-1]}")
-    lines = [(*line.strip().split("|", 3), "", "")[:4] for line in done.stdout.splitlines()]
+    lines = [(*line.strip().split("|", 3), "", "", "")[:4] for line in done.stdout.splitlines() if line.strip()]
     jobs = {job: state for job, state, _, _ in lines}
     return Queue(jobs, asked, {job: name for job, *_, name in lines}, {job: reason for job, _, reason, _ in lines})
