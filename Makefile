@@ -90,6 +90,10 @@ bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, 
 	$(PY) scripts/bench_growth.py
 	$(PY) scripts/bench_table.py
 
+.PHONY: bench-compare
+bench-compare: setup  ## which ratios got worse between two results: make bench-compare OLD=docs/results/bench NEW=outputs/bench
+	$(PY) scripts/bench_compare.py $(OLD) $(NEW) $(ARGS)
+
 bench-statistics: setup  ## how often the rules behind the verdicts err, by simulation: docs/results/bench/statistics.md
 	$(PY) scripts/bench_statistics.py $(ARGS)
 

@@ -57,12 +57,42 @@ def test_the_limit_is_the_slower_of_products_and_memory():
 
 
 def test_measuring_agrees_with_the_straightforward_way(run):
-    result = run("bench_measure", "--n", "500", "--dims", "8", "24")
-    assert [row["d"] for row in result["rows"]] == [8, 24]
+    result = run("bench_measure", "--n", "500", "--dims", "8", "24", "--classes", "4", "10", "--spreads", "0.5")
+    assert [(row["classes"], row["d"]) for row in result["rows"]] == [(4, 8), (4, 24), (10, 8), (10, 24)]
     for row in result["rows"]:
         assert row["nc1"] == pytest.approx(row["straightforward_nc1"], rel=1e-3)
-        assert row["speedup"] == pytest.approx(row["straightforward_seconds"] / row["seconds"])
+        assert row["speedup"] == pytest.approx(row["straightforward_seconds"] / row["hidden_seconds"])
+        over = row["classifier_seconds"] / row["two_passes_seconds"]
+        assert row["classifier_over_two_passes"] == pytest.approx(over)
     assert {"date", "versions", "hardware", "limits"} <= result.keys()
+
+
+def comparison(monkeypatch, capsys, *words) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["bench_compare", *map(str, words)])
+    code = script("bench_compare").main()
+    said = capsys.readouterr()
+    return code, said.out + said.err
+
+
+def test_a_ratio_that_got_worse_shows(monkeypatch, capsys, tmp_path):
+    rows = [{"n": 100, "d": 8, "speedup": 4.0, "hidden_over_two_passes": 1.0, "hidden_seconds": 1.0}]
+    (tmp_path / "measure.json").write_text(json.dumps({"rows": rows}))
+    for name, values, code, said in (
+        ("same", {"hidden_seconds": 9.0}, 0, "0 of 2 ratios got worse"),  # seconds are not compared
+        ("slower", {"speedup": 3.0}, 1, "4.000     3.000  worse   measure n=100 d=8 speedup"),
+        ("more", {"hidden_over_two_passes": 1.5}, 1, "1.000     1.500  worse"),
+        ("faster", {"speedup": 5.0, "hidden_over_two_passes": 0.5}, 0, "better  measure n=100 d=8 speedup"),
+        ("other", {"d": 9}, 2, "have no ratio of the same row"),
+    ):
+        new = tmp_path / name / "measure.json"
+        new.parent.mkdir()
+        new.write_text(json.dumps({"rows": [{**rows[0], **values}]}))
+        found = comparison(monkeypatch, capsys, tmp_path, new.parent)
+        assert found[0] == code, found
+        assert said in found[1]
+    assert comparison(monkeypatch, capsys, tmp_path, tmp_path / "none")[0] == 2
+    _, said = comparison(monkeypatch, capsys, tmp_path, tmp_path / "slower", "--tolerance", "0.5")
+    assert "0 of 2 ratios" in said
 
 
 def test_training_is_set_against_its_products(run):
@@ -109,10 +139,11 @@ def test_the_table_tells_what_was_measured(run, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["bench_table", str(tmp_path / "made")])
     assert script("bench_table").main() == 2
     assert "make bench" in capsys.readouterr().err
-    measured = run("bench_measure", "--n", "500", "--dims", "8")["rows"][0]
+    measured = run("bench_measure", "--n", "500", "--dims", "8", "--classes", "4", "--spreads", "1")["rows"][0]
     trained = run("bench_train", "--n", "600")
     monkeypatch.setattr(sys, "argv", ["bench_table", str(tmp_path / "made")])
     assert script("bench_table").main() == 0
     text = (tmp_path / "made" / "table.md").read_text()
-    assert f"500 x 8 features, 10 classes | {measured['seconds']:.3f} | {measured['speedup']:.1f} |" in text
+    seconds = f"{measured['hidden_seconds']:.3f} | {measured['speedup']:.1f} |"
+    assert f"500 x 8, 4 classes, spread 1 | {seconds}" in text
     assert f"| training epoch | {trained['train_seconds']:.2f} | {trained['train_over_bare']:.2f} |" in text
