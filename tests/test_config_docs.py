@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import pytest
 from omegaconf import OmegaConf
 
-from nclab.config import docs
-from nclab.config.document import Key, comments, groups, head, keys, root_keys
+from nclab.config import docs, shown
+from nclab.config.document import Key, comments, groups, keys, root_keys
+from nclab.config.listed import head
 from nclab.config.options import defaults
 
 UP_TO_DATE = "is not up to date: make docs-config"
@@ -21,6 +22,10 @@ def test_comments_of_conf_are_up_to_date(file):
     text = docs.commented_files()[file]
     assert file.read_text() == text, UP_TO_DATE
     assert OmegaConf.create(text) == OmegaConf.load(file)
+
+
+def test_what_help_shows_without_torch_is_up_to_date():
+    assert shown.FILE.read_text(encoding="utf-8") == docs.stored(), UP_TO_DATE
 
 
 def test_every_key_of_ours_is_documented():

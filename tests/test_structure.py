@@ -31,6 +31,7 @@ ARROWS = {
     "cluster": "config interfaces parallel run runfolder runs system training",
     "papers": "analysis cluster config data etf interfaces metrics models run system theory training",
     "train": "cluster config parallel run system training",
+    "start": "config train",
     "bench": "config data etf models parallel runfolder system train training",
     "slurm": "cluster",
     "hydra_plugins": "config",

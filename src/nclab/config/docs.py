@@ -1,23 +1,25 @@
 """Documentation made from the settings dataclasses: `nclab-train --help`, docs/configuration.md, comments in conf/.
 
-python -m nclab.config.docs    # in a checkout: writes docs/configuration.md and the comments of conf/*.yaml again
+python -m nclab.config.docs    # in a checkout: writes docs/configuration.md, comments of conf/ and shown.json again
 """
 
+import json
 import re
 import textwrap
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from nclab.config.document import Key, Option, comments, groups, head, root_keys
+from nclab.config import shown
+from nclab.config.document import Key, Option, comments, groups, root_keys
+from nclab.config.listed import EXPERIMENT, WIDTH, entry, experiment_lines, experiments, sentence
+from nclab.config.options import defaults
 from nclab.config.place import CONF
 from nclab.config.schema import GROUPS, RunConfig
 from nclab.interfaces.plugins import conf_folders
 from nclab.training.evaluate import MetricsSettings
 
-WIDTH = 120
 FILE = CONF.parent / "docs" / "configuration.md"
-EXPERIMENT = "named compositions: several keys at once"
 INTRODUCTION = """# Configuration
 
 Made from the settings dataclasses by `python -m nclab.config.docs`; edit the comments there.
@@ -35,17 +37,22 @@ def help_text() -> str:
 
 @cache  # Hydra asks for it at every composition; a plug-in that is loaded meanwhile adds to it
 def _help_text(*_: tuple) -> str:
+    before, behind = help_around_experiments(list(groups()))
+    return before + experiment_lines(CONF, *conf_folders()) + behind
+
+
+def help_around_experiments(known: list[tuple[str, str, list[Option]]]) -> tuple[str, str]:
+    """The help of groups and options, and that of the keys outside groups."""
     lines = ["== Groups: GROUP=OPTION. Keys of an option follow its group, as in etf.k=2 ==", ""]
-    for group, said, options in groups():
-        lines += _entry(2, group, said)
+    for group, said, options in known:
+        lines += entry(2, group, said)
         for option in options:
             keys = f" Keys: {', '.join(key.name for key in option.keys)}." if option.keys else ""
-            lines += _entry(4, option.name, f"{_sentence(option.summary)}{keys}")
-    lines += _entry(2, "experiment", EXPERIMENT)
-    lines += [line for name, said in experiments() for line in _entry(4, name, _sentence(said))]
-    lines += ["", "== Keys: KEY=VALUE ==", ""]
-    lines += [line for key in root_keys() for line in _entry(2, key.name, f"{key.text} ({key.default})")]
-    return "\n".join(lines).replace("$", "$$")  # Hydra puts this into a template
+            lines += entry(4, option.name, f"{sentence(option.summary)}{keys}")
+    last = ["", "== Keys: KEY=VALUE ==", ""]
+    last += [line for key in root_keys() for line in entry(2, key.name, f"{key.text} ({key.default})")]
+    both = "\n".join([*lines, ""]), "\n".join(last)
+    return both[0].replace("$", "$$"), both[1].replace("$", "$$")  # Hydra puts this into a template
 
 
 def configuration() -> str:
@@ -55,7 +62,7 @@ def configuration() -> str:
         parts += [f"## {group}", f"{said[0].upper()}{said[1:]}."]
         alike: dict[str, list[Option]] = {}
         for option in options:
-            if GROUPS[group][option.name].build.__module__.split(".")[0] == "nclab":
+            if _ours(group, option.name):
                 alike.setdefault(_table(option.keys, f"{group}."), []).append(option)
         for table, same in alike.items():
             parts += [_summaries(group, same), *([table] if table else [])]
@@ -64,13 +71,24 @@ def configuration() -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def experiments(*folders: Path) -> list[tuple[str, str]]:
-    """Name and description of every named composition; by default those of plug-ins too."""
-    found = {}
-    for folder in folders or (CONF, *conf_folders()):
-        for file in sorted((folder / "experiment").rglob("*.yaml")):
-            found[file.relative_to(folder / "experiment").with_suffix("").as_posix()] = head(file)
-    return sorted(found.items())
+def _ours(group: str, name: str) -> bool:
+    """Whether an entry is no plug-in's."""
+    return GROUPS[group][name].build.__module__.split(".")[0] == "nclab"
+
+
+def stored() -> str:
+    """What `nclab.config.shown` reads: the help and the options without a YAML file, without those of plug-ins."""
+    known = [(group, said, [o for o in options if _ours(group, o.name)]) for group, said, options in groups()]
+    options = {
+        group: {
+            name: defaults(name, registry[name].settings)
+            for name in registry.names()
+            if _ours(group, name) and not (CONF / group / f"{name}.yaml").is_file()
+        }
+        for group, registry in GROUPS.items()
+    }
+    content = {"help": help_around_experiments(known), "options": options}
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
 def commented(text: str, said: dict[str, str]) -> str:
@@ -111,25 +129,12 @@ def main() -> None:
     FILE.write_text(configuration())
     for file, text in commented_files().items():
         file.write_text(text)
+    shown.FILE.write_text(stored(), encoding="utf-8")
 
 
 def _beside(line: str, comment: str, column: int) -> str:
     first, *more = textwrap.wrap(comment, WIDTH - column - 2, break_long_words=False, break_on_hyphens=False)
     return "\n".join([f"{line.ljust(column)}# {first}", *(f"{' ' * column}# {part}" for part in more)])
-
-
-def _entry(indent: int, name: str, text: str) -> list[str]:
-    column = 22
-    start = f"{' ' * indent}{name} "
-    filled = textwrap.wrap(text, WIDTH - column, break_long_words=False, break_on_hyphens=False) or [""]
-    if len(start) > column:
-        return [start.rstrip(), *(f"{' ' * column}{part}" for part in filled)]
-    return [f"{start.ljust(column)}{filled[0]}".rstrip(), *(f"{' ' * column}{part}" for part in filled[1:])]
-
-
-def _sentence(text: str) -> str:
-    """The first sentence of a text."""
-    return re.split(r"(?<=[.])\s", text, maxsplit=1)[0]
 
 
 def _summaries(group: str, options: Iterable[Option]) -> str:

@@ -10,9 +10,9 @@ import textwrap
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from nclab.config.listed import head
 from nclab.config.options import defaults
 from nclab.config.place import CONF
 from nclab.config.schema import GROUPS, RunConfig
@@ -94,18 +94,6 @@ def root_keys() -> list[Key]:
     """The keys outside groups, and those of `metrics`."""
     of_metrics = [dataclasses.replace(key, name=f"metrics.{key.name}") for key in keys(MetricsSettings)]
     return [*keys(RunConfig), *of_metrics]
-
-
-def head(file: Path) -> str:
-    """The comment at the head of a YAML file, on one line, without indented lines, which are commands."""
-    lines = []
-    for line in file.read_text().splitlines():
-        if line.startswith(("# @package", "#  ")):
-            continue
-        if not line.startswith("#"):
-            break
-        lines.append(line.lstrip("#").strip())
-    return " ".join(lines)
 
 
 def _summary(group: str, name: str, build: Any) -> str:
