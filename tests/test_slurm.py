@@ -336,6 +336,35 @@ def test_what_slurm_refuses_is_one_line_and_leaves_nothing(cluster, tmp_path):
         assert not list((tmp_path / "outputs").glob("*/*/"))
 
 
+def test_jobs_that_cannot_begin_say_why(cluster, tmp_path):
+    """More CPUs than any node has, a job that is held, a node that is drained: `nclab-runs status` shows the reason."""
+    sweep = (*LAUNCHER, *TINY, "epochs=2", "hydra.launcher.wait=false")
+    node = cluster.ask("sinfo", "-h", "-N", "-o", "%N").split()[0]
+
+    def status(reason: str) -> bool:
+        said = cluster.ask(sys.executable, "-m", "nclab.runs", "status", str(tmp_path / "outputs"), "--json")
+        return reason in said
+
+    cluster.ask("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    try:
+        end(cluster.train(*sweep, "hydra.launcher.cpus_per_task=99", "seed=0,1", cwd=tmp_path))
+        eventually(lambda: status("PENDING (PartitionConfig)"), 60)
+        cluster.ask("scancel", "--user", "root")
+        eventually(lambda: not cluster.queue(), 60)
+        end(cluster.train(*sweep, "seed=0", cwd=tmp_path))
+        eventually(lambda: status("DRAINED"), 60)
+        (job,) = cluster.queue()
+        cluster.ask("scontrol", "hold", job)
+        eventually(lambda: status("JobHeld"), 60)
+    finally:
+        cluster.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    count("reasons shown of jobs that cannot begin", 3)
+    end(cluster.train(*sweep, "seed=0", cwd=tmp_path))  # the same command leaves it held
+    assert list(cluster.queue()) == [job]
+    cluster.ask("scontrol", "release", job)
+    eventually(lambda: sum((folder / "DONE").exists() for folder in runs(tmp_path / "outputs")) == 1, 120)
+
+
 def test_the_counts():
     """Printed by `make test-slurm`."""
     print("\n" + "\n".join(f"{number:4d} {what}" for what, number in COUNTS.items()))
