@@ -97,7 +97,7 @@ bench-compare: setup  ## which ratios got worse between two results: make bench-
 bench-statistics: setup  ## how often the rules behind the verdicts err, by simulation: docs/results/bench/statistics.md
 	$(PY) scripts/bench_statistics.py $(ARGS)
 
-chaos: setup  ## kill runs at 100 random moments, resume and compare them bit for bit: five minutes on two cores
+chaos: setup  ## kill runs at 100 random moments, cut the power under others (root), kill a sweep of 200; compare bit for bit
 	$(PY) scripts/chaos.py $(ARGS)
 
 fuzz: setup  ## 500 command lines drawn at random, right and wrong ones: none may end in a traceback, hang or leave litter
