@@ -19,6 +19,9 @@ STACK ?=
 OUTPUT ?= outputs
 # Further keys of all runs: make figure1 ARGS="optimizer.lr=0.02"
 ARGS ?=
+# Results that bench-compare sets side by side
+OLD ?= docs/results/bench
+NEW ?= outputs/bench
 # Further keys of the runs with a policy: make figure2 ETF="etf.threshold=0.95"
 ETF ?=
 
@@ -91,7 +94,7 @@ bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, 
 	$(PY) scripts/bench_table.py
 
 .PHONY: bench-compare
-bench-compare: setup  ## which ratios got worse between two results: make bench-compare OLD=docs/results/bench NEW=outputs/bench
+bench-compare: setup  ## which ratios got worse between two results: OLD=FOLDER NEW=FOLDER
 	$(PY) scripts/bench_compare.py $(OLD) $(NEW) $(ARGS)
 
 bench-statistics: setup  ## how often the rules behind the verdicts err, by simulation: docs/results/bench/statistics.md

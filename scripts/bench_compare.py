@@ -17,7 +17,7 @@ from typing import Any
 RATIOS = {
     **dict.fromkeys(["speedup", "step_speedup", "gain", "dataloader_over_train"], True),
     **dict.fromkeys(["hidden_over_two_passes", "classifier_over_two_passes", "with_logits_over_two_passes"], False),
-    **dict.fromkeys(["train_over_bare", "both_over_bare", "measure_over_train"], False),
+    **dict.fromkeys(["train_over_bare", "train_over_plain", "both_over_bare", "measure_over_train"], False),
 }
 LABELS = ("n", "classes", "d", "spread", "kind", "setting", "seeds")  # what tells the rows of a file apart
 

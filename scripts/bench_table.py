@@ -37,6 +37,7 @@ def training(r: Result) -> str:
         for what, spent in (
             (f"bare matrix products of an epoch ({r['bare_gflops']:.0f} GFLOP/s)", bare),
             ("training epoch", r["train_seconds"]),
+            ("training epoch of a plain loop over images in memory", r["plain_seconds"]),
             ("full measurement, train and test", r["measure_seconds"]),
             ("training epoch with full measurement", r["train_seconds"] + r["measure_seconds"]),
             ("training epoch of a plain torchvision DataLoader loop", r["dataloader_seconds"]),

@@ -100,6 +100,7 @@ def test_training_is_set_against_its_products(run):
     products = 3 * (784 * 400 + 3 * 400 * 400 + 400 * 10) - 784 * 400
     assert result["bare_gflops"] * result["bare_seconds"] * 1e9 == pytest.approx(2 * products * 512)  # 4 whole batches
     assert result["both_over_bare"] > result["train_over_bare"] > 0
+    assert result["train_over_plain"] == pytest.approx(result["train_seconds"] / result["plain_seconds"])
 
 
 def test_maps_are_weighed(run):
