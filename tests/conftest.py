@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Before numpy and scipy load it. On a busy machine two threads wait for each other at every small product, which takes
@@ -13,6 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import pytest
 import torch
 from fake_slurm import FakeSlurm
+from hydra.core.config_store import ConfigStore
 
 from nclab.config.composing import Composer, composing, run_config
 from nclab.config.place import CONF
@@ -72,12 +74,22 @@ def tiny(tmp_path: Path) -> Callable[..., RunConfig]:
 @pytest.fixture
 def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What plug-ins register during a test is forgotten after it."""
-    modules = set(sys.modules)
+    with registries_of_their_own(monkeypatch):
+        yield
+
+
+@contextmanager
+def registries_of_their_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is registered within is forgotten by Hydra, which is offered it, and, as monkeypatch undoes, by us."""
+    modules, ours = set(sys.modules), {group: set(registry.names()) for group, registry in GROUPS.items()}
     for registry in (*GROUPS.values(), METRICS):
         registry.names()  # all of ours, before the copy
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     monkeypatch.setattr(plugins, "_named", dict(plugins._named))
     yield
+    for group, registry in GROUPS.items():
+        for name in set(registry._entries) - ours[group]:
+            ConfigStore.instance().repo.get(group, {}).pop(f"{name}.yaml", None)
     for name in set(sys.modules) - modules:
         if name in plugins._named:
             del sys.modules[name]  # so that it registers again where it is named again

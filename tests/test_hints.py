@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from conftest import registries_of_their_own
 
 import nclab
 from nclab.config import composing, hints, synonyms
@@ -13,6 +14,8 @@ from nclab.config.command import arguments, with_home_quoted
 from nclab.config.composing import parsed
 from nclab.config.place import CONF
 from nclab.config.sweep import planned
+from nclab.data import DATASETS
+from nclab.data.images import ImageSettings
 from nclab.interfaces import valid
 from nclab.system import words
 
@@ -217,6 +220,13 @@ def test_what_it_says_to_write_can_be_read(value):
 
 def test_right_words_have_no_answer():
     assert refusal("etf=last_k etf.k=2 dataset=phrases model=tf seeds=[0,1] 'output_root=a b'") == ""
+
+
+def test_what_another_test_registers_is_no_option_here():
+    with pytest.MonkeyPatch.context() as monkeypatch, registries_of_their_own(monkeypatch):
+        DATASETS.add("bright", ImageSettings)(lambda settings, root: None)
+        assert "valid: bright, cifar10," in refusal("dataset=mnst")
+    assert "valid: cifar10," in refusal("dataset=mnst")
 
 
 def test_a_list_of_what_it_cannot_hold_is_not_advised():
