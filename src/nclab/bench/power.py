@@ -79,7 +79,7 @@ def _mounted(image: Path, at: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _run("umount", str(at))
+        _run("umount", "--lazy", str(at))  # a process of a tracker may outlive its run for a moment
 
 
 def _run(*command: str) -> None:
