@@ -39,7 +39,7 @@ def found(path: Path) -> dict[str, float]:
 
 
 def compared(old: dict[str, float], new: dict[str, float], tolerance: float) -> tuple[list[str], int]:
-    """Lines, the worst change first, and how many ratios got worse by more than the tolerance."""
+    """Lines, the worst change first, then what one side lacks; how many ratios got worse by more than the tolerance."""
     changes = []
     for what in old.keys() & new.keys():
         better = new[what] / old[what] if RATIOS[what.rpartition(" ")[2]] else old[what] / new[what]
@@ -48,7 +48,10 @@ def compared(old: dict[str, float], new: dict[str, float], tolerance: float) -> 
     for better, what in sorted(changes):
         mark = "worse" if better < 1 / (1 + tolerance) else "better" if better > 1 + tolerance else ""
         lines.append(f"{old[what]:9.3f} {new[what]:9.3f}  {mark:6}  {what}")
-    return lines, sum("  worse  " in line for line in lines)
+    worse = sum("  worse  " in line for line in lines)
+    for side, own, other in (("old", old, new), ("new", new, old)):
+        lines += [f"{'in the ' + side + ' one alone':>27}  {what}" for what in sorted(own.keys() - other.keys())]
+    return lines, worse
 
 
 def main() -> int:
@@ -61,12 +64,14 @@ def main() -> int:
         if not path.exists():
             print(f"error: expected a folder or file of `make bench`, there is no {path}", file=sys.stderr)
             return 2
-    lines, worse = compared(found(args.old), found(args.new), args.tolerance)
-    if not lines:
+    old, new = found(args.old), found(args.new)
+    lines, worse = compared(old, new, args.tolerance)
+    both = len(old.keys() & new.keys())
+    if not both:
         print(f"error: {args.old} and {args.new} have no ratio of the same row", file=sys.stderr)
         return 2
     print("      old       new", *lines, sep="\n")
-    print(f"{worse} of {len(lines)} ratios got worse by more than {args.tolerance:.0%}")
+    print(f"{worse} of {both} ratios got worse by more than {args.tolerance:.0%}")
     return 1 if worse else 0
 
 

@@ -101,7 +101,11 @@ def main() -> int:
     parts = []
     for name, path in found.items():
         result = json.loads(path.read_text())
-        parts.append(f"{PARTS[name](result)}\n\n{about(result)}\n")
+        try:
+            parts.append(f"{PARTS[name](result)}\n\n{about(result)}\n")
+        except KeyError as error:
+            print(f"error: {path} has no {error}: expected a result of this version's `make bench`", file=sys.stderr)
+            return 2
     text = "\n".join(parts)
     (folder / "table.md").write_text(text)
     print(text)

@@ -91,8 +91,28 @@ def test_a_ratio_that_got_worse_shows(monkeypatch, capsys, tmp_path):
         assert found[0] == code, found
         assert said in found[1]
     assert comparison(monkeypatch, capsys, tmp_path, tmp_path / "none")[0] == 2
-    _, said = comparison(monkeypatch, capsys, tmp_path, tmp_path / "slower", "--tolerance", "0.5")
-    assert "0 of 2 ratios" in said
+    both = tmp_path / "more rows"
+    both.mkdir()
+    (both / "measure.json").write_text(json.dumps({"rows": [*rows, {**rows[0], "d": 16}]}))
+    code, said = comparison(monkeypatch, capsys, tmp_path, both)
+    assert (code, "in the new one alone  measure n=100 d=16 speedup" in said, "0 of 2" in said) == (0, True, True)
+    assert "in the old one alone  measure n=100 d=16 speedup" in comparison(monkeypatch, capsys, both, tmp_path)[1]
+
+
+def test_a_table_of_an_older_result_is_refused(monkeypatch, capsys, tmp_path):
+    (tmp_path / "measure.json").write_text(json.dumps({"rows": [{"n": 100, "d": 8}]}))
+    monkeypatch.setattr(sys, "argv", ["bench_table", str(tmp_path)])
+    assert script("bench_table").main() == 2
+    assert "measure.json has no 'classes': expected a result of this version's" in capsys.readouterr().err
+    assert not (tmp_path / "table.md").exists()
+
+
+def test_a_tolerance_of_ones_own(monkeypatch, capsys, tmp_path):
+    for name, speedup in (("old", 4.0), ("slower", 3.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "measure.json").write_text(json.dumps({"rows": [{"n": 100, "d": 8, "speedup": speedup}]}))
+    _, said = comparison(monkeypatch, capsys, tmp_path / "old", tmp_path / "slower", "--tolerance", "0.5")
+    assert "0 of 1 ratios" in said
 
 
 def test_training_is_set_against_its_products(run):

@@ -65,14 +65,12 @@ def prepared(config: RunConfig, world: ProcessGroup = SINGLE) -> Dataset:
     with needs_memory("loading the dataset", "keep fewer samples (dataset.train_size, dataset.test_size)"):
         dataset = loaded(config, config.data_root, config.device)
     if world.size > 1:
-        _enough_for(world, as_phases_see(config, dataset))
+        seen = as_phases_see(config, dataset)
+        fewest = min(map(len, [*seen.splits.values(), *([] if seen.outside is None else [seen.outside])]))
+        if fewest < world.size:
+            most = f"at most {fewest} processes, one a sample of the smallest split"
+            raise ConfigError(f"expected {most}; got {world.size}")
     return dataset
-
-
-def _enough_for(world: ProcessGroup, dataset: Dataset) -> None:
-    splits = [*dataset.splits.values(), *([] if dataset.outside is None else [dataset.outside])]
-    if (fewest := min(map(len, splits))) < world.size:
-        raise ConfigError(f"expected at most {fewest} processes, one a sample of the smallest split; got {world.size}")
 
 
 def loaded(config: RunConfig, root: str, device: str) -> Dataset:

@@ -18,7 +18,17 @@ def root_of(s):
 
 
 def write_network_run(
-    root, seed=0, decay=0.002, rate=-1.0, epochs=100, s=S, permuted=False, dataset="teacher", r2=0.9, repeats=1
+    root,
+    seed=0,
+    decay=0.002,
+    rate=-1.0,
+    epochs=100,
+    s=S,
+    permuted=False,
+    dataset="teacher",
+    r2=0.9,
+    repeats=1,
+    batch=None,
 ):
     """A network whose NRC1 and NRC2 are 0.7 and 0.9 (1 + t)^rate (up to the seed), and whose W W^T goes from I to
     S^(1/2) as 1/(1 + t)."""
@@ -34,7 +44,7 @@ def write_network_run(
         "etf": {"name": "none"},
     }
     if repeats > 1:
-        config |= {"batch_size": None, "sampler": {"name": "repeated", "repeats": repeats}}
+        config |= {"batch_size": batch, "sampler": {"name": "repeated", "repeats": repeats}}
     lines, n = [], len(s)
     for t in range(0, epochs + 1, EVERY):
         fall = (1 + t) ** rate * (1 + 0.01 * seed)

@@ -53,6 +53,9 @@ def test_several_steps_an_epoch_are_counted_as_steps(networks, tmp_path_factory)
     assert figure.axes[0].lines[0].get_xdata().max() == 10_000
     assert "10,000 steps" in figure.get_suptitle()
     assert (table.step == 100 * table.epoch).all()
+    small = tmp_path_factory.mktemp("small batches")
+    write_network_run(small, repeats=100, batch=20)  # an epoch has more steps than repeats
+    assert drawn("regression_curves", small)[0].axes[0].get_xlabel() == "epoch"
 
 
 def test_a_curve_ends_where_a_seed_has_no_number(tmp_path):

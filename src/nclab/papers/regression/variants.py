@@ -24,8 +24,9 @@ class Variant:
 
     @property
     def steps(self) -> int:
-        """Full-batch steps of an epoch, with sampler=repeated; 1: the epoch is the unit."""
-        return self.runs[0].settings.get("sampler.repeats", 1)
+        """Steps of an epoch of full batches, with sampler=repeated; 1: the epoch is the unit."""
+        settings = self.runs[0].settings
+        return settings.get("sampler.repeats", 1) if settings.get("batch_size") is None else 1
 
     def over_seeds(self, values: Callable[[Run], pd.Series]) -> pd.DataFrame:
         """Of a series by epoch: variant, epoch, mean, std, low, high (least and greatest seed) and n.
