@@ -77,18 +77,18 @@ def main() -> int:
     total = sum((report.counts for report in reports.values()), Counter())
     differences = [text for report in reports.values() for text in report.differences]
     text = table({**{kind: report.counts for kind, report in reports.items()}, "all": total})
-    what = {"seed": args.seed, "jobs": args.jobs, "seconds": round(time.monotonic() - began, 1)}
     kinds = {kind: dict(report.counts) for kind, report in reports.items()}
     swept = run_many(args.sweep, args.jobs, runs / "sweep") if args.sweep else Counter()
-    text += "".join(f"\n{count} {what}" for what, count in swept.items()) + "\n"
-    for what in ("lost", "doubled epochs", "finished twice", "exit code"):
-        if swept[what]:
-            differences.append(f"the sweep: {swept[what]} {what}")
+    text += "".join(f"\n{number} {name}" for name, number in swept.items()) + "\n"
+    for fault in ("lost", "doubled epochs", "finished twice", "exit code"):
+        if swept[fault]:
+            differences.append(f"the sweep: {swept[fault]} {fault}")
     args.out.mkdir(parents=True, exist_ok=True)
-    whole = {**what, "total": dict(total), "kinds": kinds, "sweep": dict(swept), "differences": differences}
+    settings = {"seed": args.seed, "jobs": args.jobs, "seconds": round(time.monotonic() - began, 1)}
+    whole = {**settings, "total": dict(total), "kinds": kinds, "sweep": dict(swept), "differences": differences}
     (args.out / "report.json").write_text(json.dumps(whole, indent=1) + "\n")
     (args.out / "table.md").write_text(text)
-    print(f"\n{text}\n{what['seconds']:.0f} s; {args.out}/report.json, {args.out}/table.md")
+    print(f"\n{text}\n{settings['seconds']:.0f} s; {args.out}/report.json, {args.out}/table.md")
     for difference in differences:
         print(f"DIFFERS: {difference}", file=sys.stderr)
     return 1 if differences or total["bit-identical"] < total["folders"] else 0

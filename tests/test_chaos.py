@@ -2,7 +2,9 @@
 
 import json
 import re
+import runpy
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +30,18 @@ def test_a_command_that_fails_by_itself_is_a_difference(tmp_path, monkeypatch):
     monkeypatch.setitem(chaos.KINDS, "wrong", ("epochs=0",))
     (said,) = run_killed("wrong", seed=0, most_kills=2, root=tmp_path).differences
     assert "the undisturbed run ended with code 2, see" in said
+
+
+def test_the_command_ends_with_its_report(tmp_path, monkeypatch, capsys):
+    """Without a kill: what it does after them."""
+    none = ("--kills", "0", "--power-cuts", "0", "--sweep", "0")
+    monkeypatch.setattr("sys.argv", ["chaos.py", *none, "--kinds", "baseline", "--seed", "3", "--out", str(tmp_path)])
+    main = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "chaos.py"))["main"]
+    assert main() == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["seed"], report["kinds"], report["sweep"], report["differences"]) == (3, {"baseline": {}}, {}, [])
+    assert "| baseline | 0 |" in (tmp_path / "table.md").read_text()
+    assert f"{tmp_path}/report.json" in capsys.readouterr().out
 
 
 @pytest.fixture

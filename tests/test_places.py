@@ -2,9 +2,12 @@
 that loses its power."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 
 import pytest
 from run_folders import assert_same_run, events
@@ -38,15 +41,22 @@ def as_user(user, groups, call):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.fixture
+def shared():
+    """A folder of the group that every user can reach; those of pytest are closed to others."""
+    open_to_all = Path(tempfile.mkdtemp(dir="/tmp"))  # TMPDIR may be one's own
+    open_to_all.chmod(0o755)
+    folder = open_to_all / "shared"
+    folder.mkdir()
+    os.chown(folder, 0, GROUP)
+    folder.chmod(0o2775)
+    yield folder
+    shutil.rmtree(open_to_all)
+
+
 @root_only
-def test_two_users_of_a_group_go_on_with_each_others_run(tiny, tmp_path, monkeypatch, capfd):
+def test_two_users_of_a_group_go_on_with_each_others_run(tiny, tmp_path, shared, capfd):
     whole = train(tiny("epochs=4", root=tmp_path / "whole"))  # everything is imported before others are asked
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    os.chown(shared, 0, GROUP)
-    shared.chmod(0o2775)
-    for place in (tmp_path, *tmp_path.parents[:2]):
-        place.chmod(0o755)
     config = tiny("epochs=4", "checkpoint_seconds=0", root=shared)
 
     class Left(BaseException):
