@@ -12,6 +12,7 @@ from nclab.config.schema import ConfigError
 from nclab.interfaces.registry import Entry
 from nclab.run.execute import train
 from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
+from nclab.system.atomic import remove
 
 
 def mirrored(folder):
@@ -43,6 +44,23 @@ def test_the_tracker_is_no_part_of_a_run_and_overwrite_removes_its_files(tiny):
     assert (folder / "tensorboard").is_dir()
     train(tiny("epochs=1", "overwrite=true"))
     assert not (folder / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_in_the_place_of_its_folder_is_removed_and_not_followed(tiny, tmp_path, there):
+    elsewhere = tmp_path / "elsewhere"
+    if there:
+        elsewhere.mkdir()
+        (elsewhere / "mine").write_text("mine")
+    words = ("tracker=tensorboard", "epochs=2")
+    place = killed_after(1, tiny(*words)) / "tensorboard"
+    remove(place)
+    place.symlink_to(elsewhere)
+    folder = train(tiny(*words))
+    assert not place.is_symlink()
+    assert len(list((folder / "tensorboard").iterdir())) == 1
+    assert [path.name for path in elsewhere.glob("*")] == (["mine"] if there else [])
+    assert events(folder, "warning") == []
 
 
 def test_without_its_package_the_command_stops_in_one_line(tiny, monkeypatch, tmp_path):

@@ -1,12 +1,12 @@
 """tracker=tensorboard: event files that `tensorboard --logdir outputs` shows."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
+from nclab.system.atomic import remove
 from nclab.system.redact import redacted
 from nclab.system.written import OF_TENSORBOARD
 
@@ -42,7 +42,7 @@ class TensorboardTracker(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         (name,) = OF_TENSORBOARD
-        shutil.rmtree(folder / name, ignore_errors=True)
+        remove(folder / name)  # where it is a symbolic link, SummaryWriter would write to what it leads to
         self.writer = SummaryWriter(str(folder / name))
         lines = json.dumps(redacted(config), indent=2, default=str).splitlines()
         self.writer.add_text("configuration", "\n".join(f"    {line}" for line in lines))
