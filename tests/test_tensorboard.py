@@ -121,11 +121,35 @@ def test_several_trackers_are_told_and_one_that_fails_costs_no_other(tiny, noted
         (["tracker.settings={noting:1}"], "tracker.settings.noting must be keys (word); got 1"),
         (
             ["tracker.trackers=[noting,wandb]", "tracker.settings={wandb:{mode:sideways}}"],
-            "unknown tracker.mode 'sideways'",
+            "unknown tracker.settings.wandb.mode 'sideways'",
+        ),
+        *(
+            (
+                ["tracker.trackers=[noting,wandb]", f"tracker.settings={{wandb:{{{typed}}}}}"],
+                f"tracker.settings.wandb.{said}",
+            )
+            for typed, said in (
+                ("timeout:abc", "timeout: expected float, got abc"),
+                ("timeout:-1", "timeout must be above 0 seconds and finite, got -1.0"),
+                ("project:true", "project: expected str | None, got True"),
+                ("project:[a]", "project: expected str | None, got ['a']"),
+                ("tags:x", "tags: expected list[str], got x"),
+                ("tags:[[x]]", "tags: expected list[str], got [['x']]"),
+                ("timeout:true", "timeout: expected float, got True"),
+            )
         ),
     ],
 )
 def test_wrong_trackers_are_refused_in_one_line(tiny, noted, words, expected):
     base = ("tracker=several", "tracker.trackers=[noting,broken]")
-    with pytest.raises(ConfigError, match=re.escape(expected)):
+    with pytest.raises(ConfigError, match=re.escape(expected)) as raised:
         tiny(*base, *words)
+    assert "\n" not in str(raised.value)
+
+
+def test_values_of_several_trackers_have_the_types_of_their_keys(tiny, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    given = "tracker.settings={wandb:{project:5,timeout:7,tags:[1,'a$b']}}"
+    keys = tiny("tracker=several", given).tracker.each()["wandb"]
+    assert (keys.project, keys.timeout, keys.tags, keys.mode) == ("5", 7.0, ["1", "a$b"], "offline")
+    assert type(keys.timeout) is float

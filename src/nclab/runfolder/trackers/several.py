@@ -1,8 +1,12 @@
 """tracker=several: more than one tracker at once."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from nclab.interfaces.valid import no_choice
 from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
@@ -39,7 +43,7 @@ class SeveralSettings(TrackerSettings):
     def each(self) -> dict[str, TrackerSettings]:
         """The settings of every tracker. Raises ValueError as they do."""
         given = self.settings or {}
-        return {name: TRACKERS[name].settings(**given.get(name, {})) for name in self.trackers}
+        return {name: _typed(name, given.get(name, {})) for name in self.trackers}
 
     def resumed(self) -> "SeveralSettings":
         return replace(self, settings={name: _keys(settings.resumed()) for name, settings in self.each().items()})
@@ -47,6 +51,41 @@ class SeveralSettings(TrackerSettings):
 
 def _keys(settings: TrackerSettings) -> dict[str, Any]:
     return {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "name"}
+
+
+def _typed(name: str, keys: dict[str, Any]) -> TrackerSettings:
+    """The settings of a tracker, of values that a command line may have given another type. Raises ValueError."""
+    schema = TRACKERS[name].settings
+    values = {}
+    for key, value in keys.items():
+        try:
+            node = OmegaConf.structured(schema)
+            node[key] = value
+            values[key] = OmegaConf.to_container(node)[key]
+            wrong = _mistaken(value, values[key])
+        except OmegaConfBaseException:
+            wrong = True
+        if wrong:
+            kind = schema.__dataclass_fields__[key].type
+            expected = kind.__name__ if type(kind) is type else kind
+            raise ValueError(f"tracker.settings.{name}.{key}: expected {expected}, got {value}")
+    try:
+        return schema(**values)
+    except ValueError as error:
+        raise _of_member(name, error) from None
+
+
+def _mistaken(value: Any, typed: Any) -> bool:
+    """Whether OmegaConf made true or false of another type, or another type of them."""
+    if isinstance(value, list):
+        return any(map(_mistaken, value, typed))
+    return isinstance(value, bool) != isinstance(typed, bool)
+
+
+def _of_member(name: str, error: ValueError) -> ValueError:
+    """The error of a tracker as of one of several, whose keys are written in another way."""
+    said = re.sub(r"\btracker\.(\w+)=(\w+)", rf"tracker.settings={{{name}:{{\1:\2}}}}", str(error))
+    return ValueError(re.sub(r"\btracker\.(?!settings\b)(\w+)", rf"tracker.settings.{name}.\1", said))
 
 
 @TRACKERS.add("several", SeveralSettings)
@@ -66,5 +105,8 @@ class SeveralTrackers(Tracker):
         return tuple(name for member in self._members for name in member.writes)
 
     def check(self) -> None:
-        for member in self._members:
-            member.check()
+        for name, member in zip(self.settings.trackers, self._members, strict=True):
+            try:
+                member.check()
+            except ValueError as error:
+                raise _of_member(name, error) from None
