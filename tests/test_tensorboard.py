@@ -8,10 +8,16 @@ import pytest
 from run_folders import events, killed_after, rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from nclab.config.command import arguments
+from nclab.config.place import CONF
 from nclab.config.schema import ConfigError
+from nclab.config.sweep import planned
 from nclab.interfaces.registry import Entry
 from nclab.run.execute import train
+from nclab.run.started import as_started, requested
 from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
+from nclab.runfolder.trackers import wandb as wandb_module
+from nclab.runs import command as runs_command
 from nclab.system.atomic import remove
 
 
@@ -153,3 +159,55 @@ def test_values_of_several_trackers_have_the_types_of_their_keys(tiny, monkeypat
     keys = tiny("tracker=several", given).tracker.each()["wandb"]
     assert (keys.project, keys.timeout, keys.tags, keys.mode) == ("5", 7.0, ["1", "a$b"], "offline")
     assert type(keys.timeout) is float
+
+
+@pytest.fixture
+def with_wandb(tiny, monkeypatch):
+    """The folder of an interrupted run that was begun with tracker=several where there was a login; there is none."""
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(wandb_module, "has_key", lambda: False)
+    monkeypatch.setattr(runs_command, "has_key", lambda: False)
+    words = ("tracker=several", "tracker.settings={wandb:{mode:disabled,project:mine}}")
+    folder = train(tiny(*words, "epochs=1"))
+    (folder / "DONE").unlink()
+    file = folder / "config.yaml"
+    text = file.read_text()
+    assert "      mode: disabled\n" in text
+    file.write_text(text.replace("      mode: disabled\n", "      mode: online\n"))
+    return folder
+
+
+def test_without_a_key_the_error_names_the_key_of_several(tiny, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(wandb_module, "has_key", lambda: False)
+    expected = "or add tracker.settings={wandb:{mode:offline}} (upload later) or tracker=none to the command"
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        train(tiny("tracker=several"))
+    tiny("tracker=several", "tracker.settings={wandb:{mode:offline}}")  # it is one that can be given
+
+
+def test_the_command_that_resumes_a_run_of_several_trackers_asks_for_no_login(with_wandb, monkeypatch):
+    command = runs_command.resume_command(with_wandb)
+    assert command == f"WANDB_MODE=offline python -m nclab.train resume={with_wandb}"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert runs_command.resume_command(with_wandb) == f"python -m nclab.train resume={with_wandb}"
+    (job,) = planned(arguments([f"resume={with_wandb}"]), CONF).jobs
+    keys = as_started(requested(job.config, job.words)[0]).tracker.each()["wandb"]
+    assert (keys.mode, keys.project) == ("offline", "mine")
+
+
+def test_the_command_that_resumes_it_asks_for_no_package_that_is_not_here(with_wandb, monkeypatch):
+    def absent():
+        raise ImportError("wandb")
+
+    monkeypatch.setattr(runs_command, "has_key", absent)
+    assert runs_command.resume_command(with_wandb) == f"python -m nclab.train resume={with_wandb} tracker=none"
+
+
+def test_a_key_within_the_settings_is_refused_beside_resume_in_one_line(with_wandb):
+    args = arguments([f"resume={with_wandb}", "++tracker.settings.wandb.mode=offline"])
+    (job,) = planned(args, CONF).jobs
+    with pytest.raises(
+        ConfigError, match=r"tracker\.settings\.wandb\.mode: expected whole keys of the tracker, such as "
+    ):
+        as_started(requested(job.config, job.words)[0])

@@ -78,6 +78,12 @@ def _tracker(stored: TrackerSettings, config: RunConfig) -> TrackerSettings:
     if "tracker" in config.explicit and config.tracker.name != stored.name:
         return config.tracker
     typed = {key.partition(".")[2] for key in config.explicit if key.startswith("tracker.")}
+    for key in typed:
+        if "." in key:
+            whole = f"tracker.{key.partition('.')[0]}={{...}}"
+            raise ConfigError(
+                f"tracker.{key}: expected whole keys of the tracker, such as {whole}, beside resume=FOLDER"
+            )
     try:
         return replace(stored.resumed(), **{key: getattr(config.tracker, key) for key in typed})
     except ValueError as error:

@@ -24,6 +24,7 @@ OUTPUTS = Path("outputs")
 MOST_ROWS = 40  # of runs that nobody asked for one by one
 GPU = re.compile(r"^device: *cuda(?::(\d+))? *$", re.MULTILINE)  # in config.yaml, as `to_yaml` writes it
 WANDB = re.compile(r"^tracker:\n  name: wandb\n  mode: (\w+)$", re.MULTILINE)  # likewise
+SEVERAL = re.compile(r"^tracker:\n  name: several\n(?:  .*\n)*    wandb:\n      mode: (\w+)$", re.MULTILINE)  # likewise
 FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
@@ -190,16 +191,15 @@ def resume_command(folder: Path) -> str:
     began = GPU.search(stored)
     if began is not None and not has_gpu(int(began[1] or 0)):
         command += " device=auto"
-    tracker = WANDB.search(stored)
-    return command if tracker is None else f"{command}{_tracker_words(tracker[1])}"
-
-
-def _tracker_words(mode: str) -> str:
-    """What to add to the command that goes on with a run whose tracker is wandb."""
+    alone, member = WANDB.search(stored), SEVERAL.search(stored)
+    tracker = alone or member
     try:
-        return "" if has_key() or (os.environ.get("WANDB_MODE") or mode) != "online" else " tracker.mode=offline"
+        if tracker is None or has_key() or (os.environ.get("WANDB_MODE") or tracker[1]) != "online":
+            return command
     except ImportError:
-        return " tracker=none"
+        return f"{command} tracker=none"
+    # tracker.settings=... would take the place of all keys that are stored.
+    return f"{command} tracker.mode=offline" if alone else f"WANDB_MODE=offline {command}"
 
 
 def _show(args: argparse.Namespace) -> int:
