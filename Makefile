@@ -72,7 +72,7 @@ train: setup  ## one run: make train ARGS="dataset=mnist5k etf=last_k etf.k=2"
 $(WINGS): setup
 	$(BIN)/nclab-paper run $@ $(if $(PART),--part $(PART)) $(HOW)
 
-papers: $(WINGS)  ## every paper: PROFILE=smoke|cpu|gpu_hour|paper
+papers: $(WINGS)  ## every wing: PROFILE=smoke|cpu|gpu_hour|paper
 
 paper: simplex_etf  ## the first paper, as make simplex_etf
 

@@ -56,6 +56,22 @@ def test_chunks_change_no_number(monkeypatch, chunk):
     torch.testing.assert_close(parts.within_span, whole.within_span, rtol=1e-6, atol=0)
 
 
+def test_a_tie_with_the_nearest_class_is_no_mismatch():
+    """Logits that are equal and largest at the nearest class mean and at another class, before it or behind."""
+    h, y, means = some_features(100)
+    assert int(within_sums(h, y, means).ncc_hits) == 100  # so the nearest is the label
+    logits = torch.zeros(100, C)
+    rows = torch.arange(100)
+    logits[rows, y] = 1.0
+    for shift in (1, C - 1):
+        tied = logits.clone()
+        tied[rows, (y + shift) % C] = 1.0
+        assert float(within_sums(h, y, means, tied).mismatches) == 0
+    larger = logits.clone()
+    larger[rows, (y + 1) % C] = 1.5
+    assert float(within_sums(h, y, means, larger).mismatches) == 100
+
+
 def test_sums_by_class_on_a_gpu_are_those_of_a_cpu(monkeypatch):
     """There by one-hot products, here by rows: in float64 the same to the last digits."""
     h, y, means = some_features(1003)

@@ -137,7 +137,8 @@ def classifier_bias_collapse(m: ClassMeans, weight: Tensor, bias: Tensor) -> flo
 
 def nc4_mismatch(s: WithinSums) -> float:
     """Share of samples whose largest logit, bias included, and nearest class mean are of different classes. 0 at
-    collapse. Papyan 2020. nan where a sample has no largest logit: all are equal, or it is not finite."""
+    collapse. Papyan 2020. Where several logits are largest, one at the nearest mean is enough. nan where a sample has
+    no largest logit: all are equal, or it is not finite."""
     return float(s.mismatches) / s.with_logits
 
 

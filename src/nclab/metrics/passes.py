@@ -45,7 +45,8 @@ class WithinSums:
     within_span (rank,): sum of (z V)^2 along every basis vector of span(M); V is `ClassMeans.basis`.
     deviations (C, d): sum of z over the samples of every class, in the features' precision; the others are float64.
     ncc_hits: samples whose nearest class mean is that of their label.
-    mismatches: samples whose largest logit and nearest class mean are different classes; nan if one has no largest.
+    mismatches: samples whose logit is larger elsewhere than at the class of the nearest mean (a tie with it is none);
+        nan if one has no largest.
     cosine_gaps: sum of 1 - cos(h, w_y); nan if no weight was given.
     with_logits: samples that came with logits.
     """
