@@ -1,12 +1,14 @@
 """`nclab-runs diff` and `show`: two runs side by side, and the curves of one in the terminal."""
 
 import math
+import shlex
 
 import pandas as pd
 import pytest
 from fake_runs import last, write_run
 from run_states import said
 
+from nclab.analysis.cli import main as draw
 from nclab.runs.diff import _number
 from nclab.runs.show import BARS, WIDTH, curve
 
@@ -52,6 +54,33 @@ def test_show_draws_the_curves_of_the_run(two, capsys):
     assert line[4] == curve(frame["value"].tolist())[0]
     assert " test " not in out
     assert f"nclab-draw curves {two[0]} --metric nc1,accuracy" in out
+
+
+@pytest.mark.parametrize("split", [(), ("--split", "test")])
+def test_the_picture_that_show_names_can_be_drawn(tmp_path, capsys, split):
+    """As it is printed, also where a shell would take the folder's name apart."""
+    write_run(tmp_path / "my runs; $HOME")
+    (folder,) = (path.parent for path in tmp_path.glob("*/*/*/metrics.csv"))
+    code, out, _ = said(capsys, "show", folder, *split)
+    assert code == 0
+    words = shlex.split(out.partition("as a picture: ")[2])
+    assert words[:3] == ["nclab-draw", "curves", str(folder)]
+    assert tuple(words[5:]) == split
+    draw([*words[1:], "--out", str(tmp_path / "picture")])
+    assert (tmp_path / "picture.png").is_file()
+
+
+@pytest.mark.parametrize("rows", ["some", "none"])
+def test_show_names_no_picture_that_cannot_be_drawn(tmp_path, capsys, rows):
+    """Of a run that is not finished, or that has measured nothing yet."""
+    write_run(tmp_path, done=rows == "none")
+    (file,) = tmp_path.glob("*/*/metrics.csv")
+    if rows == "none":
+        file.write_text(file.read_text().partition("\n")[0] + "\n")
+    code, out, err = said(capsys, "show", file.parent)
+    assert (code, err) == (0, "")
+    assert "nclab-draw" not in out
+    assert out == out.rstrip() + "\n"
 
 
 def test_a_curve_keeps_its_ends_and_has_gaps_where_numbers_are_missing():

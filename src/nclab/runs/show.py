@@ -1,6 +1,7 @@
 """`nclab-runs show RUN`: the curves of a run as lines of text."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,5 +57,10 @@ def text(folder: Path, metrics: Sequence[str] = (), split: str | None = None) ->
             rows.append([name, part, layer, f"{values[0]:.4g}", bars, f"{values[-1]:.4g}", scale])
     epochs = f"epochs {frame['epoch'].min()} to {frame['epoch'].max()}" if len(frame) else "nothing measured yet"
     table = aligned(["metric", "split", "layer", "first", "curve", "last", "scale"], rows)
-    picture = f"as a picture: nclab-draw curves {run.path} --metric {','.join(wanted)}"
-    return "\n".join([f"{run.path}  {epochs}", "", table, "", picture])
+    lines = [f"{run.path}  {epochs}", "", table]
+    numbers = frame[(frame["split"] == (split or "train")) & frame["value"].notna()]
+    drawn = [name for name in wanted if (numbers["metric"] == name).any()]
+    if run.finished and drawn:  # nclab-draw refuses others
+        words = ["nclab-draw", "curves", str(run.path), "--metric", ",".join(drawn)]
+        lines += ["", f"as a picture: {shlex.join([*words, *(['--split', split] if split else [])])}"]
+    return "\n".join(lines)
