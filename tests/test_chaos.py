@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nclab.bench import chaos
+from nclab.bench import chaos, power
 from nclab.bench.chaos import Report, run_killed
 from nclab.run.execute import train
 from nclab.runfolder import checkpoint
@@ -42,6 +42,18 @@ def test_the_command_ends_with_its_report(tmp_path, monkeypatch, capsys):
     assert (report["seed"], report["kinds"], report["sweep"], report["differences"]) == (3, {"baseline": {}}, {}, [])
     assert "| baseline | 0 |" in (tmp_path / "table.md").read_text()
     assert f"{tmp_path}/report.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("mount", "why"), [("exit 0", None), ("echo denied >&2; exit 32", "mounting is refused: denied")]
+)
+def test_power_is_cut_only_where_a_mount_works(tmp_path, monkeypatch, mount, why):
+    for name in power.PROGRAMS:
+        (tmp_path / name).write_text(f"#!/bin/sh\n{mount if name == 'mount' else 'exit 0'}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(power.os, "geteuid", lambda: 0)
+    assert power.not_here() == why
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""Where runs may lie and who may write them: a folder of a group, a machine without shared memory, little disk, a disk
-that loses its power."""
+"""Where runs may lie and who may write them: a folder of a group, a machine without shared memory; a sweep that is
+killed."""
 
 import os
 import shutil
@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 from run_folders import assert_same_run, events
 
-from nclab.bench import chaos, power
+from nclab.bench import many
 from nclab.bench.many import TINY as TINY_SWEEP
 from nclab.bench.many import run_many
-from nclab.bench.power import run_cut
+from nclab.cluster.launch import on_this_machine
+from nclab.cluster.train_folders import train_folders
+from nclab.cluster.workers import run_all
+from nclab.config.schema import ConfigError
+from nclab.papers.command import main as paper_command
 from nclab.run.execute import train
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="other users and mounts need root")
@@ -87,35 +91,65 @@ def test_two_users_of_a_group_go_on_with_each_others_run(tiny, tmp_path, shared,
     assert_same_run(whole, config.folder)
 
 
+def test_what_to_do_without_shared_memory_is_the_callers_to_say(tiny, tmp_path, monkeypatch, capsys):
+    def refused(_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("multiprocessing.context.BaseContext.Lock", refused)
+    with pytest.raises(ConfigError, match=r"got \[Errno 30\] Read-only file system$"):
+        run_all([], 1)
+    with pytest.raises(ConfigError, match=r"Read-only file system; without hydra/launcher=local runs are"):
+        on_this_machine([tiny()], 1, 1)
+    with pytest.raises(SystemExit) as stop:
+        paper_command(["run", "depth", "--profile", "smoke", "--jobs", "1", "--output", str(tmp_path)])
+    assert stop.value.code == 2
+    assert "file system; a container gets them by --shm-size=1g" in capsys.readouterr().err
+    folders = [tiny(f"seed={seed}").folder for seed in (0, 1)]
+    with pytest.raises(
+        ConfigError, match=r"Read-only file system; with hydra\.launcher\.runs_per_job=1 a job needs none"
+    ):
+        train_folders(folders, 1)
+
+
+SWEEP_THEN_RUN = """
+import sys
+from nclab.train import main
+words = sys.argv[1:]
+sys.argv = ["nclab-train", *words, "-m", "hydra/launcher=local", "seed=0,1"]
+try:
+    main()
+except SystemExit as end:
+    print("code", end.code, flush=True)
+sys.argv = ["nclab-train", *words]
+main()
+"""  # in one process: to import torch takes longer than the run
+
+
 @root_only
 def test_without_shared_memory_workers_are_refused_and_one_run_trains(tmp_path):
     """That of the machine read-only and without room, as in some containers."""
-    run = f"{sys.executable} -m nclab.train {' '.join(TINY_SWEEP)} output_root={tmp_path}/out"
-    sweep = f"{run} -m hydra/launcher=local seed=0,1; echo code $?"
-    script = f"mount -t tmpfs -o ro,size=4k tmpfs /dev/shm || exit 77; {sweep}; exec {run}"
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=300)
+    words = [*TINY_SWEEP, f"output_root={tmp_path}/out"]
+    script = f'mount -t tmpfs -o ro,size=4k tmpfs /dev/shm || exit 77; exec {sys.executable} -c "$0" "$@"'
+    command = ["unshare", "-m", "sh", "-c", script, SWEEP_THEN_RUN, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip(f"no mounts of one's own here: {done.stderr.strip()}")
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert "expected semaphores in shared memory" in line
+    assert "without hydra/launcher=local runs are trained one after the other" in line
     assert "code 2\n" in done.stdout
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("out/*/*/DONE"))) == 1
 
 
-@pytest.mark.skipif(power.not_here() is not None, reason=f"{power.not_here()}")
-def test_a_run_whose_power_is_cut_is_the_same(tmp_path, monkeypatch):
-    tiny = ("dataset=digits", "threads=1", "model.width=40", "checkpoint_seconds=0", "epochs=12")
-    monkeypatch.setitem(chaos.KINDS, "tiny", tiny)
-    monkeypatch.setattr(chaos, "SHARE_ANY_TIME", 0.0)
-    report = run_cut("tiny", seed=0, most_cuts=2, root=tmp_path)
-    assert report.differences == []
-    assert report.counts["bit-identical"] == report.counts["folders"] == 1
-    assert report.counts["kills"] > 0
-
-
 def test_of_a_sweep_that_is_killed_no_run_is_lost_or_doubled(tmp_path):
-    counts = run_many(6, 2, tmp_path / "many")
-    assert (counts["exit code"], counts["folders"], counts["lost"]) == (0, 6, 0)
+    counts = run_many(4, 2, tmp_path / "many")
+    assert (counts["exit code"], counts["folders"], counts["lost"]) == (0, 4, 0)
     assert counts["doubled epochs"] + counts["finished twice"] == 0
     assert counts["launchers killed"] == 1
+
+
+def test_a_sweep_of_which_nothing_gets_done_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(many, "PATIENCE", 0.2)
+    with pytest.raises(TimeoutError, match=r"expected 1 of 4 runs done within 0.2 s, got 0, see .*many/log"):
+        run_many(4, 2, tmp_path / "many")

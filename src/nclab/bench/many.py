@@ -18,7 +18,9 @@ PATIENCE = 3600.0  # seconds
 
 def run_many(runs: int, jobs: int, root: Path) -> Counter:
     """Train so many runs in one sweep of hydra/launcher=local; kill -9 its launcher and workers when a third is done,
-    and give the same command again. Returns counts: runs, killed, lost, doubled epochs, seconds."""
+    and give the same command again. Returns counts: runs, killed, lost, doubled epochs, seconds.
+
+    Raises TimeoutError where a third is not done within PATIENCE."""
     command = [sys.executable, "-m", "nclab.train", "-m", "hydra/launcher=local", f"hydra.launcher.jobs={jobs}", *TINY,
                f"output_root={root}", f"seed=range({runs})"]  # fmt: skip
     root.mkdir(parents=True, exist_ok=True)
@@ -28,6 +30,13 @@ def run_many(runs: int, jobs: int, root: Path) -> Counter:
         first = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         while first.poll() is None and sum(1 for _ in root.glob("*/*/DONE")) < runs // 3:
             time.sleep(0.05)
+            if time.monotonic() - began > PATIENCE:
+                os.killpg(first.pid, signal.SIGKILL)
+                first.wait()
+                done = sum(1 for _ in root.glob("*/*/DONE"))
+                raise TimeoutError(
+                    f"expected {runs // 3} of {runs} runs done within {PATIENCE:g} s, got {done}, see {root}/log"
+                )
         if first.poll() is None:
             os.killpg(first.pid, signal.SIGKILL)
             counts["launchers killed"] += 1

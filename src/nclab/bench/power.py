@@ -1,10 +1,12 @@
 """Cut the power under runs: what a disk holds at a random moment, and nothing that memory held, goes on.
 
-A run lies on an ext4 file system of its own, in a file behind a loop device. A copy of that file at a random moment is
-what a power cut would leave: ext4 has not written what it holds back for a while, nor what nobody flushed. The copy is
-mounted, which replays the journal, and the same command goes on there. The run that at last gets to its end must be its
-undisturbed twin bit for bit. Needs root and loop devices. A disk that loses or reorders what it was told to flush is
-not played.
+A run lies on an ext4 file system of its own, in a file behind a loop device. At a random moment the run is stopped and
+the file is copied: near what a power cut would leave, as ext4 has not written what it holds back for a while, nor what
+nobody flushed. The copy is mounted, which replays the journal, and the same command goes on there. The run that at last
+gets to its end must be its undisturbed twin bit for bit. Needs root and loop devices.
+
+Two limits. The file is read over some time while the kernel goes on writing, so its blocks are of slightly different
+moments. A disk that loses or reorders what it was told to flush is not played.
 """
 
 import os
@@ -12,6 +14,7 @@ import random
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,7 @@ from pathlib import Path
 from nclab.bench.chaos import LONGEST_LIFE, Life, Report, await_moment, compare, count_moment, whole_twin
 
 SIZE = 64 * 2**20  # bytes of the file system
+TRIAL = 2**20  # bytes of one that is only mounted
 PROGRAMS = ("mkfs.ext4", "mount", "umount", "e2fsck")
 
 
@@ -30,7 +34,15 @@ def not_here() -> str | None:
         return f"{', '.join(missing)} not installed"
     if os.geteuid() != 0:
         return "mounting needs root"
-    return None if Path("/dev/loop-control").exists() else "no loop devices"
+    with tempfile.TemporaryDirectory() as folder:
+        image, at = Path(folder, "image"), Path(folder, "at")
+        at.mkdir()
+        try:
+            _make_disk(image, TRIAL)
+            with _mounted(image, at):
+                return None
+        except subprocess.CalledProcessError as error:
+            return f"mounting is refused: {error.stderr.decode().strip()}"
 
 
 def run_cut(kind: str, seed: int, most_cuts: int, root: Path) -> Report:
@@ -43,9 +55,7 @@ def run_cut(kind: str, seed: int, most_cuts: int, root: Path) -> Report:
         return report
     disk, image = root / f"power-{seed}", root / f"power-{seed}-0.img"
     disk.mkdir(parents=True)
-    with image.open("wb") as file:
-        file.truncate(SIZE)
-    _run("mkfs.ext4", "-q", "-F", str(image))
+    _make_disk(image, SIZE)
     command = [*twin.overrides, f"output_root={disk}/outputs"]
     for cut in range(1, most_cuts + 1):
         copy = root / f"power-{seed}-{cut}.img"
@@ -71,6 +81,12 @@ def run_cut(kind: str, seed: int, most_cuts: int, root: Path) -> Report:
             compare(report, folder, disk / "outputs" / folder.relative_to(twin.root))
     image.unlink()
     return report
+
+
+def _make_disk(image: Path, size: int) -> None:
+    with image.open("wb") as file:
+        file.truncate(size)
+    _run("mkfs.ext4", "-q", "-F", str(image))
 
 
 @contextmanager

@@ -94,7 +94,8 @@ def on_this_machine(configs: list[RunConfig], jobs: int | None, stack: int) -> N
     for config in configs:
         if config.threads is None:
             config.threads = threads_by_default(side_by_side=max(1, min(jobs, left)))
-    failed = [outcome for outcome in run_all(configs, jobs, stack) if outcome.error is not None]
+    instead = "without hydra/launcher=local runs are trained one after the other"
+    failed = [outcome for outcome in run_all(configs, jobs, stack, instead) if outcome.error is not None]
     _end(len(configs), [f"{outcome.folder}: {outcome.error}" for outcome in failed])
 
 

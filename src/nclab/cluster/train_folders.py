@@ -33,7 +33,8 @@ def train_folders(folders: list[Path], side_by_side: int) -> int:
         except BAD as error:
             _cannot_begin(folder, error)
     failed = len(folders) - len(configs)
-    return failed + sum(outcome.error is not None for outcome in run_all(configs, side_by_side))
+    outcomes = run_all(configs, side_by_side, instead="with hydra.launcher.runs_per_job=1 a job needs none")
+    return failed + sum(outcome.error is not None for outcome in outcomes)
 
 
 def _cannot_begin(folder: Path, error: Exception) -> None:

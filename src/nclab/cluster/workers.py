@@ -73,19 +73,20 @@ def default_jobs() -> int:
     return min(MOST_JOBS, free_cores())
 
 
-def run_all(configs: list[RunConfig], jobs: int, stack: int = 1) -> list[Outcome]:
+def run_all(configs: list[RunConfig], jobs: int, stack: int = 1, instead: str = "") -> list[Outcome]:
     """Train what is not finished, `jobs` workers side by side, in the order given; prints one line a run. A worker
     takes up to `stack` runs at once that differ in their seed alone.
 
     Raises ConfigError or MissingDataError for wrong input before any run starts. A run that fails is reported and the
     others go on; those that another process is training are waited for at the end. Ctrl-C, and every other signal of
-    `nclab.system.signals`, makes all save and raises Stopped.
+    `nclab.system.signals`, makes all save and raises Stopped. `instead` says what to do where no workers can
+    be started.
     """
     as_config_error(refuse_several, "a sweep starts its runs by itself")
     for key, value in (("jobs", jobs), ("stack", stack)):
         if value < 1:
             raise ConfigError(f"{key} must be at least 1, got {value}")
-    _check_shared_memory()
+    _check_shared_memory(instead)
     waiting = [config for config in configs if not is_finished(config.folder)]
     print(f"{len(configs)} runs, {len(configs) - len(waiting)} finished before, {len(waiting)} to do", flush=True)
     check(waiting)
@@ -101,14 +102,14 @@ def run_all(configs: list[RunConfig], jobs: int, stack: int = 1) -> list[Outcome
     return outcomes
 
 
-def _check_shared_memory() -> None:
+def _check_shared_memory(instead: str) -> None:
     """Workers take turns by semaphores, which some containers and full machines do not give."""
     try:
         multiprocessing.get_context("spawn").Lock()
     except OSError as error:
         raise ConfigError(
-            f"workers side by side: expected semaphores in shared memory (/dev/shm), got {error}; without "
-            "hydra/launcher=local runs are trained one after the other"
+            f"workers side by side: expected semaphores in shared memory (/dev/shm), got {error}"
+            + (f"; {instead}" if instead else "")
         ) from None
 
 

@@ -46,6 +46,7 @@ def run_wing(wing: Wing, args: argparse.Namespace) -> int:
             sorted(configs.values(), key=lambda config: config.seed),
             default_jobs() if args.jobs is None else args.jobs,
             plan.stack(args.profile) if args.stack is None else args.stack,
+            instead="a container gets them by --shm-size=1g, or --ipc=host",
         )
     except (ConfigError, MissingDataError) as error:
         print(f"error: {error}", file=sys.stderr)

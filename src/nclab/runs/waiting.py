@@ -28,7 +28,7 @@ def what_to_do(job: str, state: str, reason: str) -> str | None:
             f"'scancel {array}', correct hydra.launcher.*, and give the same command"
         )
     if NO_NODE.fullmatch(reason):
-        return "nodes are down or drained: 'sinfo -R' says why; it begins by itself once they are back"
+        return "nodes are down, drained or reserved: 'sinfo -R' says why; it begins by itself once they are back"
     return None
 
 

@@ -27,11 +27,12 @@ from nclab.system.token_rules import replace_tokens
 
 MASK = "***"
 SHORTEST = 8  # characters of an environment variable: shorter ones would be found in innocent words
+LONGEST_KEPT = 1000  # characters of a text that is remembered, unmasked as it is
 
 _WORD = r"(?:token|secret|password|passwd|passphrase|pwd|credentials?|auth)"
 # `key` alone is every second word of an error; it is a secret's name only as the end of one: api_key, ACCESS_KEY.
 _NAME = (
-    rf"(?:[\w.+-]*[_.-])?(?:{_WORD}|(?:api|pg|my)\w*{_WORD})|[\w.+-]*(?:[_.-]|api|access|private)key"
+    rf"(?:[\w.+-]*[_.-])?(?:{_WORD}|(?:api|pg|my)\w{{0,30}}{_WORD})|[\w.+-]*(?:[_.-]|api|access|private)key"
     r"|(?-i:[a-z]\w*(?:Token|Secret|Password|Key))|(?-i:[A-Z0-9_]*_PASS)"
 )
 _HINT = re.compile(r"token|secret|pass|pwd|credential|auth|key", re.IGNORECASE)  # in each of these names
@@ -52,11 +53,12 @@ _SCHEME = re.compile(r"((?:Bearer|Basic|Digest|Token|Negotiate)\s+)?.*", re.IGNO
 _BEARER = re.compile(r"\b(Bearer\s+)[\w.~+/-]{8,}=*", re.IGNORECASE)
 _BASIC = re.compile(r"\b(Basic\s+)([\w+/-]{4,}={0,2})", re.IGNORECASE)
 _PRIVATE = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [^-]*-----|\Z)", re.DOTALL)
-# Before the @: with a colon, which is no port's, anything up to the last @; without one all that is given to a website,
-# and elsewhere what is too long for a name. ssh://git@host is no secret.
+# Before the @: with a colon, which is no port's and no sentence's, anything up to the last @; without one all that is
+# given to a website, and elsewhere what is too long for a name. ssh://git@host is no secret. No scheme is longer than
+# 31 letters; without that bound the time is quadratic.
 _ADDRESS = re.compile(
-    r"(\b[a-z][a-z0-9+.-]*:/{1,2})"
-    r"(?:[^/\s@:'\"]*:(?!\d+(?:[/\s'\",;)]|$))(?:(?:(?!://)[^\s'\"<>])*|[^/\n'\"<>]*)"
+    r"(\b[a-z][a-z0-9+.-]{0,30}:/{1,2})"
+    r"(?:[^/\s@:'\"]*:(?!\s|\d+(?:[/\s'\",;)]|:\s|$))(?:(?:(?!://)[^\s'\"<>])*|[^/\n'\"<>]*)"
     r"|[^/\s@:'\"]{20,}|(?<=http://)[^/\s@:'\"]+|(?<=https://)[^/\s@:'\"]+)@(?=[\w\[*-])",
     re.IGNORECASE,
 )
@@ -66,7 +68,8 @@ _BASE64 = re.compile(r"(?<![\w+/=-])[\w+/-]{12,}={0,2}(?![\w+/=-])")
 
 def redact(text: str) -> str:
     """The text with every secret in it masked."""
-    return _masked(text, _from_environment())
+    kept = len(text) <= LONGEST_KEPT
+    return (_masked if kept else _masked.__wrapped__)(text, _from_environment())
 
 
 @lru_cache(maxsize=4096)  # a run says the same things every epoch
@@ -85,7 +88,8 @@ def _plainly(text: str, secrets: tuple[str, ...]) -> str:
     text = _HEADER.sub(_header, text)
     text = _BEARER.sub(rf"\1{MASK}", text)
     text = _BASIC.sub(lambda found: f"{found[1]}{MASK}" if ":" in _decoded(found[2]) else found[0], text)
-    text = _ADDRESS.sub(rf"\1{MASK}@", text)
+    end = text.rfind("@") + 2  # behind it is no user of an address, and much to search
+    text = _ADDRESS.sub(rf"\1{MASK}@", text[:end]) + text[end:]
     text = replace_tokens(text, MASK)
     if _HINT.search(text) is None:
         return text
@@ -110,6 +114,8 @@ def _assigned(found: re.Match) -> str:
 
 def _header(found: re.Match) -> str:
     name, sign, quote, quoted, plain = found.groups()
+    if name.lower().endswith("cookie") and "=" not in (quoted or plain):
+        return found[0]  # a cookie is name=value
     scheme = _SCHEME.fullmatch(quoted or plain)[1] or ""
     return f"{name}{sign}{quote or ''}{scheme}{MASK}"
 

@@ -58,10 +58,18 @@ FURTHER = (
     ("npm", r"\bnpm_[A-Za-z0-9]{36}", 0),
 )
 _REST = r"(?:[\w-]|\.(?=[\w-]))*"  # of a token that goes on where its pattern is satisfied
-_RULES = tuple(
-    re.compile(pattern if pattern.endswith("$)") else pattern + _REST, flags | re.MULTILINE)
-    for _, pattern, flags in (*OF_DETECT_SECRETS, *FURTHER)
-)
+_NEEDED = ("_authToken", "T3BlbkFJ")  # by patterns whose time is quadratic: they are tried only where it stands
+
+
+def _rule(name: str, pattern: str, flags: int) -> tuple[str, re.Pattern]:
+    """What a text must hold for the rule to be tried, and the rule."""
+    if name == "artifactory":  # without a digit it is a word: APCollective
+        pattern = pattern.replace("|^)", r"|^)(?=[A-Za-z]*\d)")
+    whole = pattern if pattern.endswith("$)") else pattern + _REST
+    return next((needed for needed in _NEEDED if needed in pattern), ""), re.compile(whole, flags | re.MULTILINE)
+
+
+_RULES = tuple(_rule(*rule) for rule in (*OF_DETECT_SECRETS, *FURTHER))
 _AROUND = re.compile(r'([\s=:"]?)(.*?)([\s"]?)', re.DOTALL)  # delimiters that some patterns include
 
 
@@ -73,6 +81,7 @@ def replace_tokens(text: str, mask: str) -> str:
         return f"{before}{mask}{after}"
 
     replacement: Callable[[re.Match], str] = masked
-    for rule in _RULES:
-        text = rule.sub(replacement, text)
+    for needed, rule in _RULES:
+        if needed in text:
+            text = rule.sub(replacement, text)
     return text
