@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
@@ -32,7 +33,10 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     pictures = [o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     assert len(pictures) == 1
     assert "8/8  loss" in shown  # plain lines, no live bar
-    assert (tmp_path / "outputs" / "notebook").is_dir()
+    (file,) = (tmp_path / "outputs" / "notebook").glob("*/metrics.csv")
+    logged = pd.read_csv(file).query("epoch == 8 and split == 'test' and metric == 'nc1'")["value"].round(3)
+    (nc1,) = re.findall(r"'nc1': ([0-9.]+), 'nc2_gram'", shown)  # of the test split against the class means of train
+    assert float(nc1) in logged.tolist()
     if os.environ.get("NCLAB_WRITE_NOTEBOOK"):
         nbformat.write(notebook, NOTEBOOK)
 
