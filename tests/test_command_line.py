@@ -49,7 +49,8 @@ def test_the_command_line(tmp_path):
         (["dataset=mnist"], "fetch it with: nclab-data fetch mnist"),
     ],
 )
-def test_wrong_commands_end_in_one_line_and_exit_code_2(tmp_path, overrides, message):
+def test_wrong_commands_end_in_one_line_and_exit_code_2(tmp_path, monkeypatch, overrides, message):
+    monkeypatch.delenv("NCLAB_DATA", raising=False)  # MNIST may lie there
     done = run_command(*overrides, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
