@@ -132,7 +132,7 @@ def test_a_wrong_command_is_one_line_and_status_2(tmp_path, monkeypatch, capsys,
 
 def test_run_stacks_seeds_as_its_profile_says(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("nclab.papers.running.run_all", lambda configs, jobs, stack: asked.append(stack) or [])
+    monkeypatch.setattr("nclab.papers.running.run_all", lambda configs, jobs, stack, **_: asked.append(stack) or [])
     monkeypatch.setattr("nclab.papers.running.draw", lambda *_: [])
     words = ("run", "regression", "--part", "ufm", "--output", tmp_path, "--seeds", 0)
     assert paper(*words, "--profile", "cpu") == 0

@@ -143,7 +143,7 @@ def test_without_shared_memory_workers_are_refused_and_one_run_trains(tmp_path):
 
 
 def test_of_a_sweep_that_is_killed_no_run_is_lost_or_doubled(tmp_path):
-    counts = run_many(4, 2, tmp_path / "many")
+    counts = run_many(4, 1, tmp_path / "many")
     assert (counts["exit code"], counts["folders"], counts["lost"]) == (0, 4, 0)
     assert counts["doubled epochs"] + counts["finished twice"] == 0
     assert counts["launchers killed"] == 1
@@ -152,4 +152,4 @@ def test_of_a_sweep_that_is_killed_no_run_is_lost_or_doubled(tmp_path):
 def test_a_sweep_of_which_nothing_gets_done_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(many, "PATIENCE", 0.2)
     with pytest.raises(TimeoutError, match=r"expected 1 of 4 runs done within 0.2 s, got 0, see .*many/log"):
-        run_many(4, 2, tmp_path / "many")
+        run_many(4, 1, tmp_path / "many")
