@@ -34,7 +34,7 @@ FIRST := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 HOW = --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STACK),--stack $(STACK)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup install demo train test test-fast test-versions test-slurm chaos fuzz lint docs docs-config audit bench bench-statistics paper papers claims claims_depth clean \
+.PHONY: help setup install demo train test test-fast test-versions test-slurm chaos fuzz lint docs docs-config audit bench bench-compare bench-statistics paper papers claims claims_depth clean \
 	$(FIRST) $(WINGS)
 
 help:  ## list the targets
@@ -93,7 +93,6 @@ bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, 
 	$(PY) scripts/bench_growth.py
 	$(PY) scripts/bench_table.py
 
-.PHONY: bench-compare
 bench-compare: setup  ## which ratios got worse between two results: OLD=FOLDER NEW=FOLDER
 	$(PY) scripts/bench_compare.py $(OLD) $(NEW) $(ARGS)
 

@@ -48,7 +48,7 @@ def compared(old: dict[str, float], new: dict[str, float], tolerance: float) -> 
     for better, what in sorted(changes):
         mark = "worse" if better < 1 / (1 + tolerance) else "better" if better > 1 + tolerance else ""
         lines.append(f"{old[what]:9.3f} {new[what]:9.3f}  {mark:6}  {what}")
-    worse = sum("  worse  " in line for line in lines)
+    worse = sum(better < 1 / (1 + tolerance) for better, _ in changes)
     for side, own, other in (("old", old, new), ("new", new, old)):
         lines += [f"{'in the ' + side + ' one alone':>27}  {what}" for what in sorted(own.keys() - other.keys())]
     return lines, worse

@@ -16,6 +16,10 @@ TINY = ("dataset=digits", "dataset.train_size=200", "dataset.test_size=100", "mo
 PATIENCE = 3600.0  # seconds
 
 
+def _done(root: Path) -> int:
+    return sum(1 for _ in root.glob("*/*/DONE"))
+
+
 def run_many(runs: int, jobs: int, root: Path) -> Counter:
     """Train so many runs in one sweep of hydra/launcher=local; kill -9 its launcher and workers when a third is done,
     and give the same command again. Returns counts: runs, killed, lost, doubled epochs, seconds.
@@ -28,20 +32,19 @@ def run_many(runs: int, jobs: int, root: Path) -> Counter:
     counts: Counter = Counter({"runs": runs})
     with (root / "log").open("ab") as log:
         first = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        while first.poll() is None and sum(1 for _ in root.glob("*/*/DONE")) < runs // 3:
+        while first.poll() is None and _done(root) < runs // 3:
             time.sleep(0.05)
             if time.monotonic() - began > PATIENCE:
                 os.killpg(first.pid, signal.SIGKILL)
                 first.wait()
-                done = sum(1 for _ in root.glob("*/*/DONE"))
                 raise TimeoutError(
-                    f"expected {runs // 3} of {runs} runs done within {PATIENCE:g} s, got {done}, see {root}/log"
+                    f"expected {runs // 3} of {runs} runs done within {PATIENCE:g} s, got {_done(root)}, see {root}/log"
                 )
         if first.poll() is None:
             os.killpg(first.pid, signal.SIGKILL)
             counts["launchers killed"] += 1
         first.wait(PATIENCE)
-        counts["done before"] = sum(1 for _ in root.glob("*/*/DONE"))
+        counts["done before"] = _done(root)
         counts["exit code"] = subprocess.run(command, stdout=log, stderr=log, timeout=PATIENCE).returncode
     counts["seconds"] = round(time.monotonic() - began)
     folders = sorted(path.parent for path in root.glob("*/*/config.yaml"))

@@ -27,7 +27,7 @@ class Standing:
             waits = {"pending": f" ({', '.join(reasons)})"} if reasons else {}
             print("  " + ", ".join(f"{n} {state}{waits.get(state, '')}" for state, n in sorted(states.items())),
                   flush=True)  # fmt: skip
-        self._advise(queue, dict.fromkeys(jobs))
+        self._advise(queue, jobs)
 
     def _advise(self, queue: Queue, jobs: Collection[str]) -> None:
         now = time.monotonic()

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -49,12 +50,11 @@ class Classes:
     def others(self, device: torch.device | str = "cpu") -> Tensor | None:
         """(C, C) bool: row c holds the classes that a sample of class c is not told apart from, those of other heads;
         None: there is one head."""
-        if self.heads is None:
-            return None
-        head = torch.empty(self.count, dtype=torch.int64)
-        for i, labels in enumerate(self.heads):
-            head[list(labels)] = i
-        return (head != head[:, None]).to(device)
+        return None if self.heads is None else _others(self.heads, torch.device(device))
+
+    def within_heads(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The logits (..., B, C), -inf where a class is of another head than that of the sample's label (B,)."""
+        return within_heads(logits, labels, self.others(labels.device))
 
     def check(self, targets: Tensor) -> None:
         if targets.dtype != torch.int64 or targets.ndim != 1:
@@ -64,9 +64,17 @@ class Classes:
             raise ValueError(f"expected labels 0 to {self.count - 1}, got {low} to {high}")
 
 
+@cache  # every batch asks
+def _others(heads: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+    """`Classes.others` of these heads."""
+    head = torch.empty(sum(map(len, heads)), dtype=torch.int64)
+    for i, labels in enumerate(heads):
+        head[list(labels)] = i
+    return (head != head[:, None]).to(device)
+
+
 def within_heads(logits: Tensor, labels: Tensor, others: Tensor | None) -> Tensor:
-    """The logits (..., B, C), -inf where a class is of another head than that of the sample's label (B,); `others` is
-    what `Classes.others` gives."""
+    """`Classes.within_heads` with what `Classes.others` gives."""
     return logits if others is None else logits.masked_fill(others[labels], -math.inf)
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from nclab.analysis.curves import NETWORK
 from nclab.analysis.runs import AnalysisError, Run, flatten, load_runs
 from nclab.runs.table import aligned
-
-NETWORK = "network"  # the layer of the network's own scores
 
 
 def one_run(folder: Path) -> Run:

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
-from nclab.interfaces.targets import within_heads
 from nclab.metrics.collapse import classifier_of
 from nclab.metrics.long_tail import (
     balanced_accuracies,
@@ -55,8 +54,7 @@ class LongTailSuite(Metric):
         if n_pass < self.passes:
             self.meter.add_means(h, labels)
             return
-        others = self.context.targets.others(labels.device)
-        right = within_heads(features["logits"], labels, others).argmax(1) == labels
+        right = self.context.targets.within_heads(features["logits"], labels).argmax(1) == labels
         hits = torch.stack([labels[right].bincount(minlength=self.classes), labels.bincount(minlength=self.classes)])
         self.hits = self.hits.to(hits.device) + hits
         if self.context.train is None:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
-from nclab.interfaces.targets import within_heads
 from nclab.metrics.collapse import classifier_of
 from nclab.metrics.past import past_geometry
 from nclab.metrics.rows import LABELS, SampledRows
@@ -41,8 +40,7 @@ class PastSuite(Metric):
     def add(self, n_pass: int, features: dict[str, Tensor], batch: Batch, out: Output) -> None:
         if self.context.train is None:
             labels = self.context.targets.groups(batch.targets)
-            others = self.context.targets.others(labels.device)
-            right = within_heads(out.prediction, labels, others).argmax(1) == labels
+            right = self.context.targets.within_heads(out.prediction, labels).argmax(1) == labels
             own = {LABELS: labels[:, None], RIGHT: right[:, None], self.feature: features[self.feature]}
             self.rows.add(own, batch.index)
             self.dtype = features[self.feature].dtype

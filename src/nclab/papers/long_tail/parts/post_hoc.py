@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from nclab.interfaces.batch import Batch, Output
-from nclab.interfaces.targets import within_heads
 from nclab.metrics.collapse import classifier_of
 from nclab.metrics.long_tail import balanced_accuracies, frequency_groups
 from nclab.metrics.meter import CollapseMeter
@@ -53,8 +52,7 @@ class PostHoc(Metric):
         if self.rows is None:
             self._begin(h)
         logits = torch.einsum("bd,vcd->vbc", h.double(), self.rows) + self.bias
-        others = self.context.targets.others(labels.device)
-        right = within_heads(logits, labels, others).argmax(2) == labels  # (V, B)
+        right = self.context.targets.within_heads(logits, labels).argmax(2) == labels  # (V, B)
         self.seen += labels.bincount(minlength=self.classes)
         for own, of in zip(self.hits, right, strict=True):
             own += labels[of].bincount(minlength=self.classes)
