@@ -7,13 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from nclab.analysis.columns import LINEAR, log_limits
 from nclab.analysis.curves import switches
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.labels import setting_label
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.metric_curves import last_values
 from nclab.analysis.metric_table import axis_name, floors, metric_table, settled, spread_note
 from nclab.analysis.panels import PAGE, below_the_lowest, epoch_ticks
@@ -72,11 +73,8 @@ def _draw(table: pd.DataFrame, runs: list[Run]) -> Figure:
     bar.set_label(axis_name(table.metric.iloc[0], table.split.iloc[0], kind))
     bar.outline.set_visible(False)
     if kind != LINEAR:
-        few = np.log10(scale.vmax / scale.vmin) < 2
-        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=12))
+        log_ticks(bar.ax.yaxis)
         bar.ax.yaxis.set_minor_locator(NullLocator())
-        if few:
-            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     keys = _marks(runs, dict(zip(policies, grid.flat, strict=False)), layers)
     keys += [Patch(color=UNDEFINED, label="undefined (nan)")] if table.value.isna().any() else []
     if keys:

@@ -10,6 +10,7 @@ from nclab.analysis.curves import fixed_since, switches
 from nclab.analysis.drawing import THICK, WIDTH, caption, depth_colours, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.labels import setting_label
+from nclab.analysis.log_axis import log_axis
 from nclab.analysis.looks import looks
 from nclab.analysis.metric_table import axis_name, floors, is_flat, metric_table, settled, spread_note
 from nclab.analysis.panels import (
@@ -21,7 +22,6 @@ from nclab.analysis.panels import (
     below_the_lowest,
     epoch_ticks,
     fixed_key,
-    log_axis,
     switch_key,
     switch_lines,
 )

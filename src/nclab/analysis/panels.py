@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 
 from nclab.analysis.columns import log_limits
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import GREY, THICK, THIN, WIDTH, key
+from nclab.analysis.log_axis import log_axis
 
 TITLE = 0.075  # inches: a letter of a panel's title
 PAGE = 8.6  # inches: no figure is higher than the text of a page
@@ -120,21 +120,6 @@ def share_axis(axes: Axes, low: float) -> None:
     axes.set_yticks(ticks)
     axes.set_ylim(ticks[0], 1 + 0.015 * (1 - ticks[0]))
     axes.spines["left"].set_bounds(ticks[0], 1)
-
-
-def log_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic y axis with decades; where there are fewer than two, ticks at 1, 2 and 5."""
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
-    if np.log10(high / low) < 2:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    else:
-        axes.yaxis.set_major_locator(LogLocator(numticks=9))
-        axes.yaxis.set_major_formatter(LogFormatterSciNotation())
-        axes.yaxis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=20))
-        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def below_the_lowest(figure: Figure) -> None:

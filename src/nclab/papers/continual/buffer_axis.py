@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from nclab.analysis.drawing import THICK, seeds_note
 from nclab.analysis.labels import dataset_label
@@ -67,15 +67,6 @@ def buffer_axis(axes: Axes, shares: list[float]) -> None:
     axes.set_xlabel("buffer, % of the samples of earlier tasks")
     if 0 in shares:
         axes.axvline(100 * smallest / BELOW**0.5, color="0.8", lw=0.6, ls=":")  # where the axis is no longer a log axis
-
-
-def log_axis(axes: Axes) -> None:
-    """Decades on the y axis, and 2 and 5 between where there are few."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,), numticks=12))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def about(groups: dict[float, list[Run]]) -> tuple[str, str]:

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.runs import Run
-from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, in_words, log_axis, over_seeds
+from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, in_words, over_seeds
 from nclab.papers.continual.tasks import NEEDED, at_task_ends
 
 ORANGE, BLUE, GREEN = "#D55E00", "#0072B2", "#009E73"
@@ -94,7 +95,8 @@ def _draw(table: pd.DataFrame, groups: dict[float, list[Run]]) -> Figure:
             curve(axes, table[table.column == column], smallest, **look)
             keys[label] = key(label, ms=3.5, **look)
         if log:
-            log_axis(axes)
+            axes.set_yscale("log")
+            log_ticks(axes.yaxis)
         elif "memory_norm_ratio" in columns:
             axes.axhline(1, color="0.6", lw=0.6)
         else:

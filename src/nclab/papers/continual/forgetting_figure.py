@@ -7,8 +7,9 @@ from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import at_end, classifier_input, needed
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.runs import Run, refuse_mixture
-from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, in_words, log_axis, over_seeds
+from nclab.papers.continual.buffer_axis import about, buffer_axis, by_buffer, curve, in_words, over_seeds
 from nclab.papers.continual.tasks import HEADS, NEEDED, PROBE, final, forgetting, is_joint, matrix, scenario
 
 LOOKS = {  # Okabe and Ito's colours
@@ -76,7 +77,8 @@ def _draw(table: pd.DataFrame, groups: dict[float, list[Run]]) -> Figure:
     left.set_title("Forgetting of earlier tasks (points)")
     left.axhline(0, color="0.6", lw=0.6)
     right.set_title("Error after the last task, 1 − test accuracy")
-    log_axis(right)
+    right.set_yscale("log")
+    log_ticks(right.yaxis)
     caption(figure, *about(groups))
     keys = [key(NAMES[of], **look, ms=3.5) for of, look in LOOKS.items()]
     if table.buffer.isna().any():

@@ -13,7 +13,7 @@ from nclab.analysis.drawing import WIDTH, depth_colours, key, legend, seeds_note
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.labels import count_of_blocks
 from nclab.analysis.last_layer import at_end, needed
-from nclab.analysis.panels import log_axis
+from nclab.analysis.log_axis import log_axis
 from nclab.analysis.rank import hollow, is_low, low_ranks, lowest_rank
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.papers.depth.variants import DEEP, Variant, about, depth_variants, seeds_of, spread

@@ -16,7 +16,7 @@ from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import WIDTH, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import at_end, before_end, classifier_input, needed
-from nclab.analysis.panels import log_axis
+from nclab.analysis.log_axis import log_axis
 from nclab.analysis.rank import hollow, is_low, low_ranks, lowest_rank
 from nclab.analysis.runs import Run
 from nclab.analysis.statistics import objective_change

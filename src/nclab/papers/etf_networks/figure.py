@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import series
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.runs import Run
 from nclab.papers.etf_networks.arms import LOOKS, NEEDED, about, arms
 
@@ -97,8 +97,4 @@ def _axes(axes: Axes, last: int, metric: str) -> None:
     if metric == "cosine_margin_min":  # it is negative where a sample is wrong
         return
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    steps = (1.0, 2.0, 5.0) if high < 50 * low else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=9))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.yaxis)

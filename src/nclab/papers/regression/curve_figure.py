@@ -7,9 +7,10 @@ from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import series
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.runs import Run
 from nclab.papers.regression.numbers import CURVES, curve
-from nclab.papers.regression.panels import MEASURED, band, band_note, epochs, keys, log_axis
+from nclab.papers.regression.panels import MEASURED, band, band_note, epochs, keys
 from nclab.papers.regression.variants import Variant, about, variants_of
 
 TITLES = {
@@ -77,7 +78,7 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
         if metric in ("mse", "r2_error"):
             later = rows[(rows.epoch > 0) & (rows["mean"] > 0)]
             axes.set_ylim(later["mean"].min() / 2, later["mean"].max() * 2)  # untrained networks are far above
-        log_axis(axes.yaxis, axes.get_ylim())
+        log_ticks(axes.yaxis)
     caption(figure, f"{about(variants)}; {band_note(variants)}")
     tested = [key("test split", ls=TEST, lw=0.9)] if (table.split == "test").any() else []
     legend(figure, keys(variants) + tested, most=5)

@@ -6,9 +6,10 @@ from matplotlib.figure import Figure
 
 from nclab.analysis.drawing import THICK, WIDTH, caption, legend, style
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.papers.regression.numbers import last_g, matrices
-from nclab.papers.regression.panels import MEASURED, band_note, keys, log_axis
+from nclab.papers.regression.panels import MEASURED, band_note, keys
 from nclab.papers.regression.variants import Variant, about, variants_of
 from nclab.theory.regression import nrc3
 
@@ -58,7 +59,7 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
         axes.plot(best, at, color=look["color"], marker=look["marker"], ms=5, mfc="white", zorder=4, clip_on=False)
     axes.set_yscale("log")
     axes.set_xlim(0, float(table.g.max()) * POINTS / (POINTS - 1))
-    log_axis(axes.yaxis, axes.get_ylim())
+    log_ticks(axes.yaxis)
     axes.set_xlabel("g, up to λ_min of the targets' covariance")
     axes.set_ylabel("NRC3 of the last W")
     caption(figure, about(variants), f"{band_note(variants)}; marker: best g")

@@ -1,9 +1,8 @@
-"""What the panels of this wing share: a curve with its spread, and a logarithmic axis with decades."""
+"""What the panels of this wing share: a curve with its spread, an axis of epochs, and what legend and caption say."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter
 
 from nclab.analysis.drawing import THICK, key
 from nclab.analysis.needs import Needs
@@ -21,16 +20,6 @@ def band(axes: Axes, rows: pd.DataFrame, look: dict, against: str = "epoch", **l
         rows[against], rows["mean"], **{"color": look["color"], "ls": look["ls"], "lw": THICK, "zorder": 3} | line
     )
     axes.fill_between(rows[against], rows.low, rows.high, color=look["color"], alpha=0.16, lw=0, zorder=2)
-
-
-def log_axis(axis, axes_limits: tuple[float, float]) -> None:
-    """Decades; within two decades 1, 2, 5 as well."""
-    low, high = axes_limits
-    decades = np.log10(high / low)
-    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0) if decades < 0.8 else (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=steps, numticks=9))
-    axis.set_major_formatter("{x:g}" if decades < 4 else LogFormatterMathtext())
-    axis.set_minor_formatter(NullFormatter())
 
 
 def epochs(axes: Axes, last: int, label: str = "epoch") -> None:

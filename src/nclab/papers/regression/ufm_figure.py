@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import objective
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import Run
 from nclab.papers.regression.g_figure import g_rows
 from nclab.papers.regression.numbers import ROUNDING, curve, lambdas, matrices
-from nclab.papers.regression.panels import band, band_note, epochs, keys, log_axis
+from nclab.papers.regression.panels import band, band_note, epochs, keys
 from nclab.papers.regression.variants import Variant, variants_of
 from nclab.theory.regression import ufm_gram
 
@@ -84,7 +85,7 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
         for variant in variants:
             band(axes, table[(table.variant == variant.label) & (table.metric == metric)], variant.look)
         epochs(axes, int(table.epoch.max()), "step")
-        log_axis(axes.yaxis, axes.get_ylim())
+        log_ticks(axes.yaxis)
     _eigenvalues(grid.flat[4], table, variants)
     _against_g(grid.flat[5], variants)
     run = variants[0].runs[0]
@@ -127,5 +128,5 @@ def _against_g(axes: Axes, variants: list[Variant]) -> None:
     axes.set_title("NRC3 of the last W")
     axes.set_yscale("log")
     axes.set_xlim(left=0)
-    log_axis(axes.yaxis, axes.get_ylim())
+    log_ticks(axes.yaxis)
     axes.set_xlabel("g (dotted: c)")

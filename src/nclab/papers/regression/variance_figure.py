@@ -6,9 +6,10 @@ from matplotlib.figure import Figure
 from nclab.analysis.drawing import WIDTH, caption, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import series
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.runs import Run
 from nclab.papers.regression.numbers import ROUNDING, matrices
-from nclab.papers.regression.panels import MEASURED, keys, log_axis
+from nclab.papers.regression.panels import MEASURED, keys
 from nclab.papers.regression.variants import Variant, about, variants_of
 
 COMPONENTS = 5
@@ -55,7 +56,7 @@ def _draw(table: pd.DataFrame, variants: list[Variant]) -> Figure:
         axes.set_xticks(range(1, COMPONENTS + 1))
         axes.set_xlabel(f"principal component (dotted line: n = {n} targets)")
         axes.set_yscale("log")
-    log_axis(panels[0].yaxis, panels[0].get_ylim())
+    log_ticks(panels[0].yaxis)
     panels[0].set_ylabel("share of the variance")
     caption(figure, f"{about(variants)}; {_seeds(variants)}")
     legend(figure, keys(variants, marker=True), most=5)

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.papers.terminal_phase.variants import DASHED, about, over_seeds, variants_of
@@ -56,6 +57,7 @@ def _draw(table: pd.DataFrame, variant) -> Figure:
     right.set_title("Deviation from the central path, L⊥ / L_LS")
     for axes in (left, right):
         axes.set_yscale("log")
+        log_ticks(axes.yaxis)
         axes.set_xlim(0, table.epoch.max())
         axes.set_xlabel("epoch")
         axes.set_xticks(np.linspace(0, table.epoch.max(), 4).round())  # the axis ends at a tick

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.papers.terminal_phase.numbers import EARLY
@@ -56,11 +56,7 @@ def _draw(table: pd.DataFrame, variant) -> Figure:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel("step t of gradient descent")
-        low, high = axes.get_ylim()
-        steps = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0) if high < 4 * low else (1.0, 2.0, 5.0)
-        axes.yaxis.set_major_locator(LogLocator(subs=steps if high < 50 * low else (1.0,), numticks=12))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        log_ticks(axes.yaxis)
     seeds = f"mean of {len(variant.runs)} initial weights, band from least to greatest"
     caption(figure, f"{about([variant])}; features fixed, full-batch gradient descent", seeds)
     legend(figure, [key("gradient descent", color="#0072B2"), key("c / log t", ls=DASHED, lw=0.9)])

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, seeds_note, style
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import Run
 from nclab.papers.terminal_phase.variants import DASHED, LOOKS, Variant, about, variants_of
@@ -120,9 +120,4 @@ def _curve(axes: Axes, rows: pd.DataFrame, colour: str, dash, share: bool, accur
 def _axes(axes: Axes, last: int) -> None:
     axes.set_xlim(0, last)
     axes.set_xticks(np.linspace(0, last, 4).round())  # the axis ends at a tick
-    low, high = axes.get_ylim()
-    decades = np.log10(high / low)
-    steps = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0) if decades < 0.5 else (1.0, 2.0, 5.0)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps if decades < 1.7 else (1.0,), numticks=12))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.yaxis)

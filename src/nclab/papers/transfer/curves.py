@@ -3,14 +3,13 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import THICK, WIDTH, caption, depth_colours, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import series
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.runs import Run
 from nclab.papers.transfer.settings import NEEDED, Setting, about, counted, name_of, settings_of
 
@@ -105,13 +104,3 @@ def _curve(axes: Axes, rows: pd.DataFrame, colour: tuple, mark: str) -> None:
     axes.plot(x, y, lw=0.8 * THICK, color=colour, zorder=3)
     axes.plot([end.epoch] * 2, [end.low, end.high], lw=0.8, color=colour, zorder=3)
     axes.plot(end.epoch, end["median"], ls="", marker=mark, ms=4.5, color=colour, mec="white", mew=0.5, zorder=4)
-
-
-def log_ticks(axis: Axis) -> None:
-    """Plain numbers on a log axis: decades, with 2 and 5 where there are few of them; on less than a decade round
-    numbers."""
-    low, high = axis.get_view_interval()
-    few = LogLocator(subs=(1.0, 2.0, 5.0) if high < 60 * low else (1.0,), numticks=9)
-    axis.set_major_locator(few if high > 8 * low else MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_locator(NullLocator())

@@ -6,10 +6,10 @@ from matplotlib.ticker import MaxNLocator
 
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.runs import Run
 from nclab.analysis.statistics import STATISTICS
 from nclab.papers.transfer import numbers
-from nclab.papers.transfer.curves import log_ticks
 from nclab.papers.transfer.settings import (
     BASE,
     COLOURS,

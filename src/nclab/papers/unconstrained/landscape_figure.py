@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
 from nclab.analysis.last_layer import column
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.needs import Needs
 from nclab.analysis.panels import epoch_ticks
 from nclab.analysis.runs import Run, refuse_mixture
@@ -215,5 +215,4 @@ def _axes(axes: Axes, last: int) -> None:
     axes.set_yscale("log")
     axes.set_xlim(0, last)
     axes.set_xticks(epoch_ticks(int(last)))
-    axes.yaxis.set_major_locator(LogLocator(numticks=7))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.yaxis)

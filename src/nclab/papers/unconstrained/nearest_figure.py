@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from nclab.analysis.drawing import THICK, WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
+from nclab.analysis.log_axis import log_ticks
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.papers.unconstrained.nearest_numbers import at_input
@@ -177,5 +178,4 @@ def _axes(axes: Axes, table: pd.DataFrame, metric: str, least: float) -> None:
         axes.set_ylim(0.8 * least, 1)
     if metric == "loss":
         axes.set_ylim(bottom=1e-4)
-    axes.yaxis.set_major_locator(LogLocator(numticks=7))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.yaxis)
