@@ -103,7 +103,7 @@ def epochs_to_train_99(run, treated):
 
 def training_state(run, treated):
     parts = ("weights_learnable", "weights_fixed", "gradients", "optimizer")
-    return sum(run.summary["memory"][f"{part}_bytes"] for part in parts) / 1024**2
+    return sum(run.summary[f"memory.{part}_bytes"] for part in parts) / 1024**2
 
 
 STATISTICS |= {
