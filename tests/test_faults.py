@@ -14,7 +14,7 @@ from conftest import TINY, TINY_MODELS
 from run_folders import assert_same_run, events
 
 from nclab.config.schema import ConfigError
-from nclab.run import build as run_module
+from nclab.run import begun as run_module
 from nclab.run.execute import train
 from nclab.runfolder import checkpoint
 from nclab.runfolder import folder as record

@@ -12,7 +12,7 @@ import pytest
 import torch
 from run_folders import ADAPTIVE, FROZEN, Killed, assert_same_run, events, killed_after, rows
 
-import nclab.run.build
+import nclab.run.begun
 from nclab.run.execute import train
 from nclab.run.trained import load_trained
 from nclab.runfolder import checkpoint
@@ -38,7 +38,7 @@ class Cutter:
             atomic(path, data, **kept)
 
         monkeypatch.setattr(Log, "append", half_append)
-        for module in (record, checkpoint, nclab.run.build):
+        for module in (record, checkpoint, nclab.run.begun):
             monkeypatch.setattr(module, "write_atomic", half_atomic)
 
     def _cut(self, halve):

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from nclab.analysis.labels import meaningless, policy_label, policy_order, said_by_label
-from nclab.config.keys import MAY_DIFFER, not_of_its_folder, with_later_keys
+from nclab.config.keys import MAY_DIFFER, ends_early, is_trial, not_of_its_folder, with_later_keys
 from nclab.system.written import is_finished
 
 COLUMNS = ["epoch", "split", "layer", "metric", "value"]
@@ -109,9 +109,8 @@ class Run:
 
     @property
     def end(self) -> int:
-        """The last epoch: before the configuration's where training ended at its `stop_at_loss`."""
-        may_end = self.config.get("stop_at_loss") is not None and self.finished
-        return self.result("epochs") if may_end else self.config["epochs"]
+        """The last epoch: before the configuration's where training ended early."""
+        return self.result("epochs") if self.finished and ends_early(self.config) else self.config["epochs"]
 
     def result(self, key: str) -> Any:
         """An entry of summary.json by its dotted name, e.g. 'final.test.accuracy'."""
@@ -129,12 +128,14 @@ def load_runs(
     where: dict[str, Any] | None = None,
     finished_only: bool = True,
     skip_broken: bool = False,
+    trials: bool = False,
 ) -> list[Run]:
     """The runs under `folders` (run, experiment or output folders) that meet every condition.
 
     `where` maps dotted configuration keys to values; a run without the key is kept (a baseline has no
     `etf.threshold`). Unfinished runs are named on stderr and left out, unless `finished_only` is false. A broken
-    config.yaml is an error, or with `skip_broken` its run is named on stderr and left out.
+    config.yaml is an error, or with `skip_broken` its run is named on stderr and left out. Runs of debug=fast and
+    debug=overfit are no evidence: they are named on stderr and left out, unless `trials`.
     """
     folders = [Path(folder) for folder in folders]
     conditions = {
@@ -153,6 +154,9 @@ def load_runs(
             if not skip_broken:
                 raise
             print(f"left out: {error}", file=sys.stderr)
+    if not trials and (left_out := [run for run in runs if is_trial(run.config)]):
+        runs = [run for run in runs if not is_trial(run.config)]
+        print(f"left out {len(left_out)} of debug=fast or debug=overfit: {_names(left_out)}", file=sys.stderr)
     flat = {run.path: run.settings for run in runs}
     for key in conditions:
         if runs and not any(key in settings for settings in flat.values()):

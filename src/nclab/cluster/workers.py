@@ -210,7 +210,7 @@ def _run(configs: list[RunConfig], wait: bool) -> list[Outcome]:
             if isinstance(error, RunLocked) and wait:
                 time.sleep(SECONDS_BETWEEN_TRIES)
                 continue
-            if configs[0].debug:
+            if configs[0].tracebacks:
                 raise
             done = [is_finished(config.folder) for config in configs]  # some seeds may be through
             return [_outcome(c.folder, None if d else error) for c, d in zip(configs, done, strict=True)]

@@ -140,4 +140,6 @@ def _mistaken(value: Any, kind: Any) -> bool:
             return isinstance(value, dict) or any(
                 isinstance(v, list | dict) or _mistaken(v, *get_args(part)) for v in items
             )
-    return (bool in kinds(kind) and type(value) in (int, float)) or (str in kinds(kind) and type(value) is bool)
+    return (bool in kinds(kind) and type(value) in (int, float)) or (
+        str in kinds(kind) and bool not in kinds(kind) and type(value) is bool
+    )

@@ -46,7 +46,7 @@ def kinds_of(key: str) -> set[Any]:
     """The types that a key takes, in any option of its group.
 
     >>> kinds_of("seeds") == {list[int], type(None)}, kinds_of("debug"), kinds_of("xyz")
-    (True, {<class 'bool'>}, set())
+    (True, {<class 'bool'>, <class 'str'>}, set())
     """
     group, _, leaf = key.rpartition(".")
     settings: list[type] = {"": [RunConfig], "metrics": [MetricsSettings]}.get(group, [])

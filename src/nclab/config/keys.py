@@ -72,6 +72,9 @@ LATER: dict[str, Any] = {
 # Of these the keys that came later to some options of their group alone, with their names.
 LATER_OF = {"etf.bias": frozenset({"nearest"}), "model.head_norm": frozenset({"mlp", "cnn", "resnet", "vgg"})}
 
+# Values of `debug` that make another run: a few batches, which show whether a run works and are no evidence.
+TRIALS = ("fast", "overfit")
+
 NAMED = re.compile(r"-s\d+-([0-9a-f]{8})$")  # how the name of a run folder ends: seed and hash
 
 # Keys in which the runs of one figure may differ: what is averaged over, and where and how a run was executed. Longer
@@ -83,6 +86,16 @@ MAY_DIFFER = re.compile(rf"({'|'.join(map(re.escape, AVERAGED))})(\..+)?$")
 # Policies that never look at what is measured. In runs of every other, one of a plug-in too, `metrics.*` may have a say
 # in training.
 IGNORE_MEASURES = frozenset({"none", "last_k", "transformer_ffn", "clock", "nearest", "align"})
+
+
+def is_trial(keys: dict[str, Any]) -> bool:
+    """Whether a run is a trial (`TRIALS`), which no figure, claim or table may count."""
+    return keys.get("debug") in TRIALS
+
+
+def ends_early(keys: dict[str, Any]) -> bool:
+    """Whether a run may end before the last of its `epochs`, which its summary then says by `ended_by`."""
+    return keys.get("stop_at_loss") is not None or is_trial(keys)
 
 
 def without(tree: dict[str, Any], key: str) -> dict[str, Any]:
@@ -99,8 +112,10 @@ def without(tree: dict[str, Any], key: str) -> dict[str, Any]:
 
 def identity(keys: dict[str, Any]) -> dict[str, Any]:
     """What a run is: of all its keys those that are not of the machine, nor came later and change nothing."""
+    trial = {"debug": keys["debug"]} if is_trial(keys) else {}
     for key in MACHINE_KEYS:
         keys = without(keys, key)
+    keys = keys | trial
     return before_later_keys(keys)
 
 

@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nclab.config.checks import ConfigError, NeverValid, checked, config_error, literal
-from nclab.config.keys import digest, identity
+from nclab.config.keys import TRIALS, digest, identity
 from nclab.data import DATASETS, DatasetSettings, data_root
 from nclab.etf import POLICIES
 from nclab.etf.policy import PolicySettings
@@ -28,7 +28,7 @@ from nclab.parallel.group import local_size
 from nclab.runfolder.tracker import TRACKERS, TrackerSettings
 from nclab.system.machine import MOST_THREADS, default_threads
 from nclab.system.redact import redact, redacted
-from nclab.system.words import at_home
+from nclab.system.words import at_home, is_true
 from nclab.training.evaluate import MetricsSettings
 from nclab.training.objective import LOSSES, LossSettings
 from nclab.training.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
@@ -89,7 +89,10 @@ class RunConfig:
     deterministic: bool = False  # true: bit-identical on a GPU too, slower there; a CPU always is
     tf32: bool = False  # true: TF32 for the float32 matrix products of training on a GPU
     compile: bool = False  # true: training steps by torch.compile, on a GPU as CUDA graphs
-    debug: bool = False  # true: tracebacks instead of one-line errors
+    # true: tracebacks instead of one-line errors | fast: one epoch of two batches, to see whether a run works |
+    # overfit: two batches again and again until they are fitted. fast and overfit make a run of its own, which no
+    # figure or claim takes
+    debug: bool | str = False
     overwrite: bool = False  # true: start again, also a finished run
     # true: a sweep leaves out the runs that cannot be, and keys that an option has not
     skip_invalid: bool = False
@@ -133,7 +136,18 @@ class RunConfig:
     @property
     def stem(self) -> str:
         """The readable choices but the seed."""
-        return "-".join((self.dataset.name, own_label(self.model), own_label(self.etf), f"e{self.epochs}"))
+        trial = [f"debug_{self.trial}"] if self.trial else []
+        return "-".join((self.dataset.name, own_label(self.model), own_label(self.etf), f"e{self.epochs}", *trial))
+
+    @property
+    def trial(self) -> str | None:
+        """`fast` or `overfit`: a run of a few batches, which is no evidence."""
+        return str(self.debug) if self.debug in TRIALS else None
+
+    @property
+    def tracebacks(self) -> bool:
+        """Whether errors are shown as tracebacks."""
+        return self.debug is True
 
     @property
     def run_name(self) -> str:
@@ -224,6 +238,7 @@ def _check_values(c: RunConfig) -> None:
         at_least("stop_at_loss", c.stop_at_loss, 0)
     if not c.metrics.eps < 1:
         raise OutOfRange(f"metrics.eps is an NCC error and must be below 1, got {c.metrics.eps}", "metrics.eps")
+    c.debug = _debug(c.debug)
     if not DEVICE.fullmatch(c.device):
         raise NeverValid(unknown("device", c.device, ("auto", "cpu", "cuda", "cuda:N")))
     if c.threads is not None:
@@ -264,6 +279,15 @@ def _check_values(c: RunConfig) -> None:
                 f"loss.{key}={value:g} optimizer.weight_decay={decay:g}"
             )
     c.etf.complete(c.epochs, c.metrics.every)
+
+
+def _debug(value: bool | str) -> bool | str:
+    """true and false as OmegaConf reads them. Raises NeverValid."""
+    if isinstance(value, bool) or value in TRIALS:
+        return value
+    if (found := is_true(value)) is None:
+        raise NeverValid(unknown("debug", value, ("false", "true", *TRIALS)))
+    return found
 
 
 def _is_plain(name: str) -> bool:

@@ -1,6 +1,5 @@
 """One run: the process set up, network and policy built, its folder opened."""
 
-import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +14,8 @@ from torch.optim import Optimizer
 
 from nclab.config.checks import as_config_error
 from nclab.config.schema import ConfigError, RunConfig
-from nclab.config.stored import to_yaml
 from nclab.data import Dataset
+from nclab.data.few import few
 from nclab.data.outside import load_with_outside
 from nclab.etf import POLICIES, ETFPolicy
 from nclab.etf.layer import FixedLinear
@@ -25,17 +24,16 @@ from nclab.models import MODELS, Classifier, layer_of
 from nclab.parallel.agreed_stop import AgreedStop
 from nclab.parallel.global_norm import globalize
 from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, own_gpu
+from nclab.run.begun import begun, make_folder_of
 from nclab.run.compatible import require_compatible
-from nclab.run.longer import Parent, begin_longer, parent_of
-from nclab.run.moved import move
+from nclab.run.longer import parent_of
+from nclab.run.trial import as_trial, trial_size
 from nclab.runfolder import checkpoint
 from nclab.runfolder.display import Display
 from nclab.runfolder.folder import RunFolder
 from nclab.runfolder.follower import Follower
-from nclab.runfolder.logs import disagreement
 from nclab.runfolder.recorder import Recorder
 from nclab.runfolder.tracker import TRACKERS, TrackerObserver
-from nclab.system.atomic import make_folder, write_atomic
 from nclab.system.machine import keep_freed_memory, memory_bytes, needs_memory
 from nclab.system.redact import redact
 from nclab.system.signals import StopSignals
@@ -76,7 +74,8 @@ def prepared(config: RunConfig, world: ProcessGroup = SINGLE) -> Dataset:
 def loaded(config: RunConfig, root: str, device: str) -> Dataset:
     """The dataset of a run in the run's precision, whole on the device. Raises ConfigError, MissingDataError."""
     floats = PRECISIONS[config.precision].floats
-    return as_config_error(load_with_outside, config.dataset, root, device, config.metrics.ood_dataset, floats)
+    whole = as_config_error(load_with_outside, config.dataset, root, device, config.metrics.ood_dataset, floats)
+    return few(whole, trial_size(config)) if config.trial else whole
 
 
 def as_phases_see(config: RunConfig, dataset: Dataset) -> Dataset:
@@ -162,7 +161,10 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         raise ConfigError(f"metrics.headline: expected a split that is measured ({', '.join(splits)}), got {split}")
     headline, measures = config.metrics.headline, bool(config.metrics.every)
     as_config_error(check_headline, headline, measures, objective, dataset, suites, splits)
-    rate = partial(learning_rate, config.optimizer, config.schedule)
+    rates = as_config_error(rate_of_phases, phases, partial(learning_rate, config.optimizer, config.schedule))
+    settings = FitSettings(config.epochs, config.metrics, config.checkpoint_seconds, config.stop_at_loss)
+    if config.trial:
+        phases, rates, settings = as_trial(config, phases, rates, settings)
     return Parts(
         dataset=dataset,
         model=model,
@@ -171,11 +173,11 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
         sampler=sampler,
         phases=phases,
         optimizer=partial(OPTIMIZERS[config.optimizer.name].build, config.optimizer),
-        learning_rate=as_config_error(rate_of_phases, phases, rate),
+        learning_rate=rates,
         closure=config.optimizer.closure,
         run=partial(training_run, precision=config.precision, compiled=config.compile),
         batch_size=batch_size,
-        settings=FitSettings(config.epochs, config.metrics, config.checkpoint_seconds, config.stop_at_loss),
+        settings=settings,
     )
 
 
@@ -195,19 +197,6 @@ def _require_memory(config: RunConfig, dataset: Dataset) -> None:
         raise ConfigError(
             f"model {config.model.label} needs {size} for its weights and gradients, and {config.device} has {room}"
         )
-
-
-def _make_folder(config: RunConfig) -> None:
-    """Raise ConfigError where output_root cannot hold a run; a full disk stays the OSError it is."""
-    try:
-        make_folder(config.folder)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ConfigError(
-            f"output_root must be a folder that can be written, got '{config.output_root}' "
-            f"({error.filename}: {error.strerror})"
-        ) from None
 
 
 @contextmanager
@@ -235,7 +224,7 @@ def opened(
         out = RunFolder(config.folder) if world.first else Follower(config.folder)
         with world.raise_everywhere():
             if world.first:
-                _make_folder(config)
+                make_folder_of(config)
             stack.enter_context(out)
         if world.broadcast_call(lambda: out.done and not config.overwrite):
             print(f"already finished: {config.folder}")
@@ -243,7 +232,7 @@ def opened(
             return
         observers = Observers()
         with _building():
-            state = world.broadcast_call(lambda: _begun(config, out, dataset, parent))
+            state = world.broadcast_call(lambda: begun(config, out, dataset, parent))
             if world.first:
                 observers.observers += _observers(config, out, display)
             check = AgreedStop(stop, world).check if world.size > 1 else stop.check
@@ -322,28 +311,7 @@ def _fit(
         fixed=[(name, layer.recipe) for name, layer in model.named_modules() if isinstance(layer, FixedLinear)],
         candidates=policy.candidates(model),
         may_switch=policy.may_switch,
+        epochs=parts.settings.epochs,
     )
     progress.processes = world.size
     return Fit(learner, feed, parts.settings, progress, observer, check), start
-
-
-def _begun(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Parent | None) -> dict[str, Any] | None:
-    """Open the logs where the checkpoint left them, and return it; where there is none, begin, a longer run with what
-    its parent knows."""
-    if config.overwrite:
-        out.clear()
-    damaged: list[str] = []
-    state = checkpoint.load(out.path, damaged.append, disagreement)
-    if state is None and config.parent is not None:
-        state = begin_longer(config, out, dataset, parent or parent_of(config))
-    out.open_logs(state["lengths"] if state else None)
-    for text in damaged:
-        out.event("warning", epoch=state["progress"]["epoch"], text=text)
-        checkpoint.to_stderr(text)
-        checkpoint.promote(out.path)
-    if state is None:
-        write_atomic(out.path / "config.yaml", to_yaml(config))
-    elif text := move(config):
-        out.event("warning", epoch=state["progress"]["epoch"], text=text)
-        checkpoint.to_stderr(f"{config.folder.name} {text}")
-    return state

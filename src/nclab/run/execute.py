@@ -17,6 +17,7 @@ from nclab.run.longer import parent_of
 from nclab.run.moved import move
 from nclab.run.started import as_started, on_this_machine
 from nclab.run.summary import finish
+from nclab.run.trial import trial_size
 from nclab.runfolder.checkpoint import to_stderr
 from nclab.runfolder.display import Display, SeedsDisplay
 from nclab.runfolder.provenance import provenance
@@ -83,7 +84,7 @@ def _train_alike(configs: list[RunConfig]) -> dict[Path, Exception | None]:
     members = []
 
     def failed(config: RunConfig, error: Exception) -> None:
-        if config.debug:
+        if config.tracebacks:
             raise error
         display.say(f"  seed {config.seed} failed: {error}")
         ended[config.folder] = error
@@ -140,7 +141,8 @@ def check(configs: Iterable[RunConfig], here: bool = True, datasets: dict[str, D
     for config in configs:
         if here:
             on_this_machine(replace(config))
-        key = repr((config.dataset, config.data_root, config.metrics.ood_dataset, PRECISIONS[config.precision].floats))
+        floats, few = PRECISIONS[config.precision].floats, config.trial and trial_size(config)
+        key = repr((config.dataset, config.data_root, config.metrics.ood_dataset, floats, few))
         if key not in datasets:
             datasets[key] = loaded(config, str(data_root(config.data_root)), "cpu")
         built(config, datasets[key], "meta")

@@ -32,6 +32,7 @@ from nclab.system.atomic import write_atomic
 from nclab.system.written import LOGS
 from nclab.training.optim import learning_rate
 from nclab.training.phases import PHASES, rate_of_phases
+from nclab.training.progress import Progress
 
 
 def longer(folder: Path, started: RunConfig, config: RunConfig) -> RunConfig:
@@ -49,6 +50,8 @@ def longer(folder: Path, started: RunConfig, config: RunConfig) -> RunConfig:
             f"epochs must be at least the {started.epochs} of {folder} (more go on from it in a new folder); got "
             f"{config.epochs}"
         )
+    if started.trial:
+        raise ConfigError(f"{folder} is a run of debug={started.trial}, which has no longer one; leave out epochs")
     if not checkpoint.exists(folder):
         raise ConfigError(f"{folder} has no checkpoint to go on from with epochs={config.epochs}")
     place, stored = folder.resolve(), Path(started.output_root) / started.experiment_name
@@ -95,7 +98,7 @@ def begin_longer(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Pa
     write_atomic(out.path / "config.yaml", to_yaml(config))
     for name, log in parent.logs.items():
         write_atomic(out.path / name, log)
-    ended = progress.get("reached", False)  # at stop_at_loss: nothing acts after that
+    ended = Progress.of(progress).ended_by is not None  # before its last epoch: nothing acts after that
     progress |= {"split": epoch, "due": epoch >= config.parent_epochs and not ended}
     every = config.metrics.every
     if progress["due"] and not (every and epoch % every == 0):

@@ -46,6 +46,7 @@ def as_started(config: RunConfig) -> RunConfig:
         own = {key: getattr(config, key) for key in BESIDE_RESUME if key in config.explicit and "." not in key}
         if "metrics.memory_gib" in config.explicit:
             own["metrics"] = replace(started.metrics, memory_gib=config.metrics.memory_gib)
+        _refuse_other_trial(started, config)
         own |= {"resume": config.resume, "overwrite": config.overwrite, "explicit": config.explicit}
         own["tracker"] = _tracker(started.tracker, config)
         if "epochs" not in config.explicit or config.epochs == started.epochs:
@@ -55,6 +56,16 @@ def as_started(config: RunConfig) -> RunConfig:
         kept = stored_keys(stored, KEPT_ON_RESUME)
         return replace(config, **{key: value for key, value in kept.items() if key not in config.explicit})
     return config
+
+
+def _refuse_other_trial(started: RunConfig, config: RunConfig) -> None:
+    """Raise ConfigError for a typed `debug` that would make a trial of a run, or a run of a trial."""
+    if "debug" in config.explicit and config.debug != started.debug:
+        if config.trial:
+            raise ConfigError(f"debug={config.trial} makes another run: leave it out beside resume={config.resume}")
+        if started.trial:
+            came = f"debug={str(config.debug).lower()}"
+            raise ConfigError(f"{config.resume} is a run of debug={started.trial}: leave out {came}")
 
 
 def on_this_machine(config: RunConfig) -> RunConfig:

@@ -5,8 +5,10 @@ import statistics
 from functools import partial
 from typing import Any
 
+from nclab.config.keys import ends_early
 from nclab.config.schema import RunConfig, own_label
 from nclab.etf.policy import learnable
+from nclab.training.ending import FITTED
 from nclab.training.evaluate import Evaluation
 from nclab.training.fit import Fit
 from nclab.training.memory import memory
@@ -16,6 +18,10 @@ from nclab.training.step import training_run
 def finish(config: RunConfig, fit: Fit, result: Evaluation, origin: dict[str, Any]) -> None:
     """Close the run: done event, tracker, summary.json, DONE. `origin`: versions and hardware, as of its start."""
     fit.observer.finished({**_summary(config, fit, result), **origin})
+
+
+def _trial(kind: str, fit: Fit) -> dict[str, Any]:
+    return {"mode": kind, **({"fitted": fit.progress.ended_by == FITTED} if fit.settings.until_fitted else {})}
 
 
 def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
@@ -38,7 +44,8 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
         "policy": own_label(config.etf),
         "seed": config.seed,
         "epochs": fit.progress.epoch,
-        **({} if config.stop_at_loss is None else {"ended_by": "stop_at_loss" if fit.progress.reached else "epochs"}),
+        **({"ended_by": fit.progress.ended_by or "epochs"} if ends_early(config.keys()) else {}),
+        **({"debug": _trial(config.trial, fit)} if config.trial else {}),
         **({"parent": {"run": config.parent, "epoch": fit.progress.split}} if config.parent else {}),
         "final": {**final, "effective_depth": depth},
         "headline": result.headline(learner.objective, config.metrics.headline),

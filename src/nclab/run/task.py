@@ -102,11 +102,11 @@ def train_jobs(jobs: Iterable[Job]) -> bool:
         try:
             well = _trained(job) and well
         except BAD as error:
-            if job.config.debug:
+            if job.config.tracebacks:
                 raise
             sys.exit(complain(error, BAD_INPUT))  # wrong input ends a sweep at once
         except FAILURES as error:
-            if job.config.debug:
+            if job.config.tracebacks:
                 raise
             complain(error, FAILED)
             well = False

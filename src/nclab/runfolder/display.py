@@ -36,12 +36,16 @@ class Display(Observer):
     def __init__(self, title: str, epochs: int, console: Console | None = None):
         self.console = console or LostTerminal(soft_wrap=True)
         self.title, self.epochs = title, epochs
-        self.stride = max(1, math.ceil(epochs / LINES))
         self.bar: Progress | None = None
         self.folder: Path | None = None
         self.layers = ""
 
     finishes = 1
+
+    @property
+    def stride(self) -> int:
+        """Epochs between plain lines."""
+        return max(1, math.ceil(self.epochs / LINES))
 
     def open(self) -> None:
         """Show the title and, on a terminal, the bar."""
@@ -73,6 +77,7 @@ class Display(Observer):
 
     def begin(self, start: Start) -> None:
         self.folder = start.folder
+        self.epochs = start.epochs or self.epochs
         self.layers = fixed_layers(start)
         self.open()
         if text := other_number_of_processes(start):
@@ -110,7 +115,23 @@ class Display(Observer):
 
     def finished(self, summary: dict[str, Any]) -> None:
         self.close()
+        if debug := summary.get("debug"):
+            self.say(f"  {said_of_trial(debug, summary)}")
         self.say(f"finished: {self.folder}")
+
+
+def said_of_trial(debug: dict[str, Any], summary: dict[str, Any]) -> str:
+    """The end of a run of debug=fast or debug=overfit, by its summary."""
+    epochs, train = summary["epochs"], summary["final"]["train"]
+    no_evidence = "no figure or claim takes this run"
+    if "fitted" not in debug:
+        return f"debug={debug['mode']}: the run works; {no_evidence}"
+    accuracy = "accuracy" in train
+    if debug["fitted"]:
+        what = "all of these samples are right" if accuracy else "the loss is 1 % of that of the mean, or less"
+        return f"debug=overfit: fitted in epoch {epochs}: {what}; {no_evidence}"
+    score = "accuracy" if accuracy else "loss"
+    return f"debug=overfit: not fitted after {epochs} epochs: train {score} {train[score]:.4f}; {no_evidence}"
 
 
 def _measured(evaluation: Evaluation | None) -> list[str]:
@@ -180,6 +201,7 @@ class SeedDisplay(Display):
 
     def begin(self, start: Start) -> None:
         self._raise_failure()
+        self.whole.epochs = start.epochs or self.whole.epochs
         self.whole.layers = fixed_layers(start)  # the same of all seeds, but where one goes on
         super().begin(start)
 

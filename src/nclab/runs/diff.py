@@ -13,7 +13,7 @@ from nclab.runs.table import aligned
 
 def one_run(folder: Path) -> Run:
     """The run of this folder, finished or not. Raises AnalysisError where it is none, or holds several."""
-    runs = load_runs([folder], finished_only=False)
+    runs = load_runs([folder], finished_only=False, trials=True)
     if len(runs) != 1:
         names = ", ".join(run.path.name for run in runs[:3])
         raise AnalysisError(f"expected one run folder, got {folder} with {len(runs)} runs: {names}, ...")

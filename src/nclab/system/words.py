@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TRUE = ("true", "yes", "on", "y")  # as OmegaConf reads them, in letters of either case
+FALSE = ("false", "no", "off", "n")
 
 
 def quoted(value: str) -> str:
@@ -35,6 +36,16 @@ def typed_true(key: str, words: Iterable[str]) -> bool:
     """
     values = [value for name, sign, value in (word.partition("=") for word in words) if name.lstrip("+") == key]
     return bool(values) and values[-1].strip("'\"").lower() in TRUE
+
+
+def is_true(value: str) -> bool | None:
+    """What a word says of true or false; None: neither.
+
+    >>> is_true("Yes"), is_true("off"), is_true("maybe")
+    (True, False, None)
+    """
+    word = value.lower()
+    return word in TRUE if word in (*TRUE, *FALSE) else None
 
 
 def at_home(folder: str) -> str:

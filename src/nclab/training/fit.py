@@ -20,7 +20,9 @@ from nclab.parallel.group import PeerLost
 from nclab.system.lock import RunLocked
 from nclab.system.machine import OutOfMemory, needs_memory
 from nclab.system.signals import Stopped
-from nclab.training.evaluate import Evaluation, MetricsSettings, evaluate, refreshed, scores, scores_of_few
+from nclab.training.around_switch import scores_around, scores_of_splits
+from nclab.training.ending import FITTED, STOP_AT_LOSS, is_fitted
+from nclab.training.evaluate import Evaluation, MetricsSettings, evaluate, scores, scores_of_few
 from nclab.training.feed import Feed
 from nclab.training.finite import first_not_finite, is_finite
 from nclab.training.memory import allocated_peak, begin_peak
@@ -44,12 +46,14 @@ FAILURES = (RunError, OutOfMemory, RunLocked, PeerLost, OSError)  # of one run: 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How long a fit goes on (stop_at_loss: an epoch's running loss that ends it), what it measures, when it saves."""
+    """How long a fit goes on (stop_at_loss: an epoch's running loss that ends it; until_fitted: the train split learnt
+    does), what it measures, when it saves."""
 
     epochs: int
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     checkpoint_seconds: float = 10.0
     stop_at_loss: float | None = None
+    until_fitted: bool = False
 
 
 class Fit:
@@ -106,7 +110,7 @@ class Fit:
 
     @property
     def finished(self) -> bool:
-        return self.progress.reached or self.progress.epoch >= self.epochs
+        return self.progress.ended_by is not None or self.progress.epoch >= self.epochs
 
     def begin(self) -> None:
         """What precedes the first epoch: the measurement of the untrained network."""
@@ -171,15 +175,14 @@ class Fit:
         epoch = p.epoch + 1
         if not (math.isfinite(running_loss) and self._finite()):
             self._stop_diverged(running_loss, epoch)
-        every, least = self.settings.metrics.every, self.settings.stop_at_loss
-        reached = least is not None and running_loss <= least
+        every, ended_by = self.settings.metrics.every, self._ended_by(running_loss)
         measured: Evaluation | None = None
-        if reached or epoch >= self.epochs or (every and epoch % every == 0):
+        if ended_by or epoch >= self.epochs or (every and epoch % every == 0):
             # Asked to stop in here, the run still is where the last batch left it.
             self._last = measured = self._measure(epoch, self._scalars(running_loss), train_seconds)
         p.steps += p.part.batches
         p.step_seconds.append(train_seconds / max(1, p.part.batches))
-        p.epoch, p.part, p.reached = epoch, Part(), reached
+        p.epoch, p.part, p.ended_by = epoch, Part(), ended_by
         self._settle(measured)
         switches = [] if self.finished else self._switch(measured if every else None)
         measuring = time.perf_counter() - began
@@ -191,6 +194,19 @@ class Fit:
             began = time.perf_counter()
             self.save()
             self._saving, self._saved = time.perf_counter() - began, time.monotonic()
+
+    def _ended_by(self, running_loss: float) -> str | None:
+        """What ends the training with the epoch that was just trained, if anything does."""
+        least = self.settings.stop_at_loss
+        if least is not None and running_loss <= least:
+            return STOP_AT_LOSS
+        if not self.settings.until_fitted:
+            return None
+        learner, train = self.learner, self.feed.dataset.train
+        with self._measuring():
+            size = self.settings.metrics.batch_size
+            found = scores(learner.model, self.feed.dataset, train, size, learner.objective, self.world)
+        return FITTED if is_fitted(found, learner.objective, train) else None
 
     def result(self) -> Evaluation:
         """The last evaluation; a new one where a resumed run had no epoch left to train."""
@@ -291,22 +307,12 @@ class Fit:
         """One epoch after a switch: how well did training recover?"""
         p = self.progress
         for site in p.unsettled or []:
-            at = {f"{split}_{name}": value for split, name, value in self._scores(self.model, result)}
+            with self._measuring():
+                size = self.settings.metrics.batch_size
+                found = scores_of_splits(self.model, self.feed, size, self.learner.objective, result)
+            at = {f"{split}_{name}": value for split, name, value in found}
             self.observer.settled(p.epoch, site, at)
         p.unsettled = None
-
-    def _scores(self, model: Classifier, known: Evaluation | None = None) -> list[tuple[str, str, float]]:
-        """(split, score, value) of every split: the accuracy, or the loss where there is none; `known` saves a pass."""
-        found = []
-        for name, split in self.feed.dataset.splits.items():
-            values = known.values.get(name, {}).get("network", {}) if known else {}
-            if "loss" not in values:
-                with self._measuring():
-                    size = self.settings.metrics.batch_size
-                    values = scores(model, self.feed.dataset, split, size, self.learner.objective, self.world)
-            score = "accuracy" if "accuracy" in values else "loss"
-            found.append((name, score, values[score]))
-        return found
 
     def _switch(self, result: Evaluation | None) -> list[Switch]:
         learner, epoch = self.learner, self.progress.epoch
@@ -320,19 +326,9 @@ class Fit:
             forget(learner.optimizer, [p for p in self.model.parameters() if not p.requires_grad])
         if switches:
             self.world.align([*self.model.parameters(), *self.model.buffers()])  # hosts may differ in their rounding
-            # Evaluation reads running batch-norm statistics, which lag behind the weights before a switch and belong to
-            # the old layer after it; refreshed on both sides, they leave the effect of the switch alone.
-            size = self.settings.metrics.batch_size
             with self._measuring():
-                new_fresh, old_fresh = (refreshed(m, self.feed.dataset, size, self.world) for m in (self.model, old))
-            at: dict[str, float] = {}
-            kinds = {"before": (old, result), "after": (self.model, None)}
-            kinds |= {"before_refreshed": (old_fresh, None), "after_refreshed": (new_fresh, None)}
-            found = {kind: self._scores(model, known) for kind, (model, known) in kinds.items()}
-            for i in range(len(self.feed.dataset.splits)):
-                for kind, of_splits in found.items():
-                    split, score, value = of_splits[i]
-                    at[f"{split}_{score}_{kind}"] = value
+                size = self.settings.metrics.batch_size
+                at, score = scores_around(old, self.model, self.feed, size, learner.objective, result)
             probes = self.model.probes(self.settings.metrics.probe)
             named = [(layer_of(probes, s.site), s) for s in switches]
             self.observer.switched(Switched(epoch, named, at, score))

@@ -22,8 +22,8 @@ class Start:
 
     layers: the record of every probe. switches: (layer, switch) of what was fixed before training. fixed: (module path,
     recipe) of every layer that is fixed now. candidates: of `ETFPolicy.candidates`. may_switch: whether layers may
-    become fixed while training. saved_by: how many processes saved what is gone on from; None for a new run. folder: of
-    the run, if it has one.
+    become fixed while training. epochs: how many it may train. saved_by: how many processes saved what is gone on from;
+    None for a new run. folder: of the run, if it has one.
     """
 
     epoch: int
@@ -35,6 +35,7 @@ class Start:
     fixed: list[tuple[str, Recipe]] = field(default_factory=list)
     candidates: dict[str, int] = field(default_factory=dict)
     may_switch: bool = False
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)

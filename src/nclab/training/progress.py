@@ -13,6 +13,7 @@ from nclab.etf import ETFPolicy
 from nclab.etf.layer import replace
 from nclab.etf.state import fixed_layers, load_without_fixed, pack, state_without_fixed, unpack
 from nclab.models import Classifier
+from nclab.training.ending import STOP_AT_LOSS
 from nclab.training.sampler import Sampler
 
 
@@ -46,7 +47,7 @@ class Progress:
     processes: int = 1  # that saved this
     steps: int = 0  # optimizer steps of the epochs trained
     split: int | None = None  # epoch at which a longer run went on from a shorter one
-    reached: bool = False  # the last epoch's loss was down at `FitSettings.stop_at_loss`: the training is at its end
+    ended_by: str | None = None  # what ended the training before its last epoch (`nclab.training.ending`), if any did
     due: bool = False  # the shorter run ended there: the policy has yet to act on that epoch
     step_seconds: list[float] = field(default_factory=list)  # of every epoch: train seconds by steps
     ranks: dict[str, list[float]] = field(default_factory=dict)  # layer -> rank when last measured, lowest fall told of
@@ -54,6 +55,9 @@ class Progress:
     @classmethod
     def of(cls, plain: dict[str, Any]) -> "Progress":
         """From what `plain` made, also of a version that noted less."""
+        plain = dict(plain)
+        if plain.pop("reached", False):  # as a version with one ending noted it
+            plain["ended_by"] = STOP_AT_LOSS
         progress = cls(**plain)
         if progress.part is not None:
             progress.part = Part(**progress.part)
