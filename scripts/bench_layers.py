@@ -11,6 +11,7 @@ written once in each direction, at the copy bandwidth.
 """
 
 import io
+import os
 import subprocess
 import sys
 from functools import partial
@@ -20,33 +21,18 @@ import torch
 from torch import Tensor, nn
 
 from nclab.bench.harness import Call, arguments, interleaved, limits, save
-from nclab.etf import FixedLinear, Recipe, fix, state_without_fixed
+from nclab.bench.maps import BATCH, STEPS, make, step, steps_of_stack
+from nclab.etf import FixedLinear, state_without_fixed
 from nclab.etf.state import pack
 from nclab.training.optim import AdamWSettings, SGDSettings, adamw, sgd
 
 FRAMES = ("canonical", "block", "signed_permutation", "hadamard")
 KINDS = ("learnable", "frozen", "random", *FRAMES)
-BATCH, STACK, STEPS = 512, 8, 10
-
-
-def make(kind: str, d: int, device: str = "cpu") -> nn.Module:
-    """A map d -> d: learnable, frozen at its initial weight, or a simplex ETF with the frame of that name."""
-    linear = nn.Linear(d, d, device=device)
-    if kind == "learnable":
-        return linear
-    recipe = Recipe(kind="frozen") if kind == "frozen" else Recipe(frame=kind, num_classes=10)
-    return fix(linear, recipe)
 
 
 def through(layer: nn.Module, x: Tensor, gradient: Tensor) -> None:
     """Forward, and backward to the input and to what is learnable."""
     torch.autograd.grad(layer(x), (x, *layer.parameters()), gradient)
-
-
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor) -> None:
-    optimizer.zero_grad()
-    model(x).square().mean().backward()
-    optimizer.step()
 
 
 def network(kind: str, d: int, device: str) -> Call:
@@ -85,25 +71,36 @@ def stored(kind: str, d: int) -> dict[str, int]:
     }
 
 
-def peak_growth(kind: str, d: int) -> int:
-    """Bytes by which the peak memory of a fresh process grows when it builds and trains a stack of such maps."""
+def peak_growths(kinds: list[str], d: int, threads: int, steps: int) -> dict[str, int]:
+    """Bytes by which the peak memory of a fresh process grows when it builds and trains a stack of layers of a kind:
+    one process that has imported everything, and a fork of it for each kind."""
+    words = ["--peak", "--widths", str(d), "--threads", str(threads), "--steps", str(steps)]
     done = subprocess.run(
-        [sys.executable, __file__, "--peak", kind, "--widths", str(d)], capture_output=True, text=True, check=True
+        [sys.executable, __file__, *words, "--kinds", *kinds], capture_output=True, text=True, check=True
     )
-    return int(done.stdout)
+    return dict(zip(kinds, map(int, done.stdout.split()), strict=True))
 
 
-def print_peak(kind: str, d: int) -> None:
+def print_peaks(kinds: list[str], d: int, steps: int) -> None:
+    """Forked while nothing has run: no thread is lost, no memory freed that a child could use."""
+    for kind in kinds:
+        if child := os.fork():
+            _, code = os.waitpid(child, 0)
+            if code:
+                sys.exit(f"the process of {kind} ended with code {code}")
+        else:
+            print(peak_of_steps(kind, d, steps), flush=True)
+            os._exit(0)
+
+
+def peak_of_steps(kind: str, d: int, steps: int) -> int:
     x = torch.randn(BATCH, d)
     warm = nn.Linear(d, 8)  # what every process needs is there before
     step(warm, adamw(AdamWSettings(), warm.parameters()), x)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = status("VmRSS")
-    model = nn.Sequential(nn.Linear(d, d), *(make(kind, d) for _ in range(STACK)))
-    optimizer = adamw(AdamWSettings(), model.parameters())
-    for _ in range(STEPS):
-        step(model, optimizer, x)
-    print(status("VmHWM") - before)
+    steps_of_stack(kind, d, steps=steps)()
+    return status("VmHWM") - before
 
 
 def status(key: str) -> int:
@@ -113,12 +110,15 @@ def status(key: str) -> int:
 
 
 def main() -> int:
-    args = arguments(__doc__.splitlines()[0], "layers", widths=[400, 1024, 4096], kinds=[*KINDS], peak="")
+    args = arguments(
+        __doc__.splitlines()[0], "layers", widths=[400, 1024, 4096], kinds=[*KINDS], steps=STEPS, peak=False
+    )
     if args.peak:
-        print_peak(args.peak, args.widths[0])
+        print_peaks(args.kinds, args.widths[0], args.steps)
         return 0
     machine, rows = limits(args.device), []
     for d in args.widths:
+        peaks = peak_growths(args.kinds, d, args.threads, args.steps)
         layers = {kind: make(kind, d, args.device) for kind in args.kinds}
         x = torch.randn(BATCH, d, device=args.device, requires_grad=True)
         gradient = torch.randn(BATCH, d, device=args.device)
@@ -129,7 +129,7 @@ def main() -> int:
         for kind, one, whole in zip(args.kinds, single, steps, strict=True):
             row = {"kind": kind, "d": d, "seconds": one, "speedup": dense / one, "limit_seconds": limit}
             row |= {"step_seconds": whole, "step_speedup": learnable / whole, **stored(kind, d)}
-            row["peak_bytes"] = peak_growth(kind, d)
+            row["peak_bytes"] = peaks[kind]
             rows.append(row)
             print(
                 f"d={d} {kind}: {one * 1e3:.2f} ms, {row['speedup']:.1f} times faster than frozen, limit "

@@ -116,8 +116,8 @@ def test_a_tolerance_of_ones_own(monkeypatch, capsys, tmp_path):
 
 
 def test_training_is_set_against_its_products(run):
-    result = run("bench_train", "--n", "600")
-    products = 3 * (784 * 400 + 3 * 400 * 400 + 400 * 10) - 784 * 400
+    result = run("bench_train", "--n", "600", WIDTH=40)
+    products = 3 * (784 * 40 + 3 * 40 * 40 + 40 * 10) - 784 * 40
     assert result["bare_gflops"] * result["bare_seconds"] * 1e9 == pytest.approx(2 * products * 512)  # 4 whole batches
     assert result["both_over_bare"] > result["train_over_bare"] > 0
     assert result["train_over_plain"] == pytest.approx(result["train_seconds"] / result["plain_seconds"])
@@ -125,7 +125,7 @@ def test_training_is_set_against_its_products(run):
 
 def test_maps_are_weighed(run):
     kinds = ["learnable", "frozen", "hadamard"]
-    rows = run("bench_layers", "--widths", "512", "--kinds", *kinds)["rows"]
+    rows = run("bench_layers", "--widths", "512", "--steps", "2", "--kinds", *kinds)["rows"]
     learnable, frozen, implicit = rows
     assert [row["kind"] for row in rows] == kinds
     assert frozen["speedup"] == 1
@@ -139,9 +139,10 @@ def test_maps_are_weighed(run):
 
 
 def test_growth_is_fitted_and_drawn(run, tmp_path):
-    result = run("bench_growth", "--points", "2", N=3_750, IMAGES={"train": 600, "test": 200})
+    sizes = {"N": [400, 800], "d": [16, 32], "C": [10, 20], "depth": [3, 4], "width": [20, 40]}
+    result = run("bench_growth", "--points", "2", N=400, D=16, SIZES=sizes, IMAGES={"train": 200, "test": 100})
     rows = {(r["over"], r["size"], r["what"]): r["seconds"] for r in result["rows"]}
-    slope = math.log(rows["N", 7500, "measure"] / rows["N", 3750, "measure"]) / math.log(2)
+    slope = math.log(rows["N", 800, "measure"] / rows["N", 400, "measure"]) / math.log(2)
     assert result["exponents"]["N/measure"] == pytest.approx(slope)
     assert {over for over, _, _ in rows} == {"N", "d", "C", "depth", "width"}
     assert (tmp_path / "made" / "scaling.pdf").stat().st_size > 1000
@@ -149,7 +150,7 @@ def test_growth_is_fitted_and_drawn(run, tmp_path):
 
 def test_seeds_are_timed_both_ways(run):
     name = "MLP-4x64, 8 x 8 pixels"
-    rows = run("bench_seeds", "--seeds", "1", "2", "--settings", name)["rows"]
+    rows = run("bench_seeds", "--images", "256", "--seeds", "1", "2", "--settings", name)["rows"]
     assert [(row["setting"], row["seeds"]) for row in rows] == [(name, 1), (name, 2)]
     for row in rows:
         assert row["gain"] == pytest.approx(row["in_turns_seconds"] / row["stacked_seconds"])
@@ -161,7 +162,7 @@ def test_the_table_tells_what_was_measured(run, monkeypatch, tmp_path, capsys):
     assert script("bench_table").main() == 2
     assert "make bench" in capsys.readouterr().err
     measured = run("bench_measure", "--n", "500", "--dims", "8", "--classes", "4", "--spreads", "1")["rows"][0]
-    trained = run("bench_train", "--n", "600")
+    trained = run("bench_train", "--n", "300", WIDTH=40)
     monkeypatch.setattr(sys, "argv", ["bench_table", str(tmp_path / "made")])
     assert script("bench_table").main() == 0
     text = (tmp_path / "made" / "table.md").read_text()

@@ -115,6 +115,7 @@ def test_to_returns_an_equal_dataset():
     assert moved.augment == "crop_flip"
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_sees_what_the_cpu_sees():
     dataset = small(augment="crop_flip").standardized()

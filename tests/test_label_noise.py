@@ -165,6 +165,7 @@ def test_a_share_that_changes_no_label_is_refused(share, more, count, numbered, 
         load_dataset(DatasetSettings("numbered", label_noise=share, **more), tmp_path)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_holds_the_samples_once(tmp_path):
     noisy = load_dataset(DatasetSettings("digits", label_noise=0.4), tmp_path, "cuda")

@@ -283,12 +283,19 @@ FLAGS = (torch.backends.cuda.matmul, CUDNN.conv, CUDNN.rnn, MKLDNN.matmul, MKLDN
 
 
 def test_no_tf32_in_the_forward_pass():
-    before = [flag.fp32_precision for flag in FLAGS]
-    assert before[1:3] == ["tf32", "tf32"]  # as torch starts
-    model = Precisions(6, C)
-    measure_model(nn.Sequential(model), batches(6), ["0"], C)
-    assert model.seen == ["ieee"] * 6
-    assert [flag.fp32_precision for flag in FLAGS] == before
+    found = [flag.fp32_precision for flag in FLAGS]
+    try:
+        for flag in FLAGS[1:3]:
+            flag.fp32_precision = "tf32"  # as torch starts, and a run leaves them
+        before = [flag.fp32_precision for flag in FLAGS]
+        model = Precisions(6, C)
+        measure_model(nn.Sequential(model), batches(6), ["0"], C)
+        assert model.seen == ["ieee"] * 6
+        assert before[1:3] == ["tf32", "tf32"]
+        assert [flag.fp32_precision for flag in FLAGS] == before
+    finally:
+        for flag, precision in zip(FLAGS, found, strict=True):
+            flag.fp32_precision = precision
 
 
 class Twice(nn.Module):

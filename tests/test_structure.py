@@ -32,7 +32,7 @@ ARROWS = {
     "papers": "analysis cluster config data etf interfaces metrics models run system theory training",
     "train": "cluster config parallel run system training",
     "start": "config train",
-    "bench": "config data etf models parallel runfolder system train training",
+    "bench": "config data etf interfaces models parallel run runfolder system train training",
     "slurm": "cluster",
     "hydra_plugins": "config",
 }

@@ -27,7 +27,7 @@ Call = Callable[[], object]
 
 def arguments(about: str, name: str, **defaults: Any) -> argparse.Namespace:
     """The command line that all benchmarks share (device, threads, repeats, out) and keys of one's own, whose type is
-    that of their default; sets the process up as a training run would be."""
+    that of their default (False: a flag); sets the process up as a training run would be."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=default_threads())
@@ -35,6 +35,7 @@ def arguments(about: str, name: str, **defaults: Any) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("outputs/bench") / f"{name}.json")
     for key, default in defaults.items():
         kind = {"type": type(default[0]), "nargs": "+"} if isinstance(default, list) else {"type": type(default)}
+        kind = {"action": "store_true"} if default is False else kind
         parser.add_argument(f"--{key.replace('_', '-')}", default=default, **kind)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)

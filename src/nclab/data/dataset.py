@@ -240,12 +240,18 @@ def load_dataset(
         raise
     except OSError as error:
         raise ValueError(f"{settings.name} cannot be read: expected files under {root}, got {error}") from None
+    return as_settings_say(dataset, settings, floats).to(device)
+
+
+def as_settings_say(dataset: Dataset, settings: DatasetSettings, floats: torch.dtype = torch.float32) -> Dataset:
+    """A dataset as its builder makes it, with the classes, labels, sizes and precision of the settings. Raises
+    ValueError where they do not fit it."""
     dataset = _of_source_classes(dataset, settings)
     noisy = _noisy_targets(dataset, settings)
     kept = _sized(dataset, settings)
     if noisy is not None:
         kept = _with_noise(kept, noisy[_kept_rows(dataset, settings)], settings)
-    return kept.cast(floats).under(settings).to(device)
+    return kept.cast(floats).under(settings)
 
 
 def _of_source_classes(dataset: Dataset, settings: DatasetSettings) -> Dataset:

@@ -47,7 +47,7 @@ from nclab.training.optim import OPTIMIZERS, learning_rate
 from nclab.training.phases import PHASES, Phase, checked, rate_of_phases
 from nclab.training.progress import Progress, restore_model, restore_rest
 from nclab.training.sampler import SAMPLERS, Sampler
-from nclab.training.step import PRECISIONS, Learner, Run, training_run
+from nclab.training.step import PRECISIONS, Learner, Run, set_products, training_run
 
 
 def prepared(config: RunConfig, world: ProcessGroup = SINGLE) -> Dataset:
@@ -59,7 +59,7 @@ def prepared(config: RunConfig, world: ProcessGroup = SINGLE) -> Dataset:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     if config.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler: 2 s
         torch.use_deterministic_algorithms(config.deterministic)
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
+    set_products(config.tf32)
     with needs_memory("loading the dataset", "keep fewer samples (dataset.train_size, dataset.test_size)"):
         dataset = loaded(config, config.data_root, config.device)
     if world.size > 1:
@@ -236,7 +236,7 @@ def opened(
             if world.first:
                 observers.observers += _observers(config, out, display)
             check = AgreedStop(stop, world).check if world.size > 1 else stop.check
-            fit, start = _fit(parts, config.seed, state, observers, check, world)
+            fit, start = fit_of(parts, config.seed, state, observers, check, world)
             observers.begin(replace(start, folder=config.folder))
         try:
             with needs_memory("working on this run", "make the model smaller (model.*), or keep fewer samples"):
@@ -274,7 +274,7 @@ def _observers(config: RunConfig, out: RunFolder, display: Display) -> list[Obse
     ]
 
 
-def _fit(
+def fit_of(
     parts: Parts,
     seed: int,
     state: dict[str, Any] | None,

@@ -1,5 +1,6 @@
 """One training step, and an epoch of them: for one model, or for the stacks of several (`nclab.training.seeds`)."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -39,6 +40,17 @@ PRECISIONS = {
 MOST_GRAPHS = 256  # one a switch and batch shape; torch goes on uncompiled beyond its limit, without a word
 Run = Callable[[Tensor], Output]
 Watch = Callable[[Tensor, Batch], bool]
+
+
+def set_products(tf32: bool) -> None:
+    """Let the float32 matrix products and convolutions of a GPU be TF32, or not; torch alone lets convolutions be."""
+    # torch's older call, of which some versions warn: it sets the older flags too. torch.compile reads those, and
+    # refuses a batched product where they differ from the newer ones.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # that call lowers a CPU's products too
+    torch.backends.cudnn.conv.fp32_precision = "tf32" if tf32 else "ieee"
 
 
 def compiled_step(run: Callable[..., Output]) -> Callable[..., Output]:

@@ -1,0 +1,62 @@
+"""NCCL with one process: every exchange of a run on several GPUs, in a group of one."""
+
+import time
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+
+from nclab.bench.gpu.row import Aim, Line, Row, WrongResult
+from nclab.bench.harness import wait
+from nclab.parallel.group import ProcessGroup
+
+EXCHANGES = Aim("exchanges that NCCL makes in a group of one process", "of 5", least=5)
+NUMBERS = 2**22
+
+
+def group_of_one(device: str) -> None:
+    """Of the backends that a run on several GPUs has."""
+    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    store = distributed.HashStore()
+    distributed.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timedelta(seconds=20))
+
+
+def exchanged(device: str, numbers: int = NUMBERS) -> dict[str, bool]:
+    """Whether each exchange gives back what one process put in."""
+    world = ProcessGroup()
+    x = torch.randn(numbers, device=device)
+    summed, same = x.clone(), x.clone()
+    world.start_sum(summed)()
+    gathered: list[Tensor] = [torch.empty_like(x)]
+    distributed.all_gather(gathered, x)
+    distributed.broadcast(same, 0)
+    told: list = [{"epoch": 3}]
+    distributed.broadcast_object_list(told, 0)
+    return {
+        "sum": torch.equal(summed, x),
+        "largest": world.start_most(7)() == 7,
+        "gather": torch.equal(gathered[0], x),
+        "broadcast": torch.equal(same, x),
+        "objects": told == [{"epoch": 3}],
+    }
+
+
+def measure(device: str) -> list[Row]:
+    group_of_one(device)
+    try:
+        found = exchanged(device)
+        if wrong := [name for name, right in found.items() if not right]:
+            raise WrongResult(f"the group of one changed the numbers of: {', '.join(wrong)}")
+        x = torch.ones(NUMBERS, device=device)
+        wait(device)
+        began = time.perf_counter()
+        for _ in range(10):
+            distributed.all_reduce(x)
+        wait(device)
+        spent = (time.perf_counter() - began) / 10
+    finally:
+        distributed.destroy_process_group()
+    return [EXCHANGES.row(sum(found.values()), f"a sum of {4 * NUMBERS / 2**20:.0f} MiB takes {1e3 * spent:.2f} ms")]
+
+
+LINE = Line("NCCL", 30, (EXCHANGES,), measure)

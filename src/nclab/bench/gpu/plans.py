@@ -1,0 +1,92 @@
+"""How long the plans of all wings would take on this device, from the cost of each kind of run in them."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nclab.bench.gpu.row import FAILED, NO_GPU, Aim, Line, Row
+from nclab.bench.gpu.run_cost import Cost, cost_of, key_of, measurements, steps_guessed
+from nclab.config.place import CONF
+from nclab.config.plan import Plan
+from nclab.config.schema import RunConfig
+
+SECONDS, STARTING = 140, 15  # of the line; of these for its process and its end
+WINGS = sorted(file.parent.name for file in (CONF / "paper").glob("*/plan.yaml"))
+MOST_HOURS = {"gpu_hour": 1.0, "paper": None}  # profile -> aim
+AIMS = {
+    (wing, profile): Aim(f"{wing}, profile {profile}, one run after another", "h", most=most)
+    for wing in WINGS
+    for profile, most in MOST_HOURS.items()
+}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a plan in a profile, each once."""
+
+    configs: list[RunConfig]
+
+    @property
+    def text(self) -> str:
+        epochs, measured = sum(c.epochs for c in self.configs), sum(map(measurements, self.configs))
+        return f"{len(self.configs):,} runs, {epochs:,} epochs, {measured:,} measurements"
+
+    def guessed(self) -> dict[str, float]:
+        """Key -> the share that it has in the training steps of all, about."""
+        steps: dict[str, float] = {}
+        for config in self.configs:
+            key = key_of(config)
+            steps[key] = steps.get(key, 0) + config.epochs * steps_guessed(config)
+        return {key: own / sum(steps.values()) for key, own in steps.items()}
+
+
+def runs_of_all() -> dict[tuple[str, str], Runs]:
+    """Of every wing and profile in AIMS."""
+    plans = {wing: Plan(CONF, wing) for wing, _ in AIMS}  # one a wing: profiles share what they compose
+    found = {}
+    for wing, profile in AIMS:
+        parts = plans[wing].resolve([], profile)
+        found[wing, profile] = Runs([*{config.folder: config for part in parts for config in part.configs}.values()])
+    return found
+
+
+def timed(runs: Iterable[Runs], device: str, end: float) -> dict[str, Cost]:
+    """The cost of each key, those with the largest share of a plan first, until the clock says `end`."""
+    kinds: dict[str, RunConfig] = {}
+    most: dict[str, float] = {}
+    for plan in runs:
+        kinds |= {key_of(config): config for config in plan.configs}
+        for key, share in plan.guessed().items():
+            most[key] = max(share, most.get(key, 0))
+    costs = {}
+    for key in sorted(kinds, key=lambda key: -most[key]):
+        if time.monotonic() >= end:
+            break
+        costs[key] = cost_of(kinds[key], device)
+    return costs
+
+
+def extrapolated(aim: Aim, runs: Runs, costs: dict[str, Cost]) -> Row:
+    """Hours of all runs; those of keys that were not timed are taken to be as dear, a step, as the rest."""
+    shares = runs.guessed()
+    known = sum(share for key, share in shares.items() if key in costs)
+    if not known:
+        return aim.unmeasured(FAILED, f"{runs.text}; the time was over before one of them was timed")
+    spent = sum(costs[key].run(config) for config in runs.configs if (key := key_of(config)) in costs)
+    return aim.row(spent / known / 3600, f"{runs.text}; {known:.0%} of the steps are of timed kinds")
+
+
+def measure(device: str) -> list[Row]:
+    end = time.monotonic() + SECONDS - STARTING
+    runs = runs_of_all()
+    costs = timed(runs.values(), device, end)
+    return [extrapolated(aim, runs[named], costs) for named, aim in AIMS.items()]
+
+
+def counted() -> list[Row]:
+    """What can be told without a device: how many runs there are."""
+    runs = runs_of_all()
+    return [aim.unmeasured(NO_GPU, runs[named].text) for named, aim in AIMS.items()]
+
+
+LINE = Line("plans", SECONDS, tuple(AIMS.values()), measure, counted)
