@@ -34,7 +34,7 @@ FIRST := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 HOW = --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STACK),--stack $(STACK)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup install demo train test test-fast test-versions test-slurm chaos fuzz lint docs docs-config audit bench bench-compare bench-statistics gpu paper papers claims claims_depth clean \
+.PHONY: help setup install demo train test test-fast test-versions test-slurm chaos fuzz lint docs docs-config audit bench bench-compare bench-statistics gpu gpu-bundle paper papers claims claims_depth clean \
 	$(FIRST) $(WINGS)
 
 help:  ## list the targets
@@ -98,6 +98,9 @@ bench-compare: setup  ## which ratios got worse between two results: OLD=FOLDER 
 
 gpu: setup  ## acceptance on one GPU: one table in outputs/gpu, at most ten minutes; without a GPU a minute that says so
 	$(PY) -m nclab.bench.gpu $(ARGS)
+
+gpu-bundle: setup  ## one folder for a GPU machine without internet: wheels, data, install.sh; pieces of at most 60 MiB
+	$(PY) scripts/gpu_bundle.py $(ARGS)
 
 bench-statistics: setup  ## how often the rules behind the verdicts err, by simulation: docs/results/bench/statistics.md
 	$(PY) scripts/bench_statistics.py $(ARGS)
