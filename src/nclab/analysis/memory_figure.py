@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -28,9 +29,11 @@ NEEDED = (*(f"memory.{part}_bytes" for part in PARTS), "memory.peak_bytes", "mem
     says=lambda table: brief(table),
 )
 def memory(runs: list[Run], policies: list[str] | None = None) -> tuple[Figure, pd.DataFrame]:
-    """Stacked bars in MiB, the peak as a mark in a panel of its own scale, step time beside them; means over seeds.
+    """Stacked bars in MiB, the peak as a mark in a panel of its own scale: means over seeds. Beside them a step's time.
 
-    The table: policy, n, and mean and std of each part, the peak (bytes) and step_seconds; peak_of.
+    It is that of the fastest seed, with a line to the median one: other work on the machine only makes steps slower.
+
+    The table: policy, n, mean and std of each part and the peak (bytes), step_seconds and step_seconds_median; peak_of.
 
     Raises:
         AnalysisError: A run was trained before these were recorded; the message says what to do.
@@ -48,8 +51,9 @@ def memory_table(runs: list[Run]) -> pd.DataFrame:
     for policy in dict.fromkeys(run.policy for run in runs):
         found = pd.DataFrame([_numbers(run) for run in runs if run.policy == policy])
         row = {"policy": policy, "n": len(found)}
-        for name in (*(f"{part}_bytes" for part in PARTS), "peak_bytes", "step_seconds"):
+        for name in (*(f"{part}_bytes" for part in PARTS), "peak_bytes"):
             row |= {name: found[name].mean(), f"{name}_std": found[name].std()}
+        row |= {"step_seconds": found.step_seconds.min(), "step_seconds_median": found.step_seconds.median()}
         rows.append(row | {"peak_of": " or ".join(found.peak_of.unique())})
     return pd.DataFrame(rows)
 
@@ -88,26 +92,31 @@ def _draw(table: pd.DataFrame, runs: list[Run]) -> Figure:
     bars.set_yticks(places, table.policy)
     bars.tick_params(axis="y", length=0)
     bars.set_xlabel("MiB, by what takes it")
-    for axes, name, scale, label, look in (
-        (peak, "peak_bytes", 1 / MIB, "peak (MiB)", {"marker": "D", "color": "#D55E00"}),
-        (time, "step_seconds", 1000.0, "a step (ms)", {"marker": "o", "color": "black"}),
-    ):
-        spread = table[f"{name}_std"].fillna(0) * scale
-        axes.errorbar(table[name] * scale, places, xerr=spread, ls="", ms=4, lw=0.9, capsize=1.6, zorder=3, **look)
-        top = ((table[name] * scale) + spread).max()
-        axes.set_xlim(0, 1.1 * top if top > 0 else 1)
-        axes.set_xlabel(label)
-        axes.tick_params(axis="y", length=0)
+    of_peak = table.peak_bytes_std.fillna(0) / MIB
+    _marks(peak, table.peak_bytes / MIB, [of_peak, of_peak], marker="D", color="#D55E00")
+    beyond = 1000 * (table.step_seconds_median - table.step_seconds)
+    _marks(time, 1000 * table.step_seconds, [0 * beyond, beyond], marker="o", color="black")
+    peak.set_xlabel("peak (MiB)")
+    time.set_xlabel("a step (ms)")
     bars.set_xlim(0, 1.05 * left.max() if left.max() > 0 else 1)
     keys = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=name) for name, colour, hatch in PARTS.values()
     ]
     keys += [
         key("peak", ls="", ms=4, marker="D", color="#D55E00"),
-        key("step time", ls="", ms=4, marker="o", color="black"),
+        key("step time, fastest seed", ls="", ms=4, marker="o", color="black"),
     ]
     legend(figure, keys)
     peaks = " or ".join(table.peak_of.unique())
     title = f"{setting_label(runs[0].config)}: memory and time of a step; {seeds_note(table.n)}"
-    caption(figure, title, f"at the end of training; peak: {peaks}")
+    several = "; step: the fastest seed, line to the median one" if table.n.max() > 1 else ""
+    caption(figure, title, f"at the end of training; peak: {peaks}{several}")
     return figure
+
+
+def _marks(axes: Axes, values: pd.Series, spread: list[pd.Series], **look) -> None:
+    """Marks, a row a policy, with lines to both sides, on an axis from 0."""
+    axes.errorbar(values, -np.arange(len(values)), xerr=spread, ls="", ms=4, lw=0.9, capsize=1.6, zorder=3, **look)
+    top = (values + spread[1]).max()
+    axes.set_xlim(0, 1.1 * top if top > 0 else 1)
+    axes.tick_params(axis="y", length=0)
