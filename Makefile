@@ -19,6 +19,11 @@ STACK ?=
 OUTPUT ?= outputs
 # Further keys of all runs: make figure1 ARGS="optimizer.lr=0.02"
 ARGS ?=
+# Build of torch, as uv's --torch-backend names it: make setup TORCH=cpu (or cu126, rocm6.4, auto). Empty: the one that
+# .venv was set up with, first PyPI's, which on Linux brings NVIDIA's libraries
+TORCH ?=
+SET_UP := $(shell cat .venv/.torch 2>/dev/null)
+BACKEND := $(or $(TORCH),$(SET_UP))
 # Results that bench-compare sets side by side
 OLD ?= docs/results/bench
 NEW ?= outputs/bench
@@ -34,7 +39,7 @@ FIRST := figure1 figure2 figure3 figure4 table1 table2 controls controls_vit
 HOW = --profile $(PROFILE) --output $(OUTPUT) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STACK),--stack $(STACK)) \
 	$(foreach key,$(ETF),--policy $(key)) $(ARGS)
-.PHONY: help setup install demo train test test-fast test-versions test-slurm chaos fuzz lint docs docs-config audit bench bench-compare bench-statistics gpu gpu-bundle paper papers claims claims_depth clean \
+.PHONY: help setup install again demo train test test-fast test-versions test-slurm chaos fuzz lint docs docs-config audit bench bench-compare bench-statistics gpu gpu-bundle paper papers claims claims_depth clean \
 	$(FIRST) $(WINGS)
 
 help:  ## list the targets
@@ -42,16 +47,31 @@ help:  ## list the targets
 	@printf '  make %-10s a part of the first paper\n' $(FIRST)
 	@printf '  make %-10s the paper of this name: train, draw, judge, restartable\n' $(WINGS)
 
-setup: .venv/.ready  ## create .venv and install the pinned requirements
+setup: .venv/.ready  ## create .venv and install the pinned requirements; TORCH=cpu: without GPU libraries
 
 # Only where a requirement changed, not where a checkout wrote the same again: commands would vanish under running work.
-.venv/.ready: pyproject.toml requirements.lock | $(UV)
-	@cat $^ | cksum | cmp -s - $@ || $(MAKE) --no-print-directory install
-	@cat $^ | cksum > $@
+REQUIRED = { cat pyproject.toml requirements.lock; printf '%s' '$(BACKEND)'; }
+.venv/.ready: pyproject.toml requirements.lock $(if $(filter-out $(SET_UP),$(TORCH)),again) | $(UV)
+	@$(REQUIRED) | cksum | cmp -s - $@ || $(MAKE) --no-print-directory install
+	@$(REQUIRED) | cksum > $@
 
+again:
+
+# The lock holds hashes of PyPI's torch. Of another backend torch's own index has torch and torchvision, of the same
+# versions, with other hashes; what only PyPI's torch needs is left out.
+OF_PYPI := ^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==
 install: | $(UV)
 	$(UV) venv --quiet --allow-existing --python '>=3.11' .venv
+ifeq ($(BACKEND),)
 	$(UV) pip sync --quiet --python $(PY) --require-hashes --compile-bytecode requirements.lock
+else
+	@mkdir -p build
+	awk '/^[A-Za-z0-9]/ { skip = /$(OF_PYPI)/ } !skip' requirements.lock > build/without_torch.lock
+	$(UV) pip sync --quiet --python $(PY) --require-hashes --compile-bytecode build/without_torch.lock
+	$(UV) pip install --quiet --python $(PY) --compile-bytecode --no-deps --torch-backend $(BACKEND) \
+		$$(grep -oE '^(torch|torchvision)==[^ ]+' requirements.lock)
+	@echo $(BACKEND) > .venv/.torch
+endif
 	$(UV) pip install --quiet --python $(PY) --no-deps --editable .
 
 .uv/bin/uv:

@@ -1,6 +1,7 @@
 """make setup installs what changed, and leaves alone what a checkout merely wrote again."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -37,6 +38,55 @@ def test_make_setup_installs_once_and_again_where_a_requirement_changed(tmp_path
     lock.write_text(lock.read_text() + "# another\n")
     os.utime(lock, (later + 10, later + 10))
     assert calls_of_setup() == everything
+
+
+UV = """echo "$@" >> calls
+for word in "$@"; do case $word in *.lock) cp "$word" synced;; esac; done"""
+
+
+def calls_of(folder: Path, *words: str) -> list[str]:
+    """What `make setup WORDS` asks of uv."""
+    (folder / "calls").write_text("")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    subprocess.run(["make", "setup", f"UV={folder}/uv", *words], cwd=folder, env=env, check=True, capture_output=True)
+    return (folder / "calls").read_text().splitlines()
+
+
+def names_in(lock: Path) -> set[str]:
+    return set(re.findall(r"^([A-Za-z0-9._-]+)==", lock.read_text(), re.MULTILINE))
+
+
+def test_torch_for_another_backend_takes_the_place_of_the_pinned_wheels(tmp_path):
+    checkout(tmp_path, UV)
+    whole = names_in(ROOT / "requirements.lock")
+    calls = calls_of(tmp_path, "TORCH=cpu")
+    left = names_in(tmp_path / "synced")
+    assert {name for name in whole - left if not name.startswith(("nvidia-", "cuda-"))} == {
+        "torch",
+        "torchvision",
+        "triton",
+    }
+    assert not [name for name in left if name.startswith(("nvidia-", "cuda-"))]
+    assert len(left) > 150
+    assert (tmp_path / "synced").read_text().count("--hash=") > 1000  # the others are still checked by their hashes
+    pins = re.findall(r"^(torch(?:vision)?==[0-9.]+) ", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert [call.split()[:2] for call in calls] == [["venv", "--quiet"], *[["pip", "sync"]], *[["pip", "install"]] * 2]
+    assert calls[2].endswith(f"--no-deps --torch-backend cpu {' '.join(pins)}")
+    assert len(pins) == 2
+    assert "--editable" in calls[3]
+
+
+def test_an_environment_keeps_its_backend_until_another_is_asked_for(tmp_path):
+    checkout(tmp_path, UV)
+    assert "--torch-backend" not in " ".join(calls_of(tmp_path))
+    assert "--torch-backend cpu" in " ".join(calls_of(tmp_path, "TORCH=cpu"))
+    assert calls_of(tmp_path) == calls_of(tmp_path, "TORCH=cpu") == []
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(lock.read_text() + "# another\n")
+    later = (tmp_path / ".venv/.ready").stat().st_mtime + 10
+    os.utime(lock, (later, later))
+    assert "--torch-backend cpu" in " ".join(calls_of(tmp_path))
+    assert "--torch-backend cu130" in " ".join(calls_of(tmp_path, "TORCH=cu130"))
 
 
 def test_a_set_up_that_fails_is_tried_again(tmp_path):
