@@ -97,18 +97,24 @@ def dataset_label(config: dict) -> str:
     return f"{name}-LT {imbalance:g}:1{step}"
 
 
+def model_label(config: dict, without: tuple[str, ...] = ()) -> str:
+    """'MLP of 5 layers, width 400'; `without` as in `setting_label`."""
+    model = config["model"]
+    name = MODELS.get(model["name"], model["name"])
+    if "model.depth" not in without and "depth" in model:
+        name += f" of {model['depth']} layers"
+    if "model.blocks" not in without and "blocks" in model:
+        name += f" of {count_of_blocks(model['blocks'])}"
+    return f"{name}, width {model['width']}" if "width" in model else name
+
+
 def setting_label(config: dict, without: tuple[str, ...] = ()) -> str:
     """'Fashion-MNIST, MLP of 5 layers, width 400, cosine rate': what runs of one picture share, for its title.
 
     without: Dotted keys that the panels of the picture tell apart, such as model.blocks.
     """
-    model, schedule = config["model"], config.get("schedule") or {}
-    parts = [dataset_label(config), MODELS.get(model["name"], model["name"])]
-    if "model.depth" not in without and "depth" in model:
-        parts[1] += f" of {model['depth']} layers"
-    if "model.blocks" not in without and "blocks" in model:
-        parts[1] += f" of {count_of_blocks(model['blocks'])}"
-    parts += [f"width {model['width']}"] if "width" in model else []
+    schedule = config.get("schedule") or {}
+    parts = [dataset_label(config), model_label(config, without)]
     parts += [f"{schedule['name']} rate"] if "name" in schedule else []
     return ", ".join(parts)
 

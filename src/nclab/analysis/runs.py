@@ -76,7 +76,10 @@ class Run:
     def events(self) -> list[dict[str, Any]]:
         """events.jsonl: switches, resumes, the end; oldest first."""
         file = self.path / "events.jsonl"
-        return [_json(line, f"{file}, line {i}") for i, line in enumerate(_text(file).splitlines(), 1) if line]
+        finished = self.finished  # before the lines are read: it may finish in between
+        whole, _, rest = _text(file).rpartition("\n")
+        text = f"{whole}\n{rest}" if finished else whole  # without the line that a running process is writing
+        return [_json(line, f"{file}, line {i}") for i, line in enumerate(text.splitlines(), 1) if line]
 
     @cached_property
     def layers(self) -> list[dict[str, Any]]:

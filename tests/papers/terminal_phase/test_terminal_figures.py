@@ -6,8 +6,9 @@ from fake_terminal_runs import MSE, write_last_layer_run, write_terminal_run
 from PIL import Image
 
 from nclab.analysis import AnalysisError, load_runs
+from nclab.analysis.class_plane import points, scaled
 from nclab.analysis.drawings import DRAWINGS
-from nclab.papers.terminal_phase.plane_figure import chosen_epochs, points, scaled
+from nclab.papers.terminal_phase.plane_figure import chosen_epochs
 
 
 def drawn(name, root):

@@ -2,7 +2,6 @@
 at chosen epochs and as an animation (Papyan, Han, Donoho 2020)."""
 
 import io
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,11 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nclab.analysis.class_plane import points, scaled
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.drawing import WIDTH, caption, key, legend, style
 from nclab.analysis.drawings import DRAWINGS
-from nclab.analysis.last_layer import classifier_input, series
+from nclab.analysis.last_layer import series
 from nclab.analysis.needs import Needs
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.papers.terminal_phase.phase import terminal_phase
@@ -22,7 +22,6 @@ from nclab.papers.terminal_phase.variants import about, variants_of
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73"]  # of the three classes
 MARKS = ["o", "s", "^"]
-POINT = re.compile(r"plane_(sample|mean|row)_(\d)(?:_(\d+))?_([xy])")
 PANELS = 6
 SIDES = (-1.75, 1.75, -1.5, 2.0)  # of a panel, in lengths of a class mean
 FRAMES_PER_SECOND = 6
@@ -54,31 +53,6 @@ def plane_figure(runs: list[Run], policies: list[str] | None = None) -> tuple[Fi
     chosen = chosen_epochs(sorted(table.epoch.unique()), phase.start if phase else None)
     with style():
         return _draw(table, chosen, phase.start if phase else None, title), table
-
-
-def points(run: Run) -> pd.DataFrame:
-    """What the suite projection recorded: epoch, kind, label, number (of a sample; else -1), x, y. Raises AnalysisError
-    of a run without it."""
-    rows = run.metrics
-    rows = rows[(rows.split == "train") & (rows.layer == classifier_input(run))]
-    rows = rows.assign(metric=rows.metric.astype(str))
-    found = rows[rows.metric.str.startswith("plane_")]
-    if found.empty:
-        raise AnalysisError(f"{run.path / 'metrics.csv'}: no plane_ columns; expected projection in metrics.suite")
-    parts = found.metric.str.extract(POINT)
-    number = parts[2].fillna("-1").astype(int)
-    found = found.assign(kind=parts[0], label=parts[1].astype(int), number=number, axis=parts[3])
-    table = found.pivot(index=["epoch", "kind", "label", "number"], columns="axis", values="value").reset_index()
-    return table.rename_axis(columns=None)
-
-
-def scaled(table: pd.DataFrame) -> pd.DataFrame:
-    """Features and means in units of the mean length of the three means of their epoch, rows in that of the rows; five
-    decimals, of which a picture shows two."""
-    lengths = np.hypot(table.x, table.y)
-    units = {kind: lengths[table.kind == kind].groupby(table.epoch).mean() for kind in ("mean", "row")}
-    unit = np.where(table.kind == "row", table.epoch.map(units["row"]), table.epoch.map(units["mean"]))
-    return table.assign(x=(table.x / unit).round(5), y=(table.y / unit).round(5))
 
 
 def chosen_epochs(epochs: list[int], start: int | None) -> list[int]:
