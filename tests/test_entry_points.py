@@ -23,7 +23,7 @@ OF_A_CHECKOUT = re.compile(rf"\bscripts/\w|\bmake ({'|'.join([*TARGETS, *PARTS])
 ACTIONS = {
     "nclab-data": {"fetch", "list"},
     "nclab-paper": {"list", "run", "draw", "judge"},
-    "nclab-runs": {"status", "failed", "show", "diff", "export", "pack", "clean"},
+    "nclab-runs": {"status", "failed", "show", "diff", "board", "export", "pack", "clean"},
 }
 
 

@@ -75,6 +75,7 @@ def test_the_first_experiment_with_the_wheel(bin_of_user, tmp_path):
     assert "baseline" in run("nclab-draw", "summary", "outputs/first")
     run("nclab-draw", "figure1", "outputs/first")
     assert (tmp_path / "outputs" / "figures").is_dir()
+    assert run("nclab-runs", "board", "outputs/first").startswith("board.html: 3 runs, ")
 
 
 def test_the_version_is_that_of_git_and_nowhere_written():

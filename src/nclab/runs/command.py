@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nclab.runs import clean, table
+from nclab.runs.arguments import BAD_INPUT, Parser, names, seconds, states
 from nclab.runs.find import NoFolder, ask_again, find_runs, is_up_to_slurm
-from nclab.runs.help_texts import CLEAN, DIFF, DOC, EXPORT, FAILED, PACK, SHOW, STATUS
+from nclab.runs.help_texts import BOARD, CLEAN, DIFF, DOC, EXPORT, FAILED, PACK, SHOW, STATUS
 from nclab.runs.queue import Queue, QueueError, ask
 from nclab.runs.state import STATES, RunState, rough, submission
 from nclab.runs.waiting import SECONDS_TO_ADVISE, advice
@@ -21,19 +22,12 @@ from nclab.system.wandb_key import has_key
 from nclab.system.words import quoted
 
 OUTPUTS = Path("outputs")
+SECONDS_TO_WATCH = 30.0  # between two pages of a board
 MOST_ROWS = 40  # of runs that nobody asked for one by one
 GPU = re.compile(r"^device: *cuda(?::(\d+))? *$", re.MULTILINE)  # in config.yaml, as `to_yaml` writes it
 WANDB = re.compile(r"^tracker:\n  name: wandb\n  mode: (\w+)$", re.MULTILINE)  # likewise
 SEVERAL = re.compile(r"^tracker:\n  name: several\n(?:  .*\n)*    wandb:\n      mode: (\w+)$", re.MULTILINE)  # likewise
-FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
-
-
-class Parser(argparse.ArgumentParser):
-    """Its errors are one line, exit status 2. (That of nclab.analysis would bring pandas and matplotlib.)"""
-
-    def error(self, message: str):
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT)
+FOUND, INTERRUPTED = 1, 130
 
 
 def main(words: list[str] | None = None) -> int:
@@ -74,7 +68,7 @@ def _parser() -> Parser:
         return sub
 
     one = command("status", _status, "how far the runs are", STATUS)
-    one.add_argument("--state", type=_states(STATES), help=f"only these: {','.join(STATES)}")
+    one.add_argument("--state", type=states(STATES), help=f"only these: {','.join(STATES)}")
     one.add_argument("--experiment", help="only this experiment")
     one.add_argument("--all", action="store_true", help=f"a row a run, also if there are more than {MOST_ROWS}")
     form = one.add_mutually_exclusive_group()
@@ -85,11 +79,19 @@ def _parser() -> Parser:
     one.add_argument("--experiment", help="only this experiment")
 
     one = command("show", _show, "the curves of one run as lines of text", SHOW, paths=1)
-    one.add_argument("--metric", type=_names, default=(), metavar="NAME,...", help="these metrics")
+    one.add_argument("--metric", type=names, default=(), metavar="NAME,...", help="these metrics")
     one.add_argument("--split", help="this split alone, such as train")
 
     one = command("diff", _diff, "keys and last numbers in which two runs differ", DIFF, paths=2)
     one.add_argument("--all", action="store_true", help="the numbers of all layers, not those of the network alone")
+
+    one = command("board", _board, "all runs as one HTML page: a table with filters, curves by layer and epoch", BOARD)
+    one.add_argument("--out", type=Path, default=Path("board.html"), metavar="FILE", help="FILE.html (board.html)")
+    alone = "these metrics in place of the usual ones: accuracy,nc2_*"
+    one.add_argument("--metrics", type=names, default=(), metavar="NAME,...", help=alone)
+    one.add_argument("--experiment", help="only this experiment")
+    often = f"write it again every SECONDS ({SECONDS_TO_WATCH:g}) until Ctrl-C"
+    one.add_argument("--watch", type=seconds, nargs="?", const=SECONDS_TO_WATCH, metavar="SECONDS", help=often)
 
     one = command("export", _export, "all measurements of all finished runs as one table", EXPORT, paths="+")
     one.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.parquet or FILE.csv")
@@ -99,30 +101,16 @@ def _parser() -> Parser:
     one.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.tar.xz")
     one.add_argument("--unfinished", action="store_true", help="failed and interrupted runs too, as far as they are")
     one.add_argument("--last", action="store_true", help="of metrics.csv the last measured epoch alone")
-    names = "of metrics.csv these metrics alone: accuracy,nc2_*"
-    one.add_argument("--metrics", type=_names, default=(), metavar="NAME,...", help=names)
+    alone = "of metrics.csv these metrics alone: accuracy,nc2_*"
+    one.add_argument("--metrics", type=names, default=(), metavar="NAME,...", help=alone)
 
     one = command("clean", _clean, "remove runs, or the checkpoints of finished ones", CLEAN)
     what = one.add_mutually_exclusive_group(required=True)
-    what.add_argument("--state", type=_states(clean.REMOVABLE), help=f"runs of: {','.join(clean.REMOVABLE)}")
+    what.add_argument("--state", type=states(clean.REMOVABLE), help=f"runs of: {','.join(clean.REMOVABLE)}")
     what.add_argument("--checkpoints", action="store_true", help="only the checkpoints of done runs")
     one.add_argument("--experiment", help="only this experiment")
     one.add_argument("--yes", action="store_true", help="do not ask")
     return parser
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
-
-
-def _states(valid: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    def states(text: str) -> tuple[str, ...]:
-        for state in text.split(","):
-            if state not in valid:
-                raise argparse.ArgumentTypeError(f"unknown state '{state}'; valid: {', '.join(valid)}")
-        return tuple(text.split(","))
-
-    return states
 
 
 def _look(args: argparse.Namespace, links: list[Path] | None = None) -> tuple[list[RunState], Queue | None]:
@@ -223,6 +211,34 @@ def _printed(command: str, text: Callable[[], str]) -> int:
         print(f"nclab-runs {command}: {error}", file=sys.stderr)
         return BAD_INPUT
     return 0
+
+
+def _board(args: argparse.Namespace) -> int:
+    from nclab.runs.board.page import Board, BoardError, check_out, watch  # brings pandas and matplotlib, likewise
+
+    def look() -> list[RunState]:
+        return _look(args)[0]
+
+    try:
+        check_out(args.out)
+        runs = look()
+        if not runs:
+            raise BoardError(f"no run in {_some(args.paths)}")
+        board = Board(_some(args.paths), args.out, args.metrics)
+        size = board.write(runs, reload=args.watch)
+        print(f"{args.out}: {table.plural(len(runs))}, {_megabytes(size)}", flush=True)
+        if args.watch is not None:
+            print(f"written again every {args.watch:g} s; Ctrl-C ends it", flush=True)
+            watch(board, look, args.watch)
+    except BoardError as error:
+        print(f"nclab-runs board: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def _some(paths: list[Path], most: int = 3) -> str:
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(map(str, paths[:most])) + more
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ DOC = """What became of the runs in these folders (run folders, experiment folde
   nclab-runs failed                                 why runs failed or stopped, and the command that resumes each
   nclab-runs show RUN                               its curves, as lines of text
   nclab-runs diff RUN RUN                           keys and last numbers in which two runs differ
+  nclab-runs board outputs --out board.html         a page for a browser: table with filters, curves by layer and epoch
   nclab-runs export outputs/figure1 --out f.parquet all measurements as one table
   nclab-runs pack outputs/figure1 --out f.tar.xz    all of finished runs but their weights, to commit or to send
   nclab-runs clean --state failed                   remove failed runs, after asking
@@ -38,6 +39,13 @@ DIFF = "Numbers are those of the last epoch that has them. `-`: the run has no s
 
 EXPORT = """One row a measurement: run, experiment, seed, policy, finished, the settings that vary among the runs (as
 etf.k; empty where one means nothing), then epoch, split, layer, metric, value as in metrics.csv."""
+
+BOARD = """One file that needs neither a server nor a network; the runs are only read. A file that this command did not
+make is not written over. Curves keep four digits and at most 60 epochs a run. Three classes in their plane are shown of
+runs that were trained with metrics.suite=[collapse,projection]. A page of --watch loads itself again; a run whose log
+is broken is named in it. Needs plotly: pip install 'nclab[board]'.
+
+Exit code: 0 written; 2 refused, or no run there."""
 
 PACK = """Holds EXPERIMENT/RUN/ with config.yaml, metrics.csv, events.jsonl, summary.json and DONE of each run; no
 checkpoints. Names of machines, users, processes and accounts are left out, and of every absolute path all but its last
