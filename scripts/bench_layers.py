@@ -10,6 +10,7 @@ steps with Adam of eight such maps behind a learnable one. The limit of an impli
 written once in each direction, at the copy bandwidth.
 """
 
+import argparse
 import io
 import os
 import subprocess
@@ -35,19 +36,19 @@ def through(layer: nn.Module, x: Tensor, gradient: Tensor) -> None:
     torch.autograd.grad(layer(x), (x, *layer.parameters()), gradient)
 
 
-def network(kind: str, d: int, device: str) -> Call:
+def network(kind: str, d: int, device: str, batch: int) -> Call:
     """A training step of an MLP whose last two of four maps are of this kind."""
     maps = [make("learnable" if i < 2 else kind, d, device) for i in range(4)]
     model = nn.Sequential(*(layer for m in maps for layer in (m, nn.ReLU())))
-    x = torch.randn(BATCH, d, device=device)
+    x = torch.randn(batch, d, device=device)
     return partial(step, model, sgd(SGDSettings(), model.parameters()), x)
 
 
-def stored(kind: str, d: int) -> dict[str, int]:
+def stored(kind: str, d: int, batch: int) -> dict[str, int]:
     """Bytes of one map: parameters and buffers, Adam's state, kept for backward, in a checkpoint."""
     layer = make(kind, d)
     kept: set[tuple[int, int]] = set()
-    x = torch.randn(BATCH, d, requires_grad=True)
+    x = torch.randn(batch, d, requires_grad=True)
     own = {t.data_ptr() for t in (*layer.parameters(), *layer.buffers())}
 
     def note(t: Tensor) -> Tensor:
@@ -71,35 +72,36 @@ def stored(kind: str, d: int) -> dict[str, int]:
     }
 
 
-def peak_growths(kinds: list[str], d: int, threads: int, steps: int) -> dict[str, int]:
+def peak_growths(d: int, args: argparse.Namespace) -> dict[str, int]:
     """Bytes by which the peak memory of a fresh process grows when it builds and trains a stack of layers of a kind:
     one process that has imported everything, and a fork of it for each kind."""
-    words = ["--peak", "--widths", str(d), "--threads", str(threads), "--steps", str(steps)]
-    done = subprocess.run(
-        [sys.executable, __file__, *words, "--kinds", *kinds], capture_output=True, text=True, check=True
-    )
-    return dict(zip(kinds, map(int, done.stdout.split()), strict=True))
+    numbers = {"--widths": d, "--threads": args.threads, "--steps": args.steps, "--batch": args.batch}
+    words = [str(word) for pair in numbers.items() for word in pair]
+    command = [sys.executable, __file__, "--peak", *words, "--kinds", *args.kinds]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return dict(zip(args.kinds, map(int, done.stdout.split()), strict=True))
 
 
-def print_peaks(kinds: list[str], d: int, steps: int) -> None:
+def print_peaks(kinds: list[str], d: int, steps: int, batch: int) -> None:
     """Forked while nothing has run: no thread is lost, no memory freed that a child could use."""
+    adamw(AdamWSettings(), nn.Linear(1, 1).parameters())  # torch's first optimizer imports its compiler: two seconds
     for kind in kinds:
         if child := os.fork():
             _, code = os.waitpid(child, 0)
             if code:
                 sys.exit(f"the process of {kind} ended with code {code}")
         else:
-            print(peak_of_steps(kind, d, steps), flush=True)
+            print(peak_of_steps(kind, d, steps, batch), flush=True)
             os._exit(0)
 
 
-def peak_of_steps(kind: str, d: int, steps: int) -> int:
-    x = torch.randn(BATCH, d)
+def peak_of_steps(kind: str, d: int, steps: int, batch: int) -> int:
+    x = torch.randn(batch, d)
     warm = nn.Linear(d, 8)  # what every process needs is there before
     step(warm, adamw(AdamWSettings(), warm.parameters()), x)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = status("VmRSS")
-    steps_of_stack(kind, d, steps=steps)()
+    steps_of_stack(kind, d, steps=steps, batch=batch)()
     return status("VmHWM") - before
 
 
@@ -111,24 +113,30 @@ def status(key: str) -> int:
 
 def main() -> int:
     args = arguments(
-        __doc__.splitlines()[0], "layers", widths=[400, 1024, 4096], kinds=[*KINDS], steps=STEPS, peak=False
+        __doc__.splitlines()[0],
+        "layers",
+        widths=[400, 1024, 4096],
+        kinds=[*KINDS],
+        steps=STEPS,
+        batch=BATCH,
+        peak=False,
     )
     if args.peak:
-        print_peaks(args.kinds, args.widths[0], args.steps)
+        print_peaks(args.kinds, args.widths[0], args.steps, args.batch)
         return 0
     machine, rows = limits(args.device), []
     for d in args.widths:
-        peaks = peak_growths(args.kinds, d, args.threads, args.steps)
+        peaks = peak_growths(d, args)
         layers = {kind: make(kind, d, args.device) for kind in args.kinds}
-        x = torch.randn(BATCH, d, device=args.device, requires_grad=True)
-        gradient = torch.randn(BATCH, d, device=args.device)
+        x = torch.randn(args.batch, d, device=args.device, requires_grad=True)
+        gradient = torch.randn(args.batch, d, device=args.device)
         single = interleaved(args.repeats, *(partial(through, m, x, gradient) for m in layers.values()))
-        steps = interleaved(args.repeats, *(network(kind, d, args.device) for kind in args.kinds))
+        steps = interleaved(args.repeats, *(network(kind, d, args.device, args.batch) for kind in args.kinds))
         dense, learnable = single[args.kinds.index("frozen")], steps[args.kinds.index("learnable")]
         limit = 4 * x.nbytes / machine["copy_bytes"]
         for kind, one, whole in zip(args.kinds, single, steps, strict=True):
             row = {"kind": kind, "d": d, "seconds": one, "speedup": dense / one, "limit_seconds": limit}
-            row |= {"step_seconds": whole, "step_speedup": learnable / whole, **stored(kind, d)}
+            row |= {"step_seconds": whole, "step_speedup": learnable / whole, **stored(kind, d, args.batch)}
             row["peak_bytes"] = peaks[kind]
             rows.append(row)
             print(
@@ -138,7 +146,7 @@ def main() -> int:
                 f"+{row['peak_bytes'] / 2**20:.0f} MiB",
                 flush=True,
             )
-    save(args.out, {"limits": machine, "batch": BATCH, "rows": rows}, args.device, args.threads)
+    save(args.out, {"limits": machine, "batch": args.batch, "rows": rows}, args.device, args.threads)
     return 0
 
 

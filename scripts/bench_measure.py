@@ -10,6 +10,7 @@ which makes them: one more product (N, d) x (d, C). Samples lie `spread` around 
 mean must be looked for, at 0.1 the triangle inequality tells it.
 """
 
+import statistics
 import sys
 from functools import partial
 from itertools import product
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nclab.bench.harness import arguments, at_limit, interleaved, limits, save
+from nclab.bench.harness import arguments, at_limit, limits, ratio, rounds, save
 from nclab.metrics import CollapseMeter, measure
 
 BLOCK = 2048  # rows of a bare product: no algorithm needs all of it at once
@@ -67,14 +68,17 @@ def one(args: Any, machine: dict[str, float], classes: int, d: int, spread: floa
         "with_logits": partial(measure, *data, weight),
         "straightforward": partial(straightforward, *data),
     }
-    spent = dict(zip(calls, interleaved(args.repeats, *calls.values(), device=args.device), strict=True))
-    size, bare = args.n * d, spent["two_passes"]
+    taken = dict(zip(calls, rounds(args.repeats, *calls.values(), device=args.device), strict=True))
+    spent, bare = {name: statistics.median(times) for name, times in taken.items()}, taken["two_passes"]
+    size = args.n * d
     flops = 2 * size * min(classes - 1, d) + size
     return {
         **{"n": args.n, "classes": classes, "d": d, "spread": spread},
         **{f"{name}_seconds": seconds for name, seconds in spent.items()},
-        **{f"{name}_over_two_passes": spent[name] / bare for name in ("hidden", "classifier", "with_logits")},
-        "speedup": spent["straightforward"] / spent["hidden"],
+        **ratio("hidden_over_two_passes", taken["hidden"], bare),
+        **ratio("classifier_over_two_passes", taken["classifier"], bare),
+        **ratio("with_logits_over_two_passes", taken["with_logits"], bare),
+        **ratio("speedup", taken["straightforward"], taken["hidden"]),
         "limit_seconds": at_limit(flops, 2 * size * features.element_size(), machine),
         "nc1": measure(*data)["nc1"],
         "straightforward_nc1": straightforward(*data)[0],

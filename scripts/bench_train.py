@@ -8,6 +8,7 @@ all images in memory and the same optimizer: what a step costs here beside its m
 torchvision's way of handing out images, a PIL image and ToTensor each, which no fast loop uses for data of this size.
 """
 
+import statistics
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import ToTensor
 
 from nclab.bench.by_hand import feed, learner
-from nclab.bench.harness import arguments, images, interleaved, limits, save
+from nclab.bench.harness import arguments, images, limits, ratio, rounds, save
 from nclab.data import Dataset, Split
 from nclab.interfaces.targets import Classes
 from nclab.models.mlp import MLP
@@ -97,7 +98,7 @@ def main() -> int:
     slow_optimizer = torch.optim.SGD(slow.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     of_model, batches = learner(model, optimizer), feed(dataset, BATCH)
     flops, bare = bare_products([784, *[WIDTH] * (DEPTH - 1), CLASSES], args.n, args.device)
-    bare_s, train_s, plain_s, measure_s, loader_s = interleaved(
+    bares, trains, plains, measures, loaders = taken = rounds(
         args.repeats,
         bare,
         lambda: train_epoch(of_model, batches),
@@ -106,6 +107,7 @@ def main() -> int:
         lambda: dataloader_epoch(slow, splits["train"], slow_optimizer, args.device),
         device=args.device,
     )
+    bare_s, train_s, plain_s, measure_s, loader_s = map(statistics.median, taken)
     result = {
         "n": args.n,
         "bare_seconds": bare_s,
@@ -114,11 +116,11 @@ def main() -> int:
         "plain_seconds": plain_s,
         "measure_seconds": measure_s,
         "dataloader_seconds": loader_s,
-        "train_over_bare": train_s / bare_s,
+        **ratio("train_over_bare", trains, bares),
+        **ratio("measure_over_train", measures, trains),
+        **ratio("train_over_plain", trains, plains),
+        **ratio("dataloader_over_train", loaders, trains),
         "both_over_bare": (train_s + measure_s) / bare_s,
-        "measure_over_train": measure_s / train_s,
-        "train_over_plain": train_s / plain_s,
-        "dataloader_over_train": loader_s / train_s,
         "limit_seconds": flops / machine["gemm_flops"],
     }
     print(

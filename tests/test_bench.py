@@ -50,6 +50,11 @@ def test_times_are_medians_of_calls_that_take_turns():
     assert all(s >= 0 for s in spent)
 
 
+def test_a_ratio_has_its_spread_over_the_rounds():
+    found = bench.ratio("gain", [4.0, 6.0, 9.0], [2.0, 2.0, 4.0])
+    assert found == {"gain": 3.0, "gain_spread": [2.0, 3.0]}  # of medians 6 and 2; rounds of 2, 3 and 2.25
+
+
 def test_the_limit_is_the_slower_of_products_and_memory():
     machine = {"gemm_flops": 100.0, "read_bytes": 10.0}
     assert bench.at_limit(200, 10, machine) == 2
@@ -64,6 +69,7 @@ def test_measuring_agrees_with_the_straightforward_way(run):
         assert row["speedup"] == pytest.approx(row["straightforward_seconds"] / row["hidden_seconds"])
         over = row["classifier_seconds"] / row["two_passes_seconds"]
         assert row["classifier_over_two_passes"] == pytest.approx(over)
+        assert row["speedup_spread"] == pytest.approx([row["speedup"]] * 2)  # of one round
     assert {"date", "versions", "hardware", "limits"} <= result.keys()
 
 
@@ -125,7 +131,7 @@ def test_training_is_set_against_its_products(run):
 
 def test_maps_are_weighed(run):
     kinds = ["learnable", "frozen", "hadamard"]
-    rows = run("bench_layers", "--widths", "512", "--steps", "2", "--kinds", *kinds)["rows"]
+    rows = run("bench_layers", "--widths", "512", "--steps", "2", "--batch", "32", "--kinds", *kinds)["rows"]
     learnable, frozen, implicit = rows
     assert [row["kind"] for row in rows] == kinds
     assert frozen["speedup"] == 1
@@ -133,7 +139,7 @@ def test_maps_are_weighed(run):
     assert learnable["map_bytes"] == frozen["map_bytes"] == weight + 4 * 512
     assert implicit["map_bytes"] < weight / 50
     assert learnable["adam_bytes"] > 2 * weight > frozen["adam_bytes"] == implicit["adam_bytes"]
-    assert learnable["kept_bytes"] == 4 * 512 * 512  # its input, for the gradient of the weight
+    assert learnable["kept_bytes"] == 4 * 32 * 512  # its input, for the gradient of the weight
     assert frozen["kept_bytes"] == implicit["kept_bytes"] == 0
     assert learnable["peak_bytes"] > implicit["peak_bytes"] + 8 * 2 * weight  # eight maps, two moments
 

@@ -57,11 +57,22 @@ def seconds(call: Call, device: str = "cpu") -> float:
     return time.perf_counter() - began
 
 
-def interleaved(repeats: int, *calls: Call, device: str = "cpu") -> list[float]:
-    """Median seconds of each call, after one unmeasured round. The calls take turns, so that a slow minute of the
-    machine hits all of them."""
+def rounds(repeats: int, *calls: Call, device: str = "cpu") -> list[list[float]]:
+    """Seconds of each call in every round, after one that is not measured. The calls take turns, so that a slow minute
+    of the machine hits all of them."""
     times = [[seconds(call, device) for call in calls] for _ in range(repeats + 1)][1:]
-    return [statistics.median(of_call) for of_call in zip(*times, strict=True)]
+    return [list(of_call) for of_call in zip(*times, strict=True)]
+
+
+def interleaved(repeats: int, *calls: Call, device: str = "cpu") -> list[float]:
+    """Median seconds of each call, over `rounds`."""
+    return [statistics.median(of_call) for of_call in rounds(repeats, *calls, device=device)]
+
+
+def ratio(name: str, over: list[float], under: list[float]) -> dict[str, Any]:
+    """`name`: the ratio of the medians of two calls' rounds; `name_spread`: the least and the greatest of one."""
+    each = [a / b for a, b in zip(over, under, strict=True)]
+    return {name: statistics.median(over) / statistics.median(under), f"{name}_spread": [min(each), max(each)]}
 
 
 def limits(device: str) -> dict[str, float]:

@@ -25,9 +25,9 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor) -> None:
     optimizer.step()
 
 
-def steps_of_stack(kind: str, d: int, device: str = "cpu", steps: int = STEPS) -> Call:
+def steps_of_stack(kind: str, d: int, device: str = "cpu", steps: int = STEPS, batch: int = BATCH) -> Call:
     """A call that makes so many training steps with Adam of STACK such layers behind a learnable one."""
-    x = torch.randn(BATCH, d, device=device)
+    x = torch.randn(batch, d, device=device)
     model = nn.Sequential(nn.Linear(d, d, device=device), *(make(kind, d, device) for _ in range(STACK)))
     optimizer = adamw(AdamWSettings(), model.parameters())
 
