@@ -3,12 +3,15 @@
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from nclab.config.sweep import Job
 from nclab.etf.recipe import Recipe
 from nclab.run.execute import train, train_seeds
+from nclab.run.task import train_jobs
 from nclab.runfolder.display import Display, SeedsDisplay
 from nclab.runfolder.fixed import fixed_layers
 from nclab.training.evaluate import Evaluation
@@ -42,6 +45,68 @@ def shown(terminal: bool, epochs: int = 40) -> str:
     display.say("a line that stays")
     display.close()
     return out.getvalue()
+
+
+def tree_of(width=100, **keys):
+    """The lines of a tree where no terminal is."""
+    out = io.StringIO()
+    display = Display("a-run", 3, Console(file=out, width=width, soft_wrap=True), keys=keys)
+    display.layers = "fixed layers: fc5 (random ETF)"
+    display.open()
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.fast
+def test_the_configuration_is_a_tree_of_words_that_can_be_typed():
+    lines = tree_of(
+        dataset={"name": "digits", "train_size": 200, "valid_size": None},
+        etf={"name": "last_k", "k": 1},
+        sampler={"name": "shuffled"},
+        metrics={"suite": ["collapse", "[odd]"], "every": 0},
+        seed=0,
+        tf32=False,
+        plugins=[],
+    )
+    assert [line.rstrip() for line in lines] == [
+        "a-run: 3 epochs",
+        "├── dataset=digits",
+        "│   └── dataset.train_size=200",
+        "├── etf=last_k",
+        "│   ├── etf.k=1",
+        "│   └── fixed layers: fc5 (random ETF)",
+        "├── sampler=shuffled",
+        "├── metrics",
+        "│   └── metrics.suite=[collapse,[odd]] metrics.every=0",
+        "└── seed=0 tf32=false plugins=[]",
+    ]
+
+
+@pytest.mark.fast
+def test_no_line_of_the_tree_is_wider_than_the_terminal():
+    lines = tree_of(width=40, dataset={"name": "digits", **{f"key_{i}": i for i in range(20)}})
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines).count("dataset.key_") == 20
+
+
+def test_a_single_run_shows_its_configuration_and_others_do_not(tiny, capsys, monkeypatch):
+    """Not the secret in it, and not where print_config=false says so."""
+    monkeypatch.setenv("MY_API_KEY", "s3cr3t-s3cr3t-s3cr3t")
+    config = tiny("epochs=1", "etf=last_k")
+    config.paper = "s3cr3t-s3cr3t-s3cr3t"
+
+    def out_of(config, *words):
+        config.overwrite = True
+        assert train_jobs([Job(words, config)], tell=True)
+        return capsys.readouterr().out
+
+    shown = out_of(config)
+    assert "├── etf=last_k" in shown
+    assert shown.count("fixed layers: fc4 (random ETF)") == 1
+    assert "s3cr3t" not in shown
+    assert "──" not in out_of(replace(config, print_config=False))
+    assert "──" not in out_of(replace(config, seeds=[0, 1]))
+    assert train_jobs([Job((), replace(config, seed=5))])
+    assert "──" not in capsys.readouterr().out
 
 
 @pytest.mark.fast

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import struct
 
 import pandas as pd
 import pytest
@@ -83,6 +84,22 @@ def test_show_names_no_picture_that_cannot_be_drawn(tmp_path, capsys, rows):
     assert out == out.rstrip() + "\n"
 
 
+@pytest.mark.parametrize("done", [True, False])
+def test_show_draws_a_picture(tmp_path, capsys, done):
+    """Of a run that trains, too: nclab-draw refuses that."""
+    write_run(tmp_path, done=done)
+    (folder,) = (path.parent for path in tmp_path.glob("*/*/metrics.csv"))
+    file = tmp_path / "new" / "curves.png"
+    code, out, err = said(capsys, "show", folder, "--metric", "nc1,ncc_accuracy", "--png", file)
+    assert (code, err) == (0, "")
+    assert out == f"{file}: nc1, ncc_accuracy of split train\n"
+    width, height = struct.unpack(">II", file.read_bytes()[16:24])
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert width > 600
+    assert height > 400
+    assert [path.name for path in file.parent.iterdir()] == ["curves.png"]
+
+
 def test_a_curve_keeps_its_ends_and_has_gaps_where_numbers_are_missing():
     rising, scale = curve(list(range(1000)))
     assert (len(rising), rising[0], rising[-1], scale) == (WIDTH, BARS[0], BARS[-1], "")
@@ -99,6 +116,8 @@ def test_a_curve_keeps_its_ends_and_has_gaps_where_numbers_are_missing():
         (["show", "RUN", "--metric", "nc9"], "has no metric 'nc9'; valid: "),
         (["show", "RUN", "--split", "valid"], "has no split 'valid'; valid: train, test"),
         (["show", "ROOT"], "expected one run folder, got "),
+        (["show", "RUN", "--metric", "nc9", "--png", "x.png"], "has no metric 'nc9'; valid: "),
+        (["show", "RUN", "--png", "curves.pdf"], "--png: expected a file that ends in .png, got curves.pdf"),
         (["diff", "RUN", "EMPTY"], "EMPTY"),
     ],
 )

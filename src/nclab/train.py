@@ -67,7 +67,7 @@ def _command() -> int:
         plan = planned(args, CONF)
         debug = any(job.config.tracebacks for job in plan.jobs)  # a YAML file may say it
         if not plan.sweep:
-            return 0 if train_jobs(plan.jobs) else FAILED
+            return 0 if train_jobs(plan.jobs, tell=True) else FAILED
         as_config_error(refuse_several, "a sweep starts its runs by itself")
         # One for all runs: a signal that comes when one is just through ends the others too.
         with StopSignals():

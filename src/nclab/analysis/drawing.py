@@ -82,6 +82,13 @@ def seeds_note(counts: Iterable[int], drawn: str = "mean ± std") -> str:
     return f"{drawn} of {most if least == most else f'{least} to {most}'} seeds"
 
 
+def save_png(figure: Figure, file: Path) -> None:
+    """Write the picture alone."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with style():
+        figure.savefig(file, format="png")
+
+
 def save_figure(figure: Figure, table: pd.DataFrame, out: Path | str) -> list[Path]:
     """Write OUT.pdf, OUT.png and the table behind them OUT.csv; the same runs give the same bytes."""
     paths = [Path(f"{out}.{ending}") for ending in ("pdf", "png", "csv")]

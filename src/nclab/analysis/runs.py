@@ -52,6 +52,11 @@ class Run:
     def finished(self) -> bool:
         return is_finished(self.path)
 
+    @property
+    def trial(self) -> bool:
+        """Whether it is of debug=fast or debug=overfit, and no evidence."""
+        return is_trial(self.config)
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """metrics.csv: epoch, split, layer, metric, value; layers appear in network order."""
@@ -157,8 +162,8 @@ def load_runs(
             if not skip_broken:
                 raise
             print(f"left out: {error}", file=sys.stderr)
-    if not trials and (left_out := [run for run in runs if is_trial(run.config)]):
-        runs = [run for run in runs if not is_trial(run.config)]
+    if not trials and (left_out := [run for run in runs if run.trial]):
+        runs = [run for run in runs if not run.trial]
         print(f"left out {len(left_out)} of debug=fast or debug=overfit: {_names(left_out)}", file=sys.stderr)
     flat = {run.path: run.settings for run in runs}
     for key in conditions:

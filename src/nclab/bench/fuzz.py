@@ -28,6 +28,7 @@ KEPT = {
     "summary.json",
     "checkpoint.pt",
     "checkpoint.previous.pt",
+    "checkpoint.best.pt",
     "DONE",
     ".lock",
 }

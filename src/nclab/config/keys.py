@@ -19,6 +19,7 @@ MACHINE_KEYS = (
     "data_root",
     "overwrite",
     "skip_invalid",
+    "print_config",
     "checkpoint_seconds",
     "experiment_name",
     "tracker",
@@ -40,6 +41,7 @@ BESIDE_RESUME = (
     "tracker",
     "overwrite",
     "debug",
+    "print_config",
     "epochs",  # more of them are a longer run, in a folder of its own
 )
 
@@ -65,6 +67,9 @@ LATER: dict[str, Any] = {
     "dataset.source_list": None,
     "etf.bias": True,
     "stop_at_loss": None,
+    "best": None,
+    "best_mode": None,
+    "stop_patience_epochs": None,
     "parent": None,
     "parent_epochs": None,
     "model.head_norm": "none",
@@ -95,7 +100,7 @@ def is_trial(keys: dict[str, Any]) -> bool:
 
 def ends_early(keys: dict[str, Any]) -> bool:
     """Whether a run may end before the last of its `epochs`, which its summary then says by `ended_by`."""
-    return keys.get("stop_at_loss") is not None or is_trial(keys)
+    return is_trial(keys) or any(keys.get(key) is not None for key in ("stop_at_loss", "stop_patience_epochs"))
 
 
 def without(tree: dict[str, Any], key: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nclab.config.checks import ConfigError, NeverValid, checked, config_error, literal
+from nclab.config.endings import best_number, check_best, debug_of
 from nclab.config.keys import TRIALS, digest, identity
 from nclab.data import DATASETS, DatasetSettings, data_root
 from nclab.etf import POLICIES
@@ -28,7 +29,8 @@ from nclab.parallel.group import local_size
 from nclab.runfolder.tracker import TRACKERS, TrackerSettings
 from nclab.system.machine import MOST_THREADS, default_threads
 from nclab.system.redact import redact, redacted
-from nclab.system.words import at_home, is_true
+from nclab.system.words import at_home
+from nclab.training.ending import Best
 from nclab.training.evaluate import MetricsSettings
 from nclab.training.objective import LOSSES, LossSettings
 from nclab.training.optim import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings, at_least
@@ -79,6 +81,11 @@ class RunConfig:
     epochs: int = 60  # passes over the train split
     # training ends before with the first epoch whose batches have at most this mean loss, without penalty; null: never
     stop_at_loss: float | None = None
+    # the number of the network whose best epoch is kept as checkpoint.best.pt: split/metric, such as valid/accuracy
+    best: str | None = None
+    best_mode: str | None = None  # max: the largest is the best | min: the smallest
+    # training ends before where the best epoch is so many epochs ago; null: never
+    stop_patience_epochs: int | None = None
     batch_size: int | None = 128  # samples a step; null: the whole train split at once
     # float32 | bf16 (autocast, in training steps alone) | float64 (weights, inputs, steps and metrics: for theory)
     precision: str = "float32"
@@ -93,6 +100,7 @@ class RunConfig:
     # overfit: two batches again and again until they are fitted. fast and overfit make a run of its own, which no
     # figure or claim takes
     debug: bool | str = False
+    print_config: bool = True  # a single run shows its configuration as a tree first; a sweep and seeds=[...] do not
     overwrite: bool = False  # true: start again, also a finished run
     # true: a sweep leaves out the runs that cannot be, and keys that an option has not
     skip_invalid: bool = False
@@ -143,6 +151,11 @@ class RunConfig:
     def trial(self) -> str | None:
         """`fast` or `overfit`: a run of a few batches, which is no evidence."""
         return str(self.debug) if self.debug in TRIALS else None
+
+    @property
+    def best_number(self) -> Best | None:
+        """The number by which the best epoch is found."""
+        return best_number(self.best, self.best_mode, self.stop_patience_epochs)
 
     @property
     def tracebacks(self) -> bool:
@@ -236,9 +249,10 @@ def _check_values(c: RunConfig) -> None:
         at_least(f"metrics.{key}", getattr(c.metrics, key), least, most=LARGEST)
     if c.stop_at_loss is not None:
         at_least("stop_at_loss", c.stop_at_loss, 0)
+    check_best(c.best, c.best_mode, c.stop_patience_epochs, c.metrics.every)
     if not c.metrics.eps < 1:
         raise OutOfRange(f"metrics.eps is an NCC error and must be below 1, got {c.metrics.eps}", "metrics.eps")
-    c.debug = _debug(c.debug)
+    c.debug = debug_of(c.debug)
     if not DEVICE.fullmatch(c.device):
         raise NeverValid(unknown("device", c.device, ("auto", "cpu", "cuda", "cuda:N")))
     if c.threads is not None:
@@ -279,15 +293,6 @@ def _check_values(c: RunConfig) -> None:
                 f"loss.{key}={value:g} optimizer.weight_decay={decay:g}"
             )
     c.etf.complete(c.epochs, c.metrics.every)
-
-
-def _debug(value: bool | str) -> bool | str:
-    """true and false as OmegaConf reads them. Raises NeverValid."""
-    if isinstance(value, bool) or value in TRIALS:
-        return value
-    if (found := is_true(value)) is None:
-        raise NeverValid(unknown("debug", value, ("false", "true", *TRIALS)))
-    return found
 
 
 def _is_plain(name: str) -> bool:

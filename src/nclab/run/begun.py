@@ -9,9 +9,9 @@ from nclab.data import Dataset
 from nclab.run.longer import Parent, begin_longer, parent_of
 from nclab.run.moved import move
 from nclab.runfolder import checkpoint
-from nclab.runfolder.folder import RunFolder
+from nclab.runfolder.folder import RecordError, RunFolder
 from nclab.runfolder.logs import disagreement
-from nclab.system.atomic import make_folder, write_atomic
+from nclab.system.atomic import make_folder, remove, write_atomic
 
 
 def make_folder_of(config: RunConfig) -> None:
@@ -34,6 +34,10 @@ def begun(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Parent | 
         out.clear()
     damaged: list[str] = []
     state = checkpoint.load(out.path, damaged.append, disagreement)
+    if state is None:
+        remove(out.path / checkpoint.BEST)  # of a run that was killed before its first checkpoint
+    elif config.best is not None:
+        _know_best(out, state)
     if state is None and config.parent is not None:
         state = begin_longer(config, out, dataset, parent or parent_of(config))
     out.open_logs(state["lengths"] if state else None)
@@ -47,3 +51,14 @@ def begun(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Parent | 
         out.event("warning", epoch=state["progress"]["epoch"], text=text)
         checkpoint.to_stderr(f"{config.folder.name} {text}")
     return state
+
+
+def _know_best(out: RunFolder, state: dict[str, Any]) -> None:
+    """Put into the state what the checkpoint of the best epoch says of itself: it may be of a later epoch than the
+    state, which a process saved that was killed then. Raises RecordError where it is gone or damaged."""
+    kept, known = checkpoint.load_best(out.path), state["progress"].get("best")
+    if kept is None and known is not None:
+        raise RecordError(
+            f"{out.path / checkpoint.BEST} is missing, of epoch {known['epoch']}; overwrite=true starts the run again"
+        )
+    state["progress"]["best"] = kept and kept["progress"]["best"]

@@ -40,7 +40,7 @@ from nclab.system.signals import StopSignals
 from nclab.training.evaluate import suites_of
 from nclab.training.feed import Feed
 from nclab.training.fit import Diverged, Fit, FitSettings
-from nclab.training.headline import check_headline, headline_of
+from nclab.training.headline import check_number, headline_of
 from nclab.training.objective import LOSSES, Objective
 from nclab.training.observer import Guarded, Observer, Observers, Start
 from nclab.training.optim import OPTIMIZERS, learning_rate
@@ -156,13 +156,17 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     require_compatible(config, dataset, policy, objective, sampler, phases)
     batch_size = config.batch_size or len(dataset.train)
     as_config_error(sampler.setup, dataset, phases, batch_size)
-    split, _ = headline_of(objective, config.metrics.headline, dataset.splits)
+    split, metric = headline_of(objective, config.metrics.headline, dataset.splits)
     if split not in (splits := phases[-1].splits or tuple(dataset.splits)):
         raise ConfigError(f"metrics.headline: expected a split that is measured ({', '.join(splits)}), got {split}")
-    headline, measures = config.metrics.headline, bool(config.metrics.every)
-    as_config_error(check_headline, headline, measures, objective, dataset, suites, splits)
+    where = bool(config.metrics.every), objective, dataset, suites, splits
+    if config.metrics.headline is not None:
+        as_config_error(check_number, "metrics.headline", split, metric, *where)
+    best = config.best_number
+    if best is not None:
+        as_config_error(check_number, "best", best.split, best.metric, *where)
     rates = as_config_error(rate_of_phases, phases, partial(learning_rate, config.optimizer, config.schedule))
-    settings = FitSettings(config.epochs, config.metrics, config.checkpoint_seconds, config.stop_at_loss)
+    settings = FitSettings(config.epochs, config.metrics, config.checkpoint_seconds, config.stop_at_loss, best=best)
     if config.trial:
         phases, rates, settings = as_trial(config, phases, rates, settings)
     return Parts(

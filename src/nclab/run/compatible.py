@@ -30,11 +30,9 @@ def require_compatible(
             f"etf={config.etf.name} follows class means: expected a dataset of classes, got "
             f"dataset={config.dataset.name}, whose targets are values"
         )
-    if config.stop_at_loss is not None and len(phases) > 1:
-        raise ConfigError(
-            f"stop_at_loss ends the whole training: expected one phase, got phases={config.phases.name} with "
-            f"{len(phases)}"
-        )
+    for key, why in (("stop_at_loss", "ends the whole training"), ("best", "compares epochs of one phase")):
+        if getattr(config, key) is not None and len(phases) > 1:
+            raise ConfigError(f"{key} {why}: expected one phase, got phases={config.phases.name} with {len(phases)}")
     _require_plain_steps(config)
     if sampler.full_batch:
         _require_full_batch(f"sampler={config.sampler.name}", config, dataset, phases)

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nclab.config.checks import as_config_error
 from nclab.config.keys import KEPT_ON_RESUME
@@ -21,6 +22,7 @@ from nclab.run.trial import trial_size
 from nclab.runfolder.checkpoint import to_stderr
 from nclab.runfolder.display import Display, SeedsDisplay
 from nclab.runfolder.provenance import provenance
+from nclab.system.redact import redacted
 from nclab.system.signals import StopSignals
 from nclab.system.written import is_finished
 from nclab.training.fit import FAILURES, Fit
@@ -29,8 +31,9 @@ from nclab.training.stack import stacked_run
 from nclab.training.step import PRECISIONS
 
 
-def train(config: RunConfig) -> Path:
+def train(config: RunConfig, tell: bool = False) -> Path:
     """Train one configuration, or resume or skip it; returns its folder. Nothing is written before all is checked.
+    `tell`: the terminal shows the configuration first.
 
     Raises ConfigError, MissingDataError (wrong input), Diverged, RecordError, RunLocked, OSError (a run that failed),
     Stopped (by a signal, and saved).
@@ -45,13 +48,21 @@ def train(config: RunConfig) -> Path:
             dataset = prepared(on_this_machine(begun), world)
         # Now: the source tree may change while the run trains.
         origin = provenance(begun.device, begun.threads) if world.first else {}
-        display = Display(begun.folder.name, begun.epochs)
+        display = Display(begun.folder.name, begun.epochs, keys=told(begun) if tell else None)
         with StopSignals() as stop, opened(begun, dataset, display, stop, world) as fit:
             if fit is not None:
                 result = fit.run()
                 with world.raise_everywhere():
                     finish(begun, fit, result, origin)
         return begun.folder
+
+
+def told(config: RunConfig) -> dict[str, Any]:
+    """The keys that the terminal shows, without secrets: not those that are written by commands, where they are not
+    set, nor those of the wish to resume or overwrite."""
+    unset = {key for key in ("paper", "parent", "parent_epochs") if getattr(config, key) is None}
+    hidden = {"resume", "overwrite", "skip_invalid", "seeds", "print_config", *unset}
+    return {key: value for key, value in redacted(config.keys()).items() if key not in hidden}
 
 
 def train_seeds(configs: list[RunConfig]) -> dict[Path, Exception | None]:

@@ -67,6 +67,7 @@ class Parent:
     config: RunConfig
     state: dict[str, Any]  # its checkpoint
     logs: dict[str, bytes]  # up to there
+    best: dict[str, Any] | None  # the checkpoint of its best epoch
 
 
 def parent_of(config: RunConfig) -> Parent | None:
@@ -83,11 +84,12 @@ def parent_of(config: RunConfig) -> Parent | None:
         state = checkpoint.load(parent, fault=disagreement) if stored.exists() else None
         if state is None:
             raise RecordError("it has no checkpoint")
+        best = checkpoint.load_best(parent) if config.best is not None else None
         logs = {name: (parent / name).read_bytes()[:length] for name, length in state["lengths"].items()}
     except (RecordError, OSError) as error:
         reason = str(error).partition("; overwrite=true")[0]
         raise ConfigError(f"{folder} begins with what {parent} left, which cannot be had: {reason}") from None
-    return Parent(stored_run(stored), state, logs)
+    return Parent(stored_run(stored), state, logs, best)
 
 
 def begin_longer(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Parent) -> dict[str, Any]:
@@ -113,6 +115,11 @@ def begin_longer(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Pa
     with ExitStack() as opened:
         own = marks({name: opened.enter_context(closing(Log(out.path / name))) for name in LOGS})
     state = {key: value for key, value in state.items() if key not in ("format", *own)}
+    if parent.best is not None:
+        checkpoint.save_best(
+            out.path, {key: value for key, value in parent.best.items() if key not in ("format", *own)}, own
+        )
+        progress["best"] = parent.best["progress"]["best"]
     checkpoint.save(out.path, state, own)
     return {**state, **own}
 

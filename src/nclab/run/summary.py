@@ -8,6 +8,7 @@ from typing import Any
 from nclab.config.keys import ends_early
 from nclab.config.schema import RunConfig, own_label
 from nclab.etf.policy import learnable
+from nclab.system.written import BEST
 from nclab.training.ending import FITTED
 from nclab.training.evaluate import Evaluation
 from nclab.training.fit import Fit
@@ -18,6 +19,12 @@ from nclab.training.step import training_run
 def finish(config: RunConfig, fit: Fit, result: Evaluation, origin: dict[str, Any]) -> None:
     """Close the run: done event, tracker, summary.json, DONE. `origin`: versions and hardware, as of its start."""
     fit.observer.finished({**_summary(config, fit, result), **origin})
+
+
+def _best(config: RunConfig, fit: Fit) -> dict[str, Any]:
+    best, found = config.best_number, fit.progress.best
+    where = {"epoch": found.epoch, "value": found.value, "checkpoint": BEST} if found else {"epoch": None}
+    return {"split": best.split, "metric": best.metric, "mode": config.best_mode, **where}
 
 
 def _trial(kind: str, fit: Fit) -> dict[str, Any]:
@@ -45,6 +52,7 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
         "seed": config.seed,
         "epochs": fit.progress.epoch,
         **({"ended_by": fit.progress.ended_by or "epochs"} if ends_early(config.keys()) else {}),
+        **({"best": _best(config, fit)} if config.best else {}),
         **({"debug": _trial(config.trial, fit)} if config.trial else {}),
         **({"parent": {"run": config.parent, "epoch": fit.progress.split}} if config.parent else {}),
         "final": {**final, "effective_depth": depth},

@@ -92,15 +92,16 @@ def _say_left_out(plan: Planned, wrong: dict[Words, ConfigError], trained: set[s
         print(f"left out: {runs[0]}{more}: {reason}")
 
 
-def train_jobs(jobs: Iterable[Job]) -> bool:
+def train_jobs(jobs: Iterable[Job], tell: bool = False) -> bool:
     """Train one job after the other; whether all went well. A run that fails is said, and the others are tried.
+    `tell`: the terminal shows the configuration of each.
 
     Leaves by SystemExit where a job turns out to be wrong input, or a signal came.
     """
     well = True
     for job in jobs:
         try:
-            well = _trained(job) and well
+            well = train_job(job, tell and job.config.print_config) and well
         except BAD as error:
             if job.config.tracebacks:
                 raise
@@ -115,13 +116,13 @@ def train_jobs(jobs: Iterable[Job]) -> bool:
     return well
 
 
-def _trained(job: Job) -> bool:
+def train_job(job: Job, tell: bool = False) -> bool:
     """False where some of its seeds failed, which is said."""
     with StopSignals() as stop:
         stop.check()
     configs = requested(job.config, job.words)
     if job.config.seeds is None:
-        train(configs[0])
+        train(configs[0], tell)
         return True
     ended = train_seeds(configs)
     for folder, error in ended.items():

@@ -12,9 +12,9 @@ from nclab.runfolder.folder import RecordError
 from nclab.training.progress import restore_model
 
 
-def load_trained(folder: Path, device: str = "cpu") -> tuple[Classifier, Dataset, RunConfig]:
+def load_trained(folder: Path, device: str = "cpu", best: bool = False) -> tuple[Classifier, Dataset, RunConfig]:
     """The network as of its last checkpoint, in evaluation mode, its dataset and its configuration. Says so on stderr
-    where that is the previous one, because the last is damaged.
+    where that is the previous one, because the last is damaged. `best`: as of its best epoch, of a run with that key.
 
     Raises RecordError where the folder holds no run or no checkpoint.
     """
@@ -24,9 +24,9 @@ def load_trained(folder: Path, device: str = "cpu") -> tuple[Classifier, Dataset
     config = stored_run(stored)
     config.device = device
     resolve_machine(config)
-    state = checkpoint.load(folder)
+    state = checkpoint.load_best(folder) if best else checkpoint.load(folder)
     if state is None:
-        raise RecordError(f"{folder} has no {checkpoint.NAME} yet")
+        raise RecordError(f"{folder} has no {checkpoint.BEST if best else checkpoint.NAME} yet")
     dataset = as_phases_see(config, loaded(config, config.data_root, device))
     model = network(config, dataset).to(device)
     restore_model(state, model)

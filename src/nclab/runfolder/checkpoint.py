@@ -1,7 +1,8 @@
 """Atomic save and exact resume: everything that the next epoch depends on, and nothing that can run code.
 
 checkpoint.pt is what torch.save writes, with a checksum behind it that torch.load does not mind. The checkpoint before
-it stays as checkpoint.previous.pt, and takes its place where it is damaged or missing.
+it stays as checkpoint.previous.pt, and takes its place where it is damaged or missing. checkpoint.best.pt is that of
+the best epoch, of a run with the key `best`.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ import torch
 from nclab.runfolder.folder import RecordError
 from nclab.system.atomic import replace, write_atomic
 from nclab.system.machine import out_of_memory
+from nclab.system.written import BEST as BEST
 from nclab.system.written import CHECKPOINTS
 
 NAME, PREVIOUS = CHECKPOINTS
@@ -30,13 +32,32 @@ DIGEST = hashlib.sha256().digest_size
 def save(folder: Path, state: dict[str, Any], marks: dict[str, dict[str, Any]]) -> None:
     """Write checkpoint.pt: the state of a training (`nclab.training.progress.state_of`) and lengths and digests of the
     logs (`RunFolder.marks`). The checkpoint that was there is the previous one then."""
+    write_atomic(folder / NAME, _sealed(state, marks), keep=folder / PREVIOUS)
+
+
+def save_best(folder: Path, state: dict[str, Any], marks: dict[str, dict[str, Any]]) -> None:
+    """Write checkpoint.best.pt: the state after the best epoch so far."""
+    write_atomic(folder / BEST, _sealed(state, marks))
+
+
+def _sealed(state: dict[str, Any], marks: dict[str, dict[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state, **marks}, buffer)
     with buffer.getbuffer() as payload:
         digest = hashlib.sha256(payload).digest()
     buffer.seek(0, io.SEEK_END)
     buffer.write(MAGIC + digest)
-    write_atomic(folder / NAME, buffer.getvalue(), keep=folder / PREVIOUS)
+    return buffer.getvalue()
+
+
+def load_best(folder: Path) -> dict[str, Any] | None:
+    """The checkpoint of the best epoch, None if there is none. Raises RecordError where it is damaged."""
+    try:
+        return _read(folder / BEST)
+    except FileNotFoundError:
+        return None
+    except _Damaged as damage:
+        raise RecordError(f"{folder / BEST} cannot be read ({damage}); overwrite=true starts the run again") from None
 
 
 def to_stderr(text: str) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.tree import Tree
 
 from nclab.metrics.suite import NETWORK
+from nclab.runfolder.config_tree import config_tree
 from nclab.runfolder.fixed import fixed_layers, how
 from nclab.runfolder.recorder import other_number_of_processes
 from nclab.system.terminal import divert
+from nclab.training.ending import STOP_PATIENCE
 from nclab.training.evaluate import Evaluation
 from nclab.training.observer import EpochEnd, Measured, Observer, Start, Switched
 
@@ -33,9 +36,10 @@ class Display(Observer):
     """Shows epoch, loss, accuracy of every split, train NCC accuracy of every stage, effective depth, learnable
     parameters and seconds."""
 
-    def __init__(self, title: str, epochs: int, console: Console | None = None):
+    def __init__(self, title: str, epochs: int, console: Console | None = None, keys: dict[str, Any] | None = None):
+        """keys: the configuration, to be shown as a tree; None: it is not shown."""
         self.console = console or LostTerminal(soft_wrap=True)
-        self.title, self.epochs = title, epochs
+        self.title, self.epochs, self.keys = title, epochs, keys
         self.bar: Progress | None = None
         self.folder: Path | None = None
         self.layers = ""
@@ -49,9 +53,13 @@ class Display(Observer):
 
     def open(self) -> None:
         """Show the title and, on a terminal, the bar."""
-        self.say(f"{self.title}: {self.epochs} epoch{'s' if self.epochs > 1 else ''}")
-        if self.layers:
-            self.say(f"  {self.layers}")
+        title = f"{self.title}: {self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        if self.keys is None:
+            self.say(title)
+            if self.layers:
+                self.say(f"  {self.layers}")
+        else:
+            self.say(config_tree(title, self.keys, self.layers), soft_wrap=False)
         if self.console.is_terminal:
             columns = (
                 MofNCompleteColumn(),
@@ -68,10 +76,10 @@ class Display(Observer):
         if self.bar:
             self.bar.stop()
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
+    def say(self, text: str | Tree, soft_wrap: bool | None = None) -> None:
+        """A line that stays, or several."""
         try:
-            self.console.print(text, markup=False, highlight=False)
+            self.console.print(text, markup=False, highlight=False, soft_wrap=soft_wrap)
         except (OSError, ValueError):  # a full disk, a lost terminal, letters that it lacks: nothing is shown any more
             self.console.quiet = True
 
@@ -115,9 +123,21 @@ class Display(Observer):
 
     def finished(self, summary: dict[str, Any]) -> None:
         self.close()
+        if text := said_of_best(summary):
+            self.say(f"  {text}")
         if debug := summary.get("debug"):
             self.say(f"  {said_of_trial(debug, summary)}")
         self.say(f"finished: {self.folder}")
+
+
+def said_of_best(summary: dict[str, Any]) -> str | None:
+    """Which epoch was the best, and whether the training ended because of it, by a run's summary; None: nothing was
+    compared."""
+    best = summary.get("best")
+    if best is None or best["epoch"] is None:
+        return None
+    early = f"; ended after epoch {summary['epochs']}" if summary.get("ended_by") == STOP_PATIENCE else ""
+    return f"best {best['split']} {best['metric']} {best['value']:.4f} in epoch {best['epoch']}{early}"
 
 
 def said_of_trial(debug: dict[str, Any], summary: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ metrics.csv     epoch, split, layer, metric, value; appended, the same bit for b
 events.jsonl    start, switch, switch_settled, rank_fell, epoch (seconds), done, and what happened to the run on its way
                 (HISTORY)
 summary.json    final numbers, counts, versions, hardware
-checkpoint.pt   see checkpoint.py; checkpoint.previous.pt is the one before
+checkpoint.pt   see checkpoint.py; checkpoint.previous.pt is the one before, checkpoint.best.pt that of the best epoch
 DONE            present when the run is finished
 .lock           held while a process writes, see lock.py
 slurm.json      {"job": "123_4", "submitted": unix time}, written when the run is submitted to a cluster

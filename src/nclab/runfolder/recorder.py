@@ -56,6 +56,9 @@ class Recorder(Observer):
         # The logs are on disk before a checkpoint says what they hold.
         checkpoint.save(self.folder.path, state, self.folder.marks())
 
+    def saved_best(self, state: dict[str, Any]) -> None:
+        checkpoint.save_best(self.folder.path, state, self.folder.marks())
+
     def stopped(self, signal: str, epoch: int, batches: int) -> None:
         self.folder.event("stopped", signal=signal, epoch=epoch, batches=batches)
 
@@ -73,7 +76,8 @@ class Recorder(Observer):
         self.folder.event("failed", reason=str(error) or type(error).__name__)
 
     def finished(self, summary: dict[str, Any]) -> None:
-        self.folder.event("done", epoch=summary["epochs"], seconds=summary["wall_seconds"])
+        early = {"ended_by": summary["ended_by"]} if "ended_by" in summary else {}
+        self.folder.event("done", epoch=summary["epochs"], seconds=summary["wall_seconds"], **early)
         self.folder.finish(summary)
 
 

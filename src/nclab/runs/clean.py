@@ -8,10 +8,10 @@ from nclab.runs.queue import Queue
 from nclab.runs.state import RunState, inspect, rough
 from nclab.system import lock
 from nclab.system.atomic import remove as remove_path
-from nclab.system.written import CHECKPOINTS, is_written
+from nclab.system.written import BEST, CHECKPOINTS, is_written
 
 REMOVABLE = ("failed", "interrupted", "done")
-WITH_PARTS = (*CHECKPOINTS, *(f"{name}.part" for name in CHECKPOINTS))
+WITH_PARTS = tuple(name + part for part in ("", ".part") for name in (*CHECKPOINTS, BEST))
 # In this order: a folder removed by half is neither finished nor resumed, and is a run until nearly all of it is gone.
 FIRST, LAST = ("DONE", *WITH_PARTS), ("slurm.json", "config.yaml", lock.NAME)
 

@@ -78,9 +78,10 @@ def _parser() -> Parser:
     one = command("failed", _failed, "failed and interrupted runs: why, and the command that resumes each", FAILED)
     one.add_argument("--experiment", help="only this experiment")
 
-    one = command("show", _show, "the curves of one run as lines of text", SHOW, paths=1)
+    one = command("show", _show, "the curves of one run as lines of text, or as a picture", SHOW, paths=1)
     one.add_argument("--metric", type=names, default=(), metavar="NAME,...", help="these metrics")
     one.add_argument("--split", help="this split alone, such as train")
+    one.add_argument("--png", type=Path, metavar="FILE", help="draw them into FILE.png, of one split (train)")
 
     one = command("diff", _diff, "keys and last numbers in which two runs differ", DIFF, paths=2)
     one.add_argument("--all", action="store_true", help="the numbers of all layers, not those of the network alone")
@@ -193,7 +194,10 @@ def resume_command(folder: Path) -> str:
 def _show(args: argparse.Namespace) -> int:
     from nclab.runs import show  # brings pandas and matplotlib: a second, for this command alone
 
-    return _printed("show", lambda: show.text(args.paths[0], args.metric, args.split))
+    what = args.paths[0], args.metric, args.split
+    if args.png is None:
+        return _printed("show", lambda: show.text(*what))
+    return _printed("show", lambda: show.picture(what[0], args.png, *what[1:]))
 
 
 def _diff(args: argparse.Namespace) -> int:

@@ -1,11 +1,14 @@
-"""`nclab-runs show RUN`: the curves of a run as lines of text."""
+"""`nclab-runs show RUN`: the curves of a run as lines of text, or as a picture."""
 
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from nclab.analysis.runs import AnalysisError
+from nclab.analysis.drawing import save_png
+from nclab.analysis.metric_curves import metric_curves
+from nclab.analysis.runs import AnalysisError, Run
 from nclab.runs.diff import one_run
 from nclab.runs.table import aligned
 
@@ -37,19 +40,57 @@ def curve(values: Sequence[float]) -> tuple[str, str]:
     return "".join(bars), "log" if log else ""
 
 
-def text(folder: Path, metrics: Sequence[str] = (), split: str | None = None) -> str:
-    """A row a curve, in the order of metrics.csv; by default SHOWN, of those that the run has. Raises AnalysisError for
-    a folder that is no run, and for a metric or split that the run has not."""
+@dataclass(frozen=True)
+class Chosen:
+    """What is shown of a run."""
+
+    run: Run
+    metrics: list[str]
+    split: str | None  # None: all
+
+    @property
+    def drawn(self) -> list[str]:
+        """The metrics that a picture of one split can show."""
+        frame = self.run.metrics
+        numbers = frame[(frame["split"] == self.of_picture) & frame["value"].notna()]
+        return [name for name in self.metrics if (numbers["metric"] == name).any()]
+
+    @property
+    def of_picture(self) -> str:
+        return self.split or "train"
+
+
+def chosen(folder: Path, metrics: Sequence[str] = (), split: str | None = None) -> Chosen:
+    """These metrics of a run, by default SHOWN, of those that it has. Raises AnalysisError for a folder that is no run,
+    and for a metric or split that the run has not."""
     run = one_run(folder)
-    frame = run.metrics
-    there, splits = list(dict.fromkeys(frame["metric"])), list(dict.fromkeys(frame["split"]))
+    there, splits = (list(dict.fromkeys(run.metrics[column])) for column in ("metric", "split"))
     for kind, came, valid in (("metric", metrics, there), ("split", (split,) if split else (), splits)):
         for name in came:
             if name not in valid:
                 raise AnalysisError(f"{run.path.name} has no {kind} '{name}'; valid: {', '.join(valid) or 'none yet'}")
-    wanted = [name for name in metrics or SHOWN if name in there]
+    return Chosen(run, [name for name in metrics or SHOWN if name in there], split)
+
+
+def picture(folder: Path, file: Path, metrics: Sequence[str] = (), split: str | None = None) -> str:
+    """Draw the curves of a run, finished or not, into a PNG file, as `nclab-draw curves` does; returns what to say of
+    it. Raises AnalysisError as `chosen`, and for a file of another ending; OSError."""
+    if file.suffix != ".png":
+        raise AnalysisError(f"--png: expected a file that ends in .png, got {file}")
+    what = chosen(folder, metrics, split)
+    if not what.drawn:
+        raise AnalysisError(f"{what.run.path.name} has no curve of split {what.of_picture} to draw yet")
+    figure, _ = metric_curves([what.run], metric=tuple(what.drawn), split=what.of_picture)
+    save_png(figure, file)
+    return f"{file}: {', '.join(what.drawn)} of split {what.of_picture}"
+
+
+def text(folder: Path, metrics: Sequence[str] = (), split: str | None = None) -> str:
+    """A row a curve, in the order of metrics.csv. Raises AnalysisError as `chosen`."""
+    what = chosen(folder, metrics, split)
+    run, frame = what.run, what.run.metrics
     rows = []
-    for name in wanted:
+    for name in what.metrics:
         of_name = frame[(frame["metric"] == name) & ((frame["split"] == split) | (split is None))]
         for (part, layer), rest in of_name.groupby(["split", "layer"], observed=True, sort=False):
             values = rest["value"].tolist()
@@ -58,9 +99,7 @@ def text(folder: Path, metrics: Sequence[str] = (), split: str | None = None) ->
     epochs = f"epochs {frame['epoch'].min()} to {frame['epoch'].max()}" if len(frame) else "nothing measured yet"
     table = aligned(["metric", "split", "layer", "first", "curve", "last", "scale"], rows)
     lines = [f"{run.path}  {epochs}", "", table]
-    numbers = frame[(frame["split"] == (split or "train")) & frame["value"].notna()]
-    drawn = [name for name in wanted if (numbers["metric"] == name).any()]
-    if run.finished and drawn:  # nclab-draw refuses others
-        words = ["nclab-draw", "curves", str(run.path), "--metric", ",".join(drawn)]
+    if run.finished and what.drawn and not run.trial:  # nclab-draw refuses others
+        words = ["nclab-draw", "curves", str(run.path), "--metric", ",".join(what.drawn)]
         lines += ["", f"as a picture: {shlex.join([*words, *(['--split', split] if split else [])])}"]
     return "\n".join(lines)

@@ -5,12 +5,13 @@ from pathlib import Path
 from nclab.system import lock
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+BEST = "checkpoint.best.pt"
 DONE = "DONE"
 LOGS = ("metrics.csv", "events.jsonl")
 WANDB_ID = "wandb_id"
 OF_WANDB = ("wandb", WANDB_ID)
 OF_TENSORBOARD = ("tensorboard",)
-FILES = {DONE, *CHECKPOINTS, *LOGS, "config.yaml", "summary.json", "slurm.json", lock.NAME}
+FILES = {DONE, *CHECKPOINTS, BEST, *LOGS, "config.yaml", "summary.json", "slurm.json", lock.NAME}
 WRITTEN = {*FILES, *OF_WANDB, *OF_TENSORBOARD}
 
 

@@ -70,11 +70,15 @@ class Evaluation:
     def headline(self, objective: Objective, configured: str | None = None) -> dict[str, str | float]:
         """The number by which runs are compared: {split, metric, value}; ValueError where it was not measured."""
         split, metric = headline_of(objective, configured, self.values)
+        return {"split": split, "metric": metric, "value": self.number("metrics.headline", split, metric)}
+
+    def number(self, key: str, split: str, metric: str) -> float:
+        """The number of the network that this key of a configuration names; ValueError where it was not measured."""
         measured = self.values.get(split, {}).get(NETWORK, {})
         if metric not in measured:
             valid = ", ".join(f"{s}/{m}" for s, layers in self.values.items() for m in layers.get(NETWORK, {}))
-            raise ValueError(f"metrics.headline: '{split}/{metric}' is not measured; valid: {valid}")
-        return {"split": split, "metric": metric, "value": measured[metric]}
+            raise ValueError(f"{key}: '{split}/{metric}' is not measured; valid: {valid}")
+        return measured[metric]
 
 
 def scores(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -21,15 +22,14 @@ from nclab.system.lock import RunLocked
 from nclab.system.machine import OutOfMemory, needs_memory
 from nclab.system.signals import Stopped
 from nclab.training.around_switch import scores_around, scores_of_splits
-from nclab.training.ending import FITTED, STOP_AT_LOSS, is_fitted
+from nclab.training.beside import log_beside, scalars
+from nclab.training.ending import FITTED, STOP_AT_LOSS, STOP_PATIENCE, Best, is_fitted
 from nclab.training.evaluate import Evaluation, MetricsSettings, evaluate, scores, scores_of_few
 from nclab.training.feed import Feed
 from nclab.training.finite import first_not_finite, is_finite
 from nclab.training.memory import allocated_peak, begin_peak
-from nclab.training.objective import penalty
 from nclab.training.observer import EpochEnd, Measured, Observer, Switched
-from nclab.training.optim import optimizer_bytes
-from nclab.training.progress import Part, Progress, state_of
+from nclab.training.progress import BestEpoch, Part, Progress, state_of
 from nclab.training.step import Learner, train_epoch
 
 
@@ -47,13 +47,14 @@ FAILURES = (RunError, OutOfMemory, RunLocked, PeerLost, OSError)  # of one run: 
 @dataclass(frozen=True)
 class FitSettings:
     """How long a fit goes on (stop_at_loss: an epoch's running loss that ends it; until_fitted: the train split learnt
-    does), what it measures, when it saves."""
+    does; best: a number that is no longer better does), what it measures, when it saves, the best epoch too."""
 
     epochs: int
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     checkpoint_seconds: float = 10.0
     stop_at_loss: float | None = None
     until_fitted: bool = False
+    best: Best | None = None
 
 
 class Fit:
@@ -117,7 +118,7 @@ class Fit:
         p = self.progress
         if p.epoch == 0 and p.part is None and self.settings.metrics.every:
             began = time.perf_counter()
-            self._last = self._measure(0, self._scalars(float("nan")))
+            self._last = self._measure(0, scalars(self.learner, float("nan")))
             p.seconds += time.perf_counter() - began
         p.part = p.part or Part()
         self._saved = time.monotonic()
@@ -179,10 +180,11 @@ class Fit:
         measured: Evaluation | None = None
         if ended_by or epoch >= self.epochs or (every and epoch % every == 0):
             # Asked to stop in here, the run still is where the last batch left it.
-            self._last = measured = self._measure(epoch, self._scalars(running_loss), train_seconds)
+            self._last = measured = self._measure(epoch, scalars(self.learner, running_loss), train_seconds)
         p.steps += p.part.batches
         p.step_seconds.append(train_seconds / max(1, p.part.batches))
         p.epoch, p.part, p.ended_by = epoch, Part(), ended_by
+        self._judge(measured)
         self._settle(measured)
         switches = [] if self.finished else self._switch(measured if every else None)
         measuring = time.perf_counter() - began
@@ -208,22 +210,39 @@ class Fit:
             found = scores(learner.model, self.feed.dataset, train, size, learner.objective, self.world)
         return FITTED if is_fitted(found, learner.objective, train) else None
 
+    def _judge(self, measured: Evaluation | None) -> None:
+        """Keep the state of a measured epoch whose number is the best so far, before the policy acts on it; end the
+        training where the best one is long ago."""
+        best, p = self.settings.best, self.progress
+        # The last epoch counts where a longer run would measure it too.
+        if best is None or measured is None or p.epoch % self.settings.metrics.every:
+            return
+        value = measured.network(best.split, best.metric)
+        # Hosts may differ in their rounding: the first decides.
+        better, value = self.world.broadcast_call(lambda: (best.is_better(value, p.best and p.best.value), value))
+        if better:
+            p.best = BestEpoch(p.epoch, value)
+            if self.world.first:
+                self.observer.saved_best(self._state())
+        elif p.ended_by is None and best.is_over(p.epoch, p.best.epoch if p.best else 0):
+            p.ended_by = STOP_PATIENCE
+
     def result(self) -> Evaluation:
         """The last evaluation; a new one where a resumed run had no epoch left to train."""
         if not self._last.values:
             self._last = self._evaluate()
-            self._log_beside(self._last, self._scalars(float("nan")))
+            log_beside(self._last, self.learner, scalars(self.learner, float("nan")))
         return self._last
 
     def save(self) -> None:
         """Let the first process save the state at the end of the current epoch: all hold the same."""
         if self.world.first:
-            learner, feed = self.learner, self.feed
-            state = state_of(
-                learner.model, learner.policy, learner.optimizer, feed.sampler, feed.generators, self.progress
-            )
-            self.observer.saved(state)
+            self.observer.saved(self._state())
         self.saved_epoch = self.progress.epoch
+
+    def _state(self) -> dict[str, Any]:
+        learner, feed = self.learner, self.feed
+        return state_of(learner.model, learner.policy, learner.optimizer, feed.sampler, feed.generators, self.progress)
 
     def leave(self, stopped: Stopped) -> None:
         """Save between two batches, or in the middle of a measurement, which is then made again."""
@@ -246,15 +265,18 @@ class Fit:
             return evaluate(learner.model, self.feed.dataset, m, m.every > 0, self.check, self.world, *given)
 
     def _check_headline(self) -> None:
-        """Raise RunError for a headline that is not measured: now, and not at the end of the training."""
+        """Raise RunError for a headline or `best` that is not measured: now, and not at the end of the training."""
         known = self._last
         if not known.values and not self.settings.metrics.every:
             scores = scores_of_few(self.model, self.feed.dataset, self.learner.objective)
             splits = self.feed.phases[-1].splits if self.feed.phases else None
             known = Evaluation({split: {NETWORK: scores} for split in splits or self.feed.dataset.splits})
         if known.values:
+            best = self.settings.best
             try:
                 known.headline(self.learner.objective, self.settings.metrics.headline)
+                if best is not None:
+                    known.number("best", best.split, best.metric)
             except ValueError as error:
                 raise RunError(str(error)) from None
 
@@ -267,30 +289,11 @@ class Fit:
         for group in self.learner.optimizer.param_groups:
             group["lr"] = self.learner.learning_rate(epoch)
 
-    def _scalars(self, running_loss: float) -> dict[str, float]:
-        model, objective, optimizer = self.learner.model, self.learner.objective, self.learner.optimizer
-        own = {"l2_penalty": penalty(objective, model)} if objective.penalises else {}
-        return {
-            "running_loss": running_loss,
-            **own,
-            "learning_rate": optimizer.param_groups[0]["lr"],
-            "learnable_parameters": learnable(model.parameters()),
-            "optimizer_bytes": optimizer_bytes(optimizer),
-        }
-
-    def _log_beside(self, result: Evaluation, scalars: dict[str, float]) -> None:
-        """Add to what was measured of the train split what a training logs beside it: with a penalty also the
-        `objective`, loss and penalty of the measured network, float64 sums both; not where it has a third term."""
-        own = dict(scalars)
-        if "l2_penalty" in own and not self.learner.objective.complexity:
-            own["objective"] = result.network("train", "loss") + own["l2_penalty"]
-        result.values["train"][NETWORK].update(own)
-
     def _finite(self) -> bool:
         """Weights and running statistics are numbers whose squares are too: nothing else may reach a checkpoint."""
         return is_finite(list(state_without_fixed(self.model).values()))
 
-    def _measure(self, epoch: int, scalars: dict[str, float], train_seconds: float = 0.0) -> Evaluation:
+    def _measure(self, epoch: int, numbers: dict[str, float], train_seconds: float = 0.0) -> Evaluation:
         result = self._evaluate()
         if epoch and not math.isfinite(loss := result.network("train", "loss")):
             self.model.eval()
@@ -298,7 +301,7 @@ class Fit:
             batches = map(dataset.inputs, dataset.train.samples.split(self.settings.metrics.batch_size))
             self._culprit = next(filter(None, (first_not_finite(self.model, x) for x in batches)), None)
             self._stop_diverged(loss, epoch)
-        self._log_beside(result, scalars)
+        log_beside(result, self.learner, numbers)
         falls = self.progress.falls(result.ranks())
         self.observer.measured(Measured(epoch, result, train_seconds, falls))
         return result

@@ -19,19 +19,19 @@ def headline_of(objective: Objective, configured: str | None, splits: Iterable[s
     return split or next(name for name in ("test", "valid", "train") if name in splits), metric
 
 
-def check_headline(
-    configured: str | None,
+def check_number(
+    key: str,
+    split: str,
+    metric: str,
     trained: bool,
     objective: Objective,
     dataset: Dataset,
     suites: Sequence[Metric],
     splits: Sequence[str],
 ) -> None:
-    """Raise OutOfRange where the configured headline is a number that will not be measured, as far as objective and
-    suites (those of the train split) say what they measure. `trained`: what a training logs is measured, too."""
-    if configured is None:
-        return
-    split, metric = headline_of(objective, configured, dataset.splits)
+    """Raise OutOfRange where a key, such as metrics.headline, names a number that will not be measured, as far as
+    objective and suites (those of the train split) say what they measure. `trained`: what a training logs is measured,
+    too."""
     valid = []
     for name in splits:
         own = objective.score_names(dataset.splits[name].targets)
@@ -46,4 +46,4 @@ def check_headline(
             found -= {"objective"} if objective.complexity else set()  # whose third term is not measured
         valid += [f"{name}/{number}" for number in sorted(found)]
     if f"{split}/{metric}" not in valid:
-        raise no_choice("metrics.headline", f"{split}/{metric}", valid)
+        raise no_choice(key, f"{split}/{metric}", valid)

@@ -103,6 +103,10 @@ class Observer:
     def saved(self, state: dict[str, Any]) -> None:
         """The state that a resume needs (`nclab.training.progress.state_of`), valid during the call only."""
 
+    def saved_best(self, state: dict[str, Any]) -> None:
+        """The state after the epoch with the best number so far, before any layer was fixed after it; valid during the
+        call only."""
+
     def stopped(self, signal: str, epoch: int, batches: int) -> None:
         """A signal ends the training after so many epochs and batches; `saved` follows."""
 
@@ -142,6 +146,9 @@ class _Relay(Observer):
 
     def saved(self, state: dict[str, Any]) -> None:
         self._tell("saved", state)
+
+    def saved_best(self, state: dict[str, Any]) -> None:
+        self._tell("saved_best", state)
 
     def stopped(self, signal: str, epoch: int, batches: int) -> None:
         self._tell("stopped", signal, epoch, batches)

@@ -36,6 +36,14 @@ class Part:
 
 
 @dataclass
+class BestEpoch:
+    """The epoch with the best number so far, `FitSettings.best`, and this number."""
+
+    epoch: int
+    value: float
+
+
+@dataclass
 class Progress:
     """How far a run is, and what it remembers besides weights."""
 
@@ -48,6 +56,7 @@ class Progress:
     steps: int = 0  # optimizer steps of the epochs trained
     split: int | None = None  # epoch at which a longer run went on from a shorter one
     ended_by: str | None = None  # what ended the training before its last epoch (`nclab.training.ending`), if any did
+    best: BestEpoch | None = None  # of those measured; its state is saved beside the last one
     due: bool = False  # the shorter run ended there: the policy has yet to act on that epoch
     step_seconds: list[float] = field(default_factory=list)  # of every epoch: train seconds by steps
     ranks: dict[str, list[float]] = field(default_factory=dict)  # layer -> rank when last measured, lowest fall told of
@@ -61,6 +70,8 @@ class Progress:
         progress = cls(**plain)
         if progress.part is not None:
             progress.part = Part(**progress.part)
+        if progress.best is not None:
+            progress.best = BestEpoch(**progress.best)
         return progress
 
     def falls(self, ranks: Mapping[str, float]) -> dict[str, tuple[int, int]]:
