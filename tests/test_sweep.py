@@ -113,7 +113,7 @@ def test_a_plain_run_has_no_use_for_the_values_of_a_sweep(command):
         ("'hydra.job.env_set={A: b}'", "mean something here; leave out hydra.job.env_set={A: b}"),
         ("hydra.nonsense=1", "mean something here; leave out hydra.nonsense=1"),
         ("hydra=x", "mean something here; leave out hydra=x"),
-        ("-m hydra/sweeper=optuna seed=0,1", "mean something here; leave out hydra/sweeper=optuna"),
+        ("-m hydra/sweeper=ax seed=0,1", "unknown hydra/sweeper 'ax'; valid: basic, optuna"),
         ("-m hydra/launcher=nonsense seed=0,1", "unknown hydra/launcher 'nonsense'; valid: basic, local, slurm"),
         ("-m hydra/launcher=local,basic seed=0,1", "a sweep has one hydra/launcher for all its runs"),
         ("-m hydra.sweeper.params=3", 'hydra.sweeper.params must be a mapping such as {seed: "0,1"}; got hydra'),

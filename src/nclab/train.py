@@ -90,6 +90,10 @@ def _command() -> int:
 
 def _sweep(plan: Planned) -> int:
     """Train all runs, once all were checked."""
+    if plan.search is not None:
+        from nclab.run.search import search_trials
+
+        return 0 if search_trials(plan.search) else FAILED
     if plan.launcher == "basic":
         return 0 if train_jobs(possible(plan)) else FAILED
     from nclab.cluster.launch import SweepFailed, prepared, runs_of

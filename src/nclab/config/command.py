@@ -25,10 +25,9 @@ from nclab.system.redact import redact
 # Keys by which Hydra would write beside the run folder.
 PLACES = re.compile(r"hydra[./](run|sweep|output_subdir|job\.chdir|job_logging|hydra_logging)([./].*)?")
 # Hydra's own keys that are used here; any other would do nothing.
-USED = re.compile(
-    r"hydra(/launcher|\.launcher(\..+)?|\.mode|\.sweeper\.params(\..+)?|\.searchpath|/help|\.help(\..+)?)"
-)
+USED = re.compile(r"hydra(/launcher|\.launcher(\..+)?|\.mode|/sweeper|\.sweeper\..+|\.searchpath|/help|\.help(\..+)?)")
 LAUNCHERS = ("basic", "local", "slurm")  # options of hydra/launcher
+SWEEPERS = ("basic", "optuna")  # of hydra/sweeper
 
 HOME = re.compile(r"(?<=[=,])~(/[^,'\"\[\]{}]*)?(?=,|$)")
 
@@ -158,13 +157,14 @@ def _check_hydra(override: Override) -> None:
         raise ConfigError(f"a run writes to output_root/experiment_name/RUN and nowhere else; leave out {line}")
     if not USED.fullmatch(key) or override.is_delete():
         raise ConfigError(
-            "of Hydra's own keys hydra/launcher, hydra.launcher.*, hydra.mode, hydra.sweeper.params and "
+            "of Hydra's own keys hydra/launcher, hydra.launcher.*, hydra.mode, hydra/sweeper, hydra.sweeper.* and "
             f"hydra.searchpath mean something here; leave out {line}"
         )
     if override.is_sweep_override() and not key.startswith("hydra.sweeper.params."):
         raise ConfigError(f"a sweep has one {key} for all its runs; got {line}")
-    if key == "hydra/launcher" and override.value() not in LAUNCHERS:
-        raise ConfigError(unknown(key, override.value(), LAUNCHERS))
+    for own, valid in (("hydra/launcher", LAUNCHERS), ("hydra/sweeper", SWEEPERS)):
+        if key == own and override.value() not in valid:
+            raise ConfigError(unknown(key, override.value(), valid))
 
 
 def _refuse_keys_as_options(words: list[str]) -> None:

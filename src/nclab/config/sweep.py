@@ -19,15 +19,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nclab.config.checks import ConfigError, NeverValid, NotTaken, UnknownKey, checked
-from nclab.config.command import check_word
+from nclab.config.command import SWEEPERS, check_word
 from nclab.config.composing import ROOT, Composer, composed, composing, parsed, plainly, run_config
 from nclab.config.hints import all_keys, several_values
-from nclab.config.schema import GROUPS, RunConfig
+from nclab.config.job import Job as Job
+from nclab.config.job import Words as Words
+from nclab.config.schema import GROUPS
+from nclab.config.search import Search, SearchSettings, space_of
 from nclab.config.stored import stored_run
+from nclab.interfaces.valid import unknown
 from nclab.system.progress import telling
 from nclab.system.words import key_of
-
-Words = tuple[str, ...]
 
 PARAMS = "hydra.sweeper.params"
 MOST_TRIED = 30  # combinations, to see whether any of a sweep can be
@@ -43,14 +45,6 @@ WITHOUT_EFFECT = {
 }
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run of a command line, or with `seeds` several: its words, and the checked configuration that they make."""
-
-    words: Words
-    config: RunConfig
-
-
 @dataclass
 class Planned:
     """What a command line asks for.
@@ -63,6 +57,7 @@ class Planned:
         wrong: the jobs that cannot be, and why, by their words.
         fixed: the words that all jobs have.
         idle: (option, key that it has not), of keys that are left out beside this option.
+        search: what hydra/sweeper=optuna searches, in the place of jobs.
     """
 
     jobs: list[Job]
@@ -73,6 +68,7 @@ class Planned:
     wrong: dict[Words, ConfigError] = field(default_factory=dict)
     fixed: frozenset[str] = frozenset()
     idle: list[tuple[str, str]] = field(default_factory=list)
+    search: Search | None = None
 
 
 @dataclass
@@ -101,7 +97,10 @@ def planned(args: argparse.Namespace, conf: Path) -> Planned:
         _refuse_idle(base.hydra)
         if args.multirun and base.hydra.mode == RunMode.RUN:
             raise ConfigError("-m asks for a sweep and hydra.mode=RUN for a single run; leave out one of them")
+        searches = base.hydra.runtime.choices["hydra/sweeper"] == "optuna"
         if not (args.multirun or base.hydra.mode == RunMode.MULTIRUN):
+            if searches:
+                raise ConfigError("hydra/sweeper=optuna trains many runs: expected -m (--multirun) beside it")
             _refuse_sweep(own, all_words)
             return Planned([Job(tuple(word.input_line for word in kept), run_config(base))])
         settings = _settings(base)
@@ -116,13 +115,8 @@ def planned(args: argparse.Namespace, conf: Path) -> Planned:
             settings=base.hydra.launcher,
             skip_invalid=settings["skip_invalid"],
         )
-        combinations = split([*of_params, *own])
-        if not combinations:
-            raise ConfigError(f"the sweep has no run: expected at least one value of each key, got {args.overrides}")
 
-        composer = Composer(name)
-
-        def job(words: Words) -> Job:
+        def job(words: Words, composer: Composer) -> Job:
             overrides = parsed(words, parser)
             for word in overrides:
                 check_word(word)
@@ -130,8 +124,31 @@ def planned(args: argparse.Namespace, conf: Path) -> Planned:
             _refuse_other(settings, _settings(whole), words)
             return Job(words, run_config(whole))
 
-        _compose_all(plan, combinations, job, lambda word: _entry(word, of_hydra, name))
+        if searches:
+
+            def job_of(words: Words) -> Job:
+                with composing(conf, _own_folder(args.config_dir)):
+                    return job(words, Composer(name))
+
+            plan.search = _search(plan, base, [*of_params, *own], job_of)
+            return plan
+        combinations = split([*of_params, *own])
+        if not combinations:
+            raise ConfigError(f"the sweep has no run: expected at least one value of each key, got {args.overrides}")
+
+        composer = Composer(name)
+        _compose_all(plan, combinations, lambda words: job(words, composer), lambda word: _entry(word, of_hydra, name))
     return plan
+
+
+def _search(plan: Planned, base: DictConfig, overrides: list[Override], job_of: Callable[[Words], Job]) -> Search:
+    """What hydra/sweeper=optuna searches. Raises ConfigError."""
+    if plan.launcher != "basic":
+        raise ConfigError(f"hydra/sweeper=optuna trains run after run: leave out hydra/launcher={plan.launcher}")
+    if plan.skip_invalid:
+        raise ConfigError("hydra/sweeper=optuna leaves out runs that cannot be by itself: leave out skip_invalid=true")
+    space, fixed = space_of(overrides)
+    return Search(checked("hydra.sweeper", SearchSettings, base.hydra.sweeper), space, fixed, job_of)
 
 
 def split(overrides: list[Override]) -> list[Words]:
@@ -319,5 +336,5 @@ def _refuse_idle(hydra: DictConfig) -> None:
     for key, value in WITHOUT_EFFECT.items():
         if (came := OmegaConf.select(hydra, key)) != value:
             raise ConfigError(f"hydra.{key} does nothing here; leave it out of the YAML file that sets it (got {came})")
-    if (came := hydra.runtime.choices["hydra/sweeper"]) != "basic":
-        raise ConfigError(f"hydra/sweeper must be basic, got {came}")
+    if (came := hydra.runtime.choices["hydra/sweeper"]) not in SWEEPERS:
+        raise ConfigError(unknown("hydra/sweeper", came, SWEEPERS))
