@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import TINY, TINY_MODELS, composed
@@ -18,7 +19,10 @@ from nclab.runfolder import checkpoint
 from nclab.runfolder.folder import RecordError
 from nclab.runfolder.recorder import Recorder
 from nclab.training.ending import Best
-from nclab.training.evaluate import scores
+from nclab.training.evaluate import Evaluation, scores
+from nclab.training.fit import Fit, FitSettings
+from nclab.training.observer import Observer
+from nclab.training.progress import BestEpoch, Progress
 
 EPOCHS = ("epochs=6", "batch_size=50", "dataset.valid_size=60", "optimizer.lr=0.3")
 LOSS = ("best=valid/loss", "best_mode=min")
@@ -184,6 +188,30 @@ def test_several_seeds_keep_their_best_and_end_as_each_alone(tiny, monkeypatch, 
         assert (own["epochs"], own["ended_by"]) == (said["epochs"], said["ended_by"])
         assert own["best"]["epoch"] == said["best"]["epoch"]
         assert measured(config.folder, "valid")["loss"] == pytest.approx(own["best"]["value"], rel=1e-5)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_processes_the_first_decides_and_saves(first):
+    """Hosts may differ in the last digit of a loss: here 0.5 is none better than 0.5, and the first says that it is."""
+    fit = Fit.__new__(Fit)
+    fit.settings = FitSettings(9, best=Best("valid", "loss", largest=False, patience=1))
+    fit.progress, fit.observer, fit._state = Progress(epoch=4, best=BestEpoch(3, 0.5)), Noting(), dict
+    fit.world = SimpleNamespace(first=first, broadcast_call=lambda call: (True, 0.49))
+    fit._judge(Evaluation({"valid": {"network": {"loss": 0.5}}}))
+    assert (fit.progress.best, fit.progress.ended_by) == (BestEpoch(4, 0.49), None)
+    assert fit.observer.saved == first
+    fit.world.broadcast_call = lambda call: call()
+    fit.progress.epoch = 5
+    fit._judge(Evaluation({"valid": {"network": {"loss": 0.49}}}))
+    assert fit.progress.ended_by == "stop_patience_epochs"
+
+
+class Noting(Observer):
+    saved = 0
+
+    def saved_best(self, state):
+        self.saved += 1
 
 
 @pytest.mark.parametrize("best", [1, 5])

@@ -244,7 +244,8 @@ def compose_all(words: list[str]) -> None:
     if args.help or args.hydra_help or args.shell_completion:
         return
     args.multirun = True  # one run is a sweep of one
-    jobs = planned(args, CONF).jobs
+    plan = planned(args, CONF)
+    jobs = [plan.search.job(values) for values in plan.search.corners()] if plan.search else plan.jobs
     assert all(isinstance(job.config, RunConfig) for job in jobs)
     assert jobs
 

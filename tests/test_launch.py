@@ -382,7 +382,7 @@ def test_a_run_that_fails_leaves_the_others_their_turn(tmp_path, monkeypatch, ca
     """Its failure is this command's: the next one in the same process does not inherit it."""
     trained, full = [], [True]
 
-    def one(config):
+    def one(config, tell):
         trained.append(config.seed)
         if config.seed == 0 and full[0]:
             raise OSError("disk full")

@@ -25,7 +25,7 @@ ARROWS = {
     "training": "data etf interfaces metrics models parallel system",
     "runfolder": "etf interfaces metrics models system training",
     "config": "data etf interfaces models parallel runfolder system training",
-    "run": "config data etf interfaces models parallel runfolder system training",
+    "run": "analysis config data etf interfaces models parallel runfolder system training",
     "analysis": "config interfaces system",
     "runs": "analysis system",
     "cluster": "config interfaces parallel run runfolder runs system training",

@@ -29,7 +29,7 @@ def command(tmp_path, monkeypatch, capfd) -> Callable[[str], tuple[int, list[Run
     def run(line: str) -> tuple[int, list[RunConfig], str, str]:
         trained.clear()
         before = logging.root.handlers[:], logging.root.level
-        monkeypatch.setattr("nclab.run.task.train", lambda config: trained.append(config) or config.folder)
+        monkeypatch.setattr("nclab.run.task.train", lambda config, tell: trained.append(config) or config.folder)
         monkeypatch.setattr(sys, "argv", ["nclab-train", *shlex.split(TINY), *shlex.split(line)])
         code = 0
         try:

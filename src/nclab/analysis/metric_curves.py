@@ -156,7 +156,7 @@ def _axes(part: pd.DataFrame, shown: list[Axes], first: list[Axes], last: int) -
         axes.set_xlim(0, last)
         axes.set_xticks(epoch_ticks(last))
         axes.tick_params(labelleft=axes in first or axes is shown[0])
-    for axes in first:
+    for axes in [axes for axes in first if axes in shown] or shown[:1]:  # a sentence names its metric itself
         axes.set_ylabel(axis_name(part.metric.iloc[0], part.split.iloc[0], kind))
 
 

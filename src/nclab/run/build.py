@@ -27,6 +27,7 @@ from nclab.parallel.group import SINGLE, PeerLost, ProcessGroup, own_gpu
 from nclab.run.begun import begun, make_folder_of
 from nclab.run.compatible import require_compatible
 from nclab.run.longer import parent_of
+from nclab.run.pictures import pictures_of
 from nclab.run.trial import as_trial, trial_size
 from nclab.runfolder import checkpoint
 from nclab.runfolder.display import Display
@@ -271,7 +272,7 @@ def _observers(config: RunConfig, out: RunFolder, display: Display) -> list[Obse
     return [
         Recorder(out),
         *(
-            Guarded(TrackerObserver(each, out.path, config.identity()), partial(failed, "tracker"))
+            Guarded(TrackerObserver(each, out.path, config.identity(), pictures_of), partial(failed, "tracker"))
             for each in tracker.members
         ),
         Guarded(display, partial(failed, "terminal")),

@@ -3,7 +3,7 @@ so once and never costs the run."""
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +29,7 @@ class Tracker:
     """Mirrors nothing. `start(folder, config)` once, `log(epoch, numbers)` an epoch, `finish(summary)` once."""
 
     writes: tuple[str, ...] = ()  # files and folders of its own in the run folder, which overwrite=true removes
+    illustrated: bool = False  # whether it is told `illustrate`, for which pictures are drawn
 
     def __init__(self, settings: TrackerSettings | None = None):
         self.settings = settings
@@ -49,11 +50,42 @@ class Tracker:
         """`numbers` are those of metrics.csv at this epoch, under split/layer/metric. Of a run that goes on all earlier
         epochs are told again after `start`: the mirror may be new, or have to hold everything."""
 
+    def illustrate(self, epoch: int, table: "Table", pictures: dict[str, bytes]) -> None:
+        """Before `finish`: the last numbers of every layer as a table, and pictures by name, PNG."""
+
     def finish(self, summary: dict[str, Any]) -> None:
         """End the mirror of a finished run."""
 
     def abort(self) -> None:
         """Let go of the mirror of a run that failed or was interrupted; it may be continued later."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns by name, and rows of as many cells; None where a row has no such number."""
+
+    columns: list[str]
+    rows: list[list[str | float | None]]
+
+
+def by_layer(numbers: dict[str, float]) -> Table:
+    """The numbers of an epoch, under split/layer/metric, with a row a split and layer.
+
+    >>> by_layer({"test/fc1/nc1": 0.5, "test/network/loss": 0.1, "train_seconds": 2.0})
+    Table(columns=['split', 'layer', 'nc1', 'loss'], rows=[['test', 'fc1', 0.5, None], ['test', 'network', None, 0.1]])
+    """
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for name, value in numbers.items():
+        if name.count("/") >= 2:
+            split, layer, metric = name.split("/", 2)
+            rows.setdefault((split, layer), {})[metric] = value
+    metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+    return Table(["split", "layer", *metrics], [[*place, *map(row.get, metrics)] for place, row in rows.items()])
+
+
+def no_pictures(folder: Path) -> dict[str, bytes]:
+    """The pictures where nobody draws."""
+    return {}
 
 
 def history(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
@@ -67,15 +99,24 @@ def history(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 class TrackerObserver(Observer):
-    """Tells a tracker what a training reports: rows under split/layer/metric, and the seconds of the epoch."""
+    """Tells a tracker what a training reports: rows under split/layer/metric, and the seconds of the epoch. At the end
+    it draws the `pictures` of the run folder for one that shows them."""
 
-    def __init__(self, tracker: Tracker, folder: Path, config: dict[str, Any]):
-        self.tracker, self.folder, self.config = tracker, folder, config
+    def __init__(
+        self,
+        tracker: Tracker,
+        folder: Path,
+        config: dict[str, Any],
+        pictures: Callable[[Path], dict[str, bytes]] = no_pictures,
+    ):
+        self.tracker, self.folder, self.config, self.pictures = tracker, folder, config, pictures
+        self._last: tuple[int, dict[str, float]] | None = None  # epoch and numbers
 
     def begin(self, start: Start) -> None:
         self.tracker.start(self.folder, self.config)
         if start.saved_by is not None:
             for epoch, numbers in history(self.folder):
+                self._last = epoch, numbers
                 self.tracker.log(epoch, numbers)
 
     def measured(self, measured: Measured) -> None:
@@ -85,10 +126,16 @@ class TrackerObserver(Observer):
             for layer, values in layers.items()
             for metric, value in values.items()
         }
+        self._last = measured.epoch, numbers
         self.tracker.log(measured.epoch, {**numbers, "train_seconds": measured.train_seconds})
 
     def failed(self, error: BaseException) -> None:
         self.tracker.abort()
 
     def finished(self, summary: dict[str, Any]) -> None:
-        self.tracker.finish(summary)
+        try:
+            if self.tracker.illustrated and self._last is not None:
+                epoch, numbers = self._last
+                self.tracker.illustrate(epoch, by_layer(numbers), self.pictures(self.folder))
+        finally:  # without pictures the mirror is still whole
+            self.tracker.finish(summary)

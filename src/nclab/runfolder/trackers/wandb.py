@@ -8,10 +8,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
+from nclab.runfolder.tracker import TRACKERS, Table, Tracker, TrackerSettings
 from nclab.system.atomic import write_atomic
 from nclab.system.redact import redacted
 from nclab.system.wandb_key import has_key
@@ -65,6 +66,7 @@ class WandbTracker(Tracker):
     the whole history, as it takes the place of the earlier ones there."""
 
     writes = OF_WANDB
+    illustrated = True
 
     def __init__(self, settings: WandbSettings):
         self.settings = settings
@@ -117,6 +119,14 @@ class WandbTracker(Tracker):
     def log(self, epoch: int, numbers: dict[str, float]) -> None:
         # By epoch: what a resumed run measures again is not counted twice.
         self.run.log({"epoch": epoch, **numbers}, step=epoch)
+
+    def illustrate(self, epoch: int, table: Table, pictures: dict[str, bytes]) -> None:
+        import wandb
+        from PIL import Image
+
+        shown = {name: wandb.Image(Image.open(BytesIO(png))) for name, png in pictures.items()}
+        last = wandb.Table(columns=table.columns, data=table.rows)
+        self.run.log({"epoch": epoch, "last_by_layer": last, **shown}, step=epoch)
 
     def finish(self, summary: dict[str, Any]) -> None:
         for key in ("parameters_learnable", "parameters_total", "policy", "final", "headline"):
