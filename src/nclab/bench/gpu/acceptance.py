@@ -26,21 +26,21 @@ def accepted(
     device: str,
     folder: Path,
     seconds: float,
-    say: Callable[[str], None] = print,
+    after: Callable[[Result], None] = lambda result: None,
 ) -> Result:
     """The rows of every line, in their order. `seconds`: of all together; a line that begins when they are nearly over
-    has failed. What the lines print goes to `gpu.log` in the folder. On a CPU nothing is measured."""
+    has failed. What the lines print goes to `gpu.log` in the folder. `after` is called with what there is after every
+    line. On a CPU nothing is measured."""
     folder.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + seconds
     result = {}
     with (folder / "gpu.log").open("w") as log:
         for line in lines:
-            began = time.monotonic()
             if device == "cpu":
                 result[line.name] = line.counted() if line.counted else line.unmeasured(NO_GPU)
             else:
-                result[line.name] = in_own_process(line, device, folder, end - began, log)
-            say(f"{line.name}: {time.monotonic() - began:.0f} s")
+                result[line.name] = in_own_process(line, device, folder, end - time.monotonic(), log)
+            after(result)
     return result
 
 

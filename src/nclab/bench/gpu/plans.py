@@ -1,8 +1,9 @@
 """How long the plans of all wings would take on this device, from the cost of each kind of run in them."""
 
 import time
+import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nclab.bench.gpu.row import FAILED, NO_GPU, Aim, Line, Row
 from nclab.bench.gpu.run_cost import Cost, cost_of, key_of, measurements, steps_guessed
@@ -10,7 +11,7 @@ from nclab.config.place import CONF
 from nclab.config.plan import Plan
 from nclab.config.schema import RunConfig
 
-SECONDS, STARTING = 140, 15  # of the line; of these for its process and its end
+SECONDS, STARTING = 110, 15  # of the line; of these for its process and its end
 WINGS = sorted(file.parent.name for file in (CONF / "paper").glob("*/plan.yaml"))
 MOST_HOURS = {"gpu_hour": 1.0, "paper": None}  # profile -> aim
 AIMS = {
@@ -50,7 +51,16 @@ def runs_of_all() -> dict[tuple[str, str], Runs]:
     return found
 
 
-def timed(runs: Iterable[Runs], device: str, end: float) -> dict[str, Cost]:
+@dataclass
+class Costs:
+    """Of each key of runs: what they cost, or why one could not be timed. Keys that the time did not suffice for are in
+    neither."""
+
+    of: dict[str, Cost] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def timed(runs: Iterable[Runs], device: str, end: float) -> Costs:
     """The cost of each key, those with the largest share of a plan first, until the clock says `end`."""
     kinds: dict[str, RunConfig] = {}
     most: dict[str, float] = {}
@@ -58,21 +68,28 @@ def timed(runs: Iterable[Runs], device: str, end: float) -> dict[str, Cost]:
         kinds |= {key_of(config): config for config in plan.configs}
         for key, share in plan.guessed().items():
             most[key] = max(share, most.get(key, 0))
-    costs = {}
+    costs = Costs()
     for key in sorted(kinds, key=lambda key: -most[key]):
         if time.monotonic() >= end:
             break
-        costs[key] = cost_of(kinds[key], device)
+        try:
+            costs.of[key] = cost_of(kinds[key], device)
+        except Exception as error:  # of one kind of run: its plans have failed, the others can be told
+            traceback.print_exc()
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+            costs.failed[key] = f"{kinds[key].model.label} on {kinds[key].dataset.name}: {reason}"
     return costs
 
 
-def extrapolated(aim: Aim, runs: Runs, costs: dict[str, Cost]) -> Row:
+def extrapolated(aim: Aim, runs: Runs, costs: Costs) -> Row:
     """Hours of all runs; those of keys that were not timed are taken to be as dear, a step, as the rest."""
     shares = runs.guessed()
-    known = sum(share for key, share in shares.items() if key in costs)
+    if failed := [costs.failed[key] for key in shares if key in costs.failed]:
+        return aim.unmeasured(FAILED, failed[0])
+    known = sum(share for key, share in shares.items() if key in costs.of)
     if not known:
         return aim.unmeasured(FAILED, f"{runs.text}; the time was over before one of them was timed")
-    spent = sum(costs[key].run(config) for config in runs.configs if (key := key_of(config)) in costs)
+    spent = sum(costs.of[key].run(config) for config in runs.configs if (key := key_of(config)) in costs.of)
     return aim.row(spent / known / 3600, f"{runs.text}; {known:.0%} of the steps are of timed kinds")
 
 

@@ -24,19 +24,23 @@ RUN = (
 )
 
 
+def last_said(log: Path) -> str:
+    said = log.read_text(errors="replace").strip().splitlines()
+    return said[-1] if said else "no output"
+
+
 def through(command: list[str], log: Path) -> None:
     if code := Life(command, log, cold=True).wait():
-        said = log.read_text(errors="replace").strip().splitlines()
-        raise WrongResult(f"nclab-train ended with code {code}: {said[-1] if said else 'no output'}")
+        raise WrongResult(f"nclab-train ended with code {code}: {last_said(log)}")
 
 
 def killed_once(command: list[str], root: Path, log: Path) -> None:
-    """Kill the run as soon as it has saved a few epochs. Raises WrongResult where it was through by then."""
+    """Kill the run as soon as it has saved a few epochs. Raises WrongResult where it ended by itself before."""
     life = Life(command, log, cold=True)
-    while not life.ended and not (life.wrote(root, "checkpoint.pt") and _epochs(root) >= 5):
+    while not (life.ended or (life.wrote(root, "checkpoint.pt") and _epochs(root) >= 5)):
         time.sleep(0.01)
-    if life.end(signal.SIGKILL) != -signal.SIGKILL:
-        raise WrongResult(f"the run was through before it could be killed, see {log}")
+    if life.ended or life.end(signal.SIGKILL) != -signal.SIGKILL:
+        raise WrongResult(f"the run ended before it could be killed: {last_said(log)}")
 
 
 def _epochs(root: Path) -> int:
