@@ -6,6 +6,9 @@ from fake_runs import ADAPTIVE, diverge, last, write_run
 from run_states import failed_run, said
 from test_board import with_plane
 
+from nclab.runs.board.page import Board
+from nclab.runs.find import find_runs
+
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="needs chromium"),
     pytest.mark.usefixtures("without_slurm"),
@@ -132,6 +135,32 @@ def test_a_reader_filters_draws_and_moves_the_slider(board, width, tmp_path, cap
     assert found["evil"] == [0, True]
     assert found["most"] == ["7 drawn", "At most 7 runs are drawn at once: each has a colour of its own."]
     assert found["kept"] == "7 drawn"
+
+
+WATCHED = """
+const $ = (id) => page.document.getElementById(id);
+await until(() => page.document.body?.dataset.drawn === "2");
+page.mine = 1;
+$("clear").click();
+$("body").querySelector("input:enabled").click();
+await until(() => page.document.body.dataset.drawn === "1");
+await until(() => !page.mine && page.document.body?.dataset.drawn === "1");
+$("again").click();
+page.mine = 2;
+await new Promise((then) => setTimeout(then, 3000));
+return [page.mine, $("live").textContent.trim()];
+"""
+
+
+def test_a_page_of_watch_loads_itself_again_and_keeps_what_was_chosen(tmp_path):
+    """Until one unticks it. The clock of the browser is not ours: it runs ahead where nothing is left to do."""
+    root, out = tmp_path / "outputs", tmp_path / "board.html"
+    for etf in ({"name": "none"}, last(1)):
+        write_run(root, etf, epochs=2)
+    Board("outputs", out).write(find_runs([root]), reload=1.0)
+    found, console = driven(out, 390, WATCHED, tmp_path)
+    assert console == []
+    assert found == [2, "load again every 1 s"]
 
 
 def test_what_the_console_says_is_heard(tmp_path):

@@ -163,4 +163,4 @@ async function begin() {
   document.addEventListener("chosen", refresh);
   await refresh();
 }
-begin();
+begin().finally(loadAgain);

@@ -2,7 +2,7 @@
 "use strict";
 const board = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const STEP = 100; // rows that are laid out at once: a browser takes a second for thousands
+const STEP = 50; // rows that are laid out at once: a browser takes a second for thousands
 const MOST = board.colours.length; // runs that are drawn at once: each has a colour of its own
 const SIGNS = { done: "✔", running: "▶", queued: "…", submitted: "…", interrupted: "■", failed: "✘", unreadable: "?" };
 const NAMES = { "nc1": "nc1 (train)" }; // columns that say more than their name
@@ -167,6 +167,10 @@ if (board.reload) {
     state.again = $("again").checked;
     remember();
   });
-  setInterval(() => state.again && location.reload(), 1000 * board.reload);
 }
 find();
+
+// Not before all is drawn: a slow machine would load the page again and again, and show nothing.
+function loadAgain() {
+  if (board.reload) setInterval(() => state.again && location.reload(), 1000 * board.reload);
+}
