@@ -134,6 +134,16 @@ def test_without_a_gpu_every_line_is_told_and_the_exit_code_is_0(tmp_path, monke
     assert (tmp_path / "out" / "gpu.md").read_text().startswith("| line")
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "tpu"])
+def test_a_device_that_is_not_there_is_refused(device, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "tpu")
+    with pytest.raises(SystemExit) as end:
+        main(["--device", device, "--out", str(tmp_path / "out")])
+    assert end.value.code == 2
+    assert f"expected cpu, or cuda where torch sees a GPU; got {device}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_table_names_a_line_once_and_counts_the_verdicts(tmp_path):
     result = {"a": [GOOD.row(2.0), BAD.unmeasured(FAILED, "why")], "b": [SLOW.unmeasured(NO_GPU)]}
     text = table(result)

@@ -26,6 +26,8 @@ def main(words: list[str] | None = None) -> int:
     add("--out", type=Path, default=Path(os.environ.get("OUT") or "outputs/gpu"), help="folder of the results")
     add("--line", choices=[*LINES], help=argparse.SUPPRESS)
     args = parser.parse_args(words)
+    if args.device != "cpu" and not (args.device.startswith("cuda") and torch.cuda.is_available()):
+        parser.error(f"--device: expected cpu, or cuda where torch sees a GPU; got {args.device}")
     if args.line:
         measure_one(LINES[args.line], args.device, args.out)
         return 0
