@@ -93,6 +93,13 @@ def test_overfit_trains_on_a_few_batches_until_they_are_fitted(tiny, monkeypatch
     assert [e["epoch"] for e in events(folder, "done")] == [said["epochs"]]
 
 
+def test_nothing_else_ends_overfit(tiny):
+    ends = ("stop_at_loss=1.5", "dataset.valid_size=20", "best=valid/loss", "best_mode=min", "stop_patience_epochs=1")
+    said = summary(train(tiny("debug=overfit", "batch_size=20", *ends)))
+    assert (said["debug"], said["ended_by"]) == ({"mode": "overfit", "fitted": True}, "fitted")
+    assert "best" not in said
+
+
 def test_overfit_says_that_they_were_not_fitted(tiny, capsys, monkeypatch):
     monkeypatch.setattr("nclab.run.trial.LEAST_EPOCHS", 9)
     folder = train(tiny("debug=overfit", "batch_size=20", "optimizer.lr=1e-6", "metrics.every=0"))

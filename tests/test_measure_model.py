@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import VisionTransformer, resnet18
 
 from nclab.metrics import ModelMeasures, measure_model
+from nclab.training.step import set_products
 
 C = 4
 
@@ -403,3 +404,17 @@ def test_ways_to_call_a_model():
     other = [{"image": x, "target": y, "id": 3} for x, y in loader]
     assert measure_model(model, other, ["body", "head"], C, prepare=lambda b: (b["image"], b["target"])) == plain
     assert isinstance(plain, ModelMeasures)
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_a_run_leaves_flags_that_torch_can_tell(tf32):
+    """Torch raises where its flags of cuDNN's convolutions and RNNs differ, and its compiler asks for them."""
+    found, legacy = [flag.fp32_precision for flag in FLAGS], CUDNN.allow_tf32
+    try:
+        set_products(tf32=tf32)
+        assert CUDNN.allow_tf32 is tf32
+        assert [flag.fp32_precision == "tf32" for flag in FLAGS[:4]] == [tf32, tf32, tf32, False]
+    finally:
+        CUDNN.allow_tf32 = legacy
+        for flag, precision in zip(FLAGS, found, strict=True):
+            flag.fp32_precision = precision

@@ -65,7 +65,7 @@ def _command() -> int:
             sys.argv[1:] = options_first(words, args.overrides)  # which Hydra reads itself
             return _show()
         plan = planned(args, CONF)
-        debug = any(job.config.tracebacks for job in plan.jobs)  # a YAML file may say it
+        debug = debug or any(job.config.tracebacks for job in plan.jobs)  # a YAML file may say it
         if not plan.sweep:
             return 0 if train_jobs(plan.jobs, tell=True) else FAILED
         as_config_error(refuse_several, "a sweep starts its runs by itself")

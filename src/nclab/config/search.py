@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 
 from nclab.config.checks import ConfigError
 from nclab.config.job import Job, Words
@@ -96,6 +96,8 @@ def space_of(overrides: list[Override]) -> tuple[dict[str, Dimension], Words]:
     fixed = []
     for override in overrides:
         key = override.get_key_element()
+        if override.is_sweep_override() and override.is_delete():
+            raise ConfigError(f"hydra/sweeper=optuna: expected a key with values, got {override.input_line}")
         if not override.is_sweep_override():
             fixed.append(f"{key}={override.get_value_element_as_str()}")
             continue
@@ -112,6 +114,9 @@ def space_of(overrides: list[Override]) -> tuple[dict[str, Dimension], Words]:
 
 def _dimension(override: Override) -> Dimension:
     value = override.value()
+    tags = set(value.tags) if isinstance(value, Sweep) else set()
+    if tags - {"log"} or (tags and not isinstance(value, IntervalSweep)):
+        raise ConfigError(f"{override.input_line}: expected no tag, or tag(log, interval(a,b))")
     if isinstance(value, IntervalSweep):
         between = Between(value.start, value.end, log="log" in value.tags)
         if not between.low < between.high or (between.log and between.low <= 0):

@@ -52,7 +52,7 @@ def _summary(config: RunConfig, fit: Fit, result: Evaluation) -> dict[str, Any]:
         "seed": config.seed,
         "epochs": fit.progress.epoch,
         **({"ended_by": fit.progress.ended_by or "epochs"} if ends_early(config.keys()) else {}),
-        **({"best": _best(config, fit)} if config.best else {}),
+        **({"best": _best(config, fit)} if fit.settings.best else {}),
         **({"debug": _trial(config.trial, fit)} if config.trial else {}),
         **({"parent": {"run": config.parent, "epoch": fit.progress.split}} if config.parent else {}),
         "final": {**final, "effective_depth": depth},

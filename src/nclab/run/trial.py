@@ -25,8 +25,8 @@ def as_trial(
     config: RunConfig, phases: list[Phase], rates: Callable[[int], float], settings: FitSettings
 ) -> tuple[list[Phase], Callable[[int], float], FitSettings]:
     """Phases, learning rates and settings of a trial, from those of the real run: `fast` trains one epoch of each
-    phase; `overfit` goes on at the first learning rate until the samples are fitted, for LEAST_EPOCHS or, where those
-    are more, the epochs of the run. Raises ConfigError."""
+    phase; `overfit` goes on at the first learning rate until the samples are fitted, whatever else ends the run, for
+    LEAST_EPOCHS or, where those are more, the epochs of the run. Raises ConfigError."""
     if config.trial == "fast":
         return [replace(phase, epochs=1) for phase in phases], rates, replace(settings, epochs=len(phases))
     if len(phases) > 1:
@@ -36,4 +36,6 @@ def as_trial(
         )
     epochs, first = max(config.epochs, LEAST_EPOCHS), rates(0)
     phases = [replace(phase, epochs=epochs) for phase in phases]
-    return phases, lambda epoch: first, replace(settings, epochs=epochs, until_fitted=True)
+    # Nothing else ends it: not a loss, and not a number of a validation split that no longer gets better.
+    until_fitted = replace(settings, epochs=epochs, until_fitted=True, stop_at_loss=None, best=None)
+    return phases, lambda epoch: first, until_fitted

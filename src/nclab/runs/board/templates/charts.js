@@ -58,15 +58,18 @@ const isOfNetwork = (runs, metric, splits) => runs.every((run) => layersOf(run, 
 const fixedAt = ({ curves }, epoch) => new Set(curves.switches.filter(([at]) => at <= epoch).map(([, layer]) => layer));
 const placeOf = (epochs, epoch) => epochs.findLastIndex((measured) => measured <= epoch); // -1 before the first
 
+// By reduce: a call takes no more than some 100,000 arguments
+const leastOf = (numbers) => numbers.reduce((least, value) => Math.min(least, value), Infinity);
+
 // The axis that is meant by "as it suits", for these values
 function suited(scale, metric, values) {
   const numbers = values.flat().filter((value) => value !== null);
   if (scale !== "auto" || !numbers.length) return scale === "auto" ? "value" : scale;
   if (isAccuracy(metric)) {
     const ends = values.map((series) => series.findLast((value) => value !== null)).filter((value) => value !== undefined);
-    return Math.min(...ends) > NEAR_ONE && Math.min(...numbers) < 1 ? "error" : "value";
+    return leastOf(ends) > NEAR_ONE && leastOf(numbers) < 1 ? "error" : "value";
   }
-  const least = Math.min(...numbers), most = Math.max(...numbers);
+  const least = leastOf(numbers), most = -leastOf(numbers.map((value) => -value));
   return least > 0 && most / least > DECADE ? "log" : "value";
 }
 
