@@ -19,8 +19,8 @@ STACK ?=
 OUTPUT ?= outputs
 # Further keys of all runs: make figure1 ARGS="optimizer.lr=0.02"
 ARGS ?=
-# Build of torch, as uv's --torch-backend names it: make setup TORCH=cpu (or cu126, rocm6.4, auto). Empty: the one that
-# .venv was set up with, first PyPI's, which on Linux brings NVIDIA's libraries
+# Build of torch: make setup TORCH=cpu, from torch's own index. Empty: the one that .venv was set up with, first PyPI's,
+# which on Linux brings NVIDIA's libraries
 TORCH ?=
 SET_UP := $(shell cat .venv/.torch 2>/dev/null)
 BACKEND := $(or $(TORCH),$(SET_UP))
@@ -51,16 +51,22 @@ setup: .venv/.ready  ## create .venv and install the pinned requirements; TORCH=
 
 # Only where a requirement changed, not where a checkout wrote the same again: commands would vanish under running work.
 REQUIRED = { cat pyproject.toml requirements.lock; printf '%s' '$(BACKEND)'; }
+# Before anything is changed. Other builds of torch need libraries of their own, which the lock lacks.
+ONE_TORCH = $(if $(filter-out cpu,$(BACKEND)),$(error TORCH: expected cpu, or nothing for PyPI's torch; got $(BACKEND) \
+	(make clean forgets what .venv was set up with)))
 .venv/.ready: pyproject.toml requirements.lock $(if $(filter-out $(SET_UP),$(TORCH)),again) | $(UV)
+	$(ONE_TORCH)
 	@$(REQUIRED) | cksum | cmp -s - $@ || $(MAKE) --no-print-directory install
 	@$(REQUIRED) | cksum > $@
 
 again:
 
-# The lock holds hashes of PyPI's torch. Of another backend torch's own index has torch and torchvision, of the same
-# versions, with other hashes; what only PyPI's torch needs is left out.
+# The lock holds hashes of PyPI's torch. For the CPU alone torch's own index has torch and torchvision, of the same
+# versions, with other hashes; what only PyPI's torch needs is left out. One that fails leaves no .ready.
 OF_PYPI := ^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==
 install: | $(UV)
+	$(ONE_TORCH)
+	@rm -f .venv/.ready
 	$(UV) venv --quiet --allow-existing --python '>=3.11' .venv
 ifeq ($(BACKEND),)
 	$(UV) pip sync --quiet --python $(PY) --require-hashes --compile-bytecode requirements.lock

@@ -9,13 +9,15 @@ are under the data root go along, cut into pieces; what is missing is said. No f
 
 import argparse
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 from packaging.markers import Marker
@@ -55,7 +57,7 @@ echo "installed for $python; data in $data"
 
 def needs(wanted: list[str], python: str) -> set[str]:
     """Names of all packages that these requirements need on a Linux machine with this Python, themselves included, by
-    what the installed packages say of themselves."""
+    what the installed packages say of themselves. Raises ValueError for one that is not installed here."""
     about = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
     about |= {"platform_machine": "x86_64", "platform_system": "Linux", "os_name": "posix"}
     found: dict[str, set[str]] = {}  # name -> extras that were followed
@@ -66,7 +68,11 @@ def needs(wanted: list[str], python: str) -> set[str]:
         if not (new := extras - found.get(name, set())):
             continue
         found.setdefault(name, set()).update(new)
-        for text in requires(name) or []:
+        try:
+            own = requires(name) or []
+        except PackageNotFoundError:
+            raise ValueError(f"expected packages that are installed here, got {name}") from None
+        for text in own:
             other = Requirement(text)
             if other.marker is None or any(other.marker.evaluate({**about, "extra": extra}) for extra in new):
                 waiting.append(other)
@@ -121,8 +127,9 @@ def fits(name: str, python: str) -> bool:
 
 
 def pieces(folder: Path, archive: Path, size: int = PIECE) -> Iterator[Path]:
-    """The folder as a compressed archive, cut into files ARCHIVE.00, ARCHIVE.01, ... of at most so many bytes."""
-    with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
+    """The folder as a compressed archive, cut into files ARCHIVE.00, ARCHIVE.01, ... of at most so many bytes. In the
+    place of links go the files to which they lead."""
+    with tarfile.open(archive, "w:gz", compresslevel=6, dereference=True) as tar:
         tar.add(folder, folder.name)
     with archive.open("rb") as whole:
         for number in range(100):
@@ -170,6 +177,26 @@ def pack_data(names: list[str], root: Path, folder: Path) -> list[str]:
     return missing
 
 
+def ours(out: Path) -> bool:
+    """Whether the folder may be replaced: there is none, it is empty, or it is a bundle."""
+    if not out.is_dir():
+        return not os.path.lexists(out)
+    return not any(out.iterdir()) or all((out / name).is_file() for name in ("SHA256SUMS", "CONTENTS.md"))
+
+
+def fill(bundle: Path, args: argparse.Namespace) -> list[str]:
+    """Make the bundle in a new folder; returns what is missing. Raises ValueError, CalledProcessError, OSError."""
+    wheels = bundle / "wheels"
+    wheels.mkdir(parents=True)
+    wanted = needs([*WANTED], args.python) - needs(args.have, args.python) - {"nclab"}
+    download(args.uv, pinned((ROOT / "requirements.lock").read_text(), wanted, args.python), wheels, args.python)
+    (bundle / "requirements.txt").unlink()
+    build_wheel(args.uv, ROOT, wheels)
+    missing = pack_data(args.data, data_root(None), bundle / "data")
+    finish(bundle)
+    return missing
+
+
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
@@ -179,20 +206,20 @@ def main(words: list[str] | None = None) -> int:
     add("--data", nargs="*", choices=[*DATA], default=[*DATA], help="datasets; none: --data alone")
     add("--uv", default=shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv"))
     args = parser.parse_args(words)
-    shutil.rmtree(args.out, ignore_errors=True)
-    wheels = args.out / "wheels"
-    wheels.mkdir(parents=True)
-    wanted = needs([*WANTED], args.python) - needs(args.have, args.python) - {"nclab"}
+    out: Path = args.out
+    if not ours(out):
+        parser.error(f"--out: expected a folder that is new, empty or a bundle (SHA256SUMS, CONTENTS.md), got {out}")
     try:
-        download(args.uv, pinned((ROOT / "requirements.lock").read_text(), wanted, args.python), wheels, args.python)
-        (args.out / "requirements.txt").unlink()
-        build_wheel(args.uv, ROOT, wheels)
-        missing = pack_data(args.data, data_root(None), args.out / "data")
-        finish(args.out)
-    except (subprocess.CalledProcessError, ValueError) as error:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{out.name}.part-", dir=out.parent) as place:
+            missing = fill(bundle := Path(place) / out.name, args)
+            if out.is_dir():
+                shutil.rmtree(out)
+            bundle.rename(out)
+    except (subprocess.CalledProcessError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print((args.out / "CONTENTS.md").read_text(), *missing, args.out, sep="\n")
+    print((out / "CONTENTS.md").read_text(), *missing, out, sep="\n")
     return 0
 
 

@@ -115,6 +115,68 @@ def test_what_is_not_under_the_data_root_is_said(tmp_path):
     assert {"mnist", "fashion_mnist", "cifar10"} <= {*bundle.DATA}
 
 
+def test_a_link_in_the_place_of_data_is_followed(tmp_path):
+    elsewhere = filled(tmp_path / "elsewhere", 64)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "MNIST").symlink_to(elsewhere)
+    assert bundle.pack_data(["mnist"], tmp_path / "root", tmp_path / "data") == []
+    with tarfile.open(tmp_path / "data" / "MNIST.tar.gz.00") as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    assert (tmp_path / "out/MNIST/numbers").read_bytes() == (elsewhere / "numbers").read_bytes()
+
+
+def test_a_package_that_is_not_here_is_named(tmp_path, capsys):
+    assert bundle.main(["--have", "pytrch", "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == "error: expected packages that are installed here, got pytrch\n"
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.fixture
+def without_wheels(monkeypatch):
+    """Nothing is downloaded or built."""
+
+    def download(uv, requirements, wheels, python):
+        (wheels.parent / "requirements.txt").touch()
+        (wheels / "a-1-py3-none-any.whl").write_text("a")
+
+    monkeypatch.setattr(bundle, "download", download)
+    monkeypatch.setattr(bundle, "build_wheel", lambda *words: None)
+
+
+@pytest.mark.usefixtures("without_wheels")
+def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path, capsys):
+    (mine := tmp_path / "mine").mkdir()
+    (mine / "thesis.tex").write_text("years")
+    (tmp_path / "file").write_text("years")
+    for taken in (mine, mine / "thesis.tex"):
+        with pytest.raises(SystemExit) as end:
+            bundle.main(["--data", "--out", str(taken)])
+        assert end.value.code == 2
+        assert f"expected a folder that is new, empty or a bundle (SHA256SUMS, CONTENTS.md), got {taken}" in (
+            capsys.readouterr().err
+        )
+    assert (mine / "thesis.tex").read_text() == (tmp_path / "file").read_text() == "years"
+
+
+@pytest.mark.usefixtures("without_wheels")
+def test_a_bundle_is_replaced_once_the_new_one_is_whole(tmp_path, monkeypatch):
+    (out := tmp_path / "deep" / "out").mkdir(parents=True)  # empty
+    words = ["--data", "--out", str(out)]
+    assert bundle.main(words) == 0
+    (out / "of the first").touch()
+
+    def fails(folder):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(bundle, "finish", fails)
+        assert bundle.main(words) == 1
+    assert (out / "of the first").exists()
+    assert bundle.main(words) == 0
+    assert sorted(file.name for file in out.iterdir()) == ["CONTENTS.md", "SHA256SUMS", "data", "install.sh", "wheels"]
+    assert [*out.parent.iterdir()] == [out]
+
+
 @pytest.fixture
 def small(tmp_path):
     """A bundle of one wheel that is none and data in two pieces, and a Python that writes down how it is called."""

@@ -86,7 +86,32 @@ def test_an_environment_keeps_its_backend_until_another_is_asked_for(tmp_path):
     later = (tmp_path / ".venv/.ready").stat().st_mtime + 10
     os.utime(lock, (later, later))
     assert "--torch-backend cpu" in " ".join(calls_of(tmp_path))
-    assert "--torch-backend cu130" in " ".join(calls_of(tmp_path, "TORCH=cu130"))
+
+
+def test_another_torch_than_that_for_the_cpu_is_refused_before_anything_is_changed(tmp_path):
+    """The libraries that it needs are not in the lock."""
+    uv = checkout(tmp_path, UV)
+    calls_of(tmp_path)
+    ready = (tmp_path / ".venv/.ready").read_text()
+    for target in ("setup", "install"):
+        (tmp_path / "calls").write_text("")
+        words = ["make", target, f"UV={uv}", "TORCH=cu130"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert "TORCH: expected cpu, or nothing for PyPI's torch; got cu130" in done.stderr
+        assert (tmp_path / "calls").read_text() == ""
+    assert (tmp_path / ".venv/.ready").read_text() == ready
+
+
+def test_a_change_that_fails_is_made_good_by_the_next_set_up(tmp_path):
+    uv = checkout(tmp_path, UV)
+    whole = calls_of(tmp_path)
+    uv.write_text(uv.read_text() + "case $* in *--torch-backend*) exit 1;; esac\n")
+    failed = ["make", "setup", f"UV={uv}", "TORCH=cpu"]
+    assert subprocess.run(failed, cwd=tmp_path, capture_output=True).returncode == 2
+    assert calls_of(tmp_path) == whole  # all again: torch was gone
+    assert calls_of(tmp_path) == []
 
 
 def test_a_set_up_that_fails_is_tried_again(tmp_path):
