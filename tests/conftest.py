@@ -22,6 +22,7 @@ from nclab.config.schema import GROUPS, RunConfig
 from nclab.interfaces import plugins
 from nclab.interfaces.plugins import conf_folders
 from nclab.metrics.suite import METRICS
+from nclab.training.step import set_products
 
 torch.set_num_threads(1)
 
@@ -58,6 +59,15 @@ def composed(*overrides: str) -> RunConfig:
         entries = frozenset((group, *entry) for group, of in GROUPS.items() for entry in of._entries.items())
         folders = tuple(conf_folders())
         return run_config(_composers.setdefault((entries, folders), Composer())(overrides))
+
+
+@pytest.fixture
+def own_products() -> Iterator[None]:
+    """The precision of products that a test sets of the process is undone."""
+    conv = torch.backends.cudnn.conv.fp32_precision
+    yield
+    set_products(tf32=False)
+    torch.backends.cudnn.conv.fp32_precision = conv
 
 
 @pytest.fixture

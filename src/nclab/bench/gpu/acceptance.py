@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TextIO
 
 import torch
 
-from nclab.bench.gpu.row import FAILED, NO_GPU, Line, Row
+from nclab.bench.gpu.row import FAILED, NO_GPU, NOT_TIMED, Line, Row, reason
+from nclab.system.atomic import write_atomic
 from nclab.system.machine import default_threads, keep_freed_memory
 from nclab.training.step import set_products
 
@@ -45,43 +47,74 @@ def accepted(
 
 
 def in_own_process(line: Line, device: str, folder: Path, left: float, log: TextIO) -> list[Row]:
-    """The rows that `python -m nclab.bench.gpu --line NAME` leaves, or why there are none."""
+    """The rows that `python -m nclab.bench.gpu --line NAME` leaves, or why there are none. Where that process did not
+    end well all rows have failed; where its time was over before the last one was measured, the others are kept."""
     limit = min(line.seconds, left)
     if limit < LEAST_SECONDS:
         return line.unmeasured(FAILED, f"{max(left, 0):.0f} s were left of the time of all lines")
-    rows = folder / f"{line.name}.rows"
+    rows, why = left_by(line, folder)
     rows.unlink(missing_ok=True)
+    why.unlink(missing_ok=True)
     log.write(f"==== {line.name}\n")
     log.flush()
     at = log.tell()
     command = [sys.executable, "-m", "nclab.bench.gpu", "--line", line.name, "--device", device, "--out", str(folder)]
+    command += ["--seconds", f"{limit:g}"]
     # In a session of its own: what it started ends with it.
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    cause, short = "", False
     try:
-        code = process.wait(limit)
+        if code := process.wait(limit):
+            cause = ended_by(code, why, Path(log.name).read_bytes()[at:])
     except subprocess.TimeoutExpired:
-        return line.unmeasured(FAILED, f"not through after {limit:.0f} s")
+        cause, short = f"not through after {limit:.0f} s", True
     finally:
-        if process.poll() is None:
+        with suppress(ProcessLookupError):  # also where it ended by itself: others of its session may not have
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
         log.seek(0, os.SEEK_END)
-    if code or not rows.exists():
-        said = Path(log.name).read_text(errors="replace")[at:].strip().splitlines()
-        return line.unmeasured(FAILED, (said or [f"exit code {code}"])[-1][:200])
+    why.unlink(missing_ok=True)
+    if not rows.exists():
+        return line.unmeasured(FAILED, cause or "it ended without rows")
     found = [Row(**row) for row in json.loads(rows.read_text())]
     rows.unlink()
+    untimed = [row.verdict == NOT_TIMED for row in found]
+    if short and any(untimed):
+        return [replace(row, value=cause) if late else row for row, late in zip(found, untimed, strict=True)]
+    if cause:
+        values = [cause if late else f"{cause}; before: {row.value}" for row, late in zip(found, untimed, strict=True)]
+        return [replace(row, verdict=FAILED, value=value) for row, value in zip(found, values, strict=True)]
     return found
 
 
-def measure_one(line: Line, device: str, folder: Path) -> None:
-    """The child's part: set the process up as a run does, measure, and leave the rows. What goes wrong ends it, and its
-    last line is said."""
+def left_by(line: Line, folder: Path) -> tuple[Path, Path]:
+    """What the child leaves: its rows, and why it could not go on."""
+    return folder / f"{line.name}.rows", folder / f"{line.name}.why"
+
+
+def ended_by(code: int, why: Path, said: bytes) -> str:
+    """Why a child ended with this code: the error that it left, else the signal or the code and the last line said."""
+    if why.exists():
+        return why.read_text()
+    names = {number.value: number.name for number in signal.Signals}
+    what = f"signal {-code} ({names.get(-code, 'unknown')})" if code < 0 else f"exit code {code}"
+    last = said.decode(errors="replace").strip().splitlines()[-1:]
+    return f"{what}; last line: {last[0][:200]}" if last else what
+
+
+def measure_one(line: Line, device: str, folder: Path, seconds: float) -> None:
+    """The child's part: set the process up as a run does, measure, and leave the rows as they come. What goes wrong
+    ends it, and is left beside them in one line."""
+    rows, why = left_by(line, folder)
     torch.set_num_threads(default_threads())
     keep_freed_memory()
     set_products(tf32=False)
-    rows = line.measure(device)
-    (folder / f"{line.name}.rows").write_text(json.dumps([asdict(row) for row in rows]))
+    try:
+        for found in line.measure(device, seconds):
+            write_atomic(rows, json.dumps([asdict(row) for row in found]))
+    except Exception as error:
+        why.write_text(reason(error))
+        raise
 
 
 def exit_code(result: Result) -> int:

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nclab.bench.by_hand import feed, learner
 from nclab.bench.gpu.products import noise
-from nclab.bench.gpu.row import Aim, Line, Row
+from nclab.bench.gpu.row import Aim, Line, Row, at_once
 from nclab.bench.harness import seconds
 from nclab.interfaces.shapes import ImageShape
 from nclab.models import Classifier
@@ -73,12 +73,13 @@ def flops_of_a_step(model: nn.Module, step: Callable[[], object]) -> float:
     return float(count.get_total_flops())
 
 
-def busy(call: Callable[[], object], device: str) -> float:
-    """The share of the time of the call in which kernels run, by the profiler; 0 on a CPU."""
+def busy(call: Callable[[], object], device: str) -> float | None:
+    """The share of the time of the call in which kernels run, by the profiler; None where it sees no kernel: on a CPU,
+    or where the machine does not let it read the device's counters."""
     activity = ProfilerActivity.CUDA if device.startswith("cuda") else ProfilerActivity.CPU
     with profile(activities=[activity]) as profiled:
         spent = seconds(call, device)
-    return sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6 / spent
+    return sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6 / spent or None
 
 
 def timed(setting: Setting, device: str, images: int | None = None, side: int = SIDE) -> Row:
@@ -96,11 +97,12 @@ def timed(setting: Setting, device: str, images: int | None = None, side: int = 
     flops = flops_of_a_step(model, lambda: train_epoch(of_model, one)) * n / BATCH
     dtype = torch.bfloat16 if setting.precision == "bf16" else torch.float32
     used = flops / spent / rate(device, dtype, side)
-    return setting.aim.row(spent, f"kernels run {share:.0%} of the time, {used:.1%} of the product rate")
+    kernels = "an unknown share" if share is None else f"{share:.0%}"
+    return setting.aim.row(spent, f"kernels run {kernels} of the time, {used:.1%} of the product rate")
 
 
 def measure(device: str) -> list[Row]:
     return [timed(setting, device) for setting in SETTINGS]
 
 
-LINE = Line("epochs", 50, tuple(setting.aim for setting in SETTINGS), measure)
+LINE = Line("epochs", 50, tuple(setting.aim for setting in SETTINGS), at_once(measure))

@@ -1,4 +1,4 @@
-"""NCCL with one process: every exchange of a run on several GPUs, in a group of one."""
+"""NCCL and gloo with one process: every exchange of a run on several GPUs, in a group of one."""
 
 import time
 from datetime import timedelta
@@ -6,11 +6,14 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed
 
-from nclab.bench.gpu.row import Aim, Line, Row, WrongResult
+from nclab.bench.gpu.row import Aim, Line, Row, WrongResult, at_once
 from nclab.bench.harness import wait
 from nclab.parallel.group import ProcessGroup
 
-EXCHANGES = Aim("exchanges that NCCL makes in a group of one process", "of 5", least=5)
+# By where the data lie: tensors on the device go by NCCL; a number and objects, which lie on the CPU, by gloo.
+BY_NCCL, BY_GLOO = ("sum", "gather", "broadcast"), ("largest", "objects to all", "objects of all")
+ALL = len(BY_NCCL) + len(BY_GLOO)
+EXCHANGES = Aim("exchanges of a run in a group of one process", f"of {ALL}", least=ALL)
 NUMBERS = 2**22
 
 
@@ -32,12 +35,15 @@ def exchanged(device: str, numbers: int = NUMBERS) -> dict[str, bool]:
     distributed.broadcast(same, 0)
     told: list = [{"epoch": 3}]
     distributed.broadcast_object_list(told, 0)
+    heard: list = [None]
+    distributed.all_gather_object(heard, {"epoch": 3})
     return {
         "sum": torch.equal(summed, x),
         "largest": world.start_most(7)() == 7,
         "gather": torch.equal(gathered[0], x),
         "broadcast": torch.equal(same, x),
-        "objects": told == [{"epoch": 3}],
+        "objects to all": told == [{"epoch": 3}],
+        "objects of all": heard == [{"epoch": 3}],
     }
 
 
@@ -56,7 +62,8 @@ def measure(device: str) -> list[Row]:
         spent = (time.perf_counter() - began) / 10
     finally:
         distributed.destroy_process_group()
-    return [EXCHANGES.row(sum(found.values()), f"a sum of {4 * NUMBERS / 2**20:.0f} MiB takes {1e3 * spent:.2f} ms")]
+    beside = f"{len(BY_NCCL)} by NCCL, {len(BY_GLOO)} by gloo; a sum of {4 * NUMBERS / 2**20:.0f} MiB by NCCL takes"
+    return [EXCHANGES.row(sum(found.values()), f"{beside} {1e3 * spent:.2f} ms")]
 
 
-LINE = Line("NCCL", 30, (EXCHANGES,), measure)
+LINE = Line("NCCL", 30, (EXCHANGES,), at_once(measure))

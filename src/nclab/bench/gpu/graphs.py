@@ -5,17 +5,18 @@ import json
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from torch._dynamo.utils import counters
 
-from nclab.bench.gpu.row import Aim, Line, Row, WrongResult
+from nclab.bench.gpu.row import Aim, Line, Row, WrongResult, at_once
 from nclab.config.composing import Composer, composing, run_config
 from nclab.config.place import CONF
 from nclab.run.execute import train
 
 FASTER = Aim("compile=true, MLP-5x400: a training epoch as CUDA graphs", "times as fast", least=1.5)
 AFTER = Aim("the same after the switch of two layers", "times as fast", least=1.5)
-SKIPPED = Aim("compiled parts that are no CUDA graph", "parts", most=0)
+SKIPPED = Aim("compiled parts that are no CUDA graph, and breaks between them", most=0)
 SWITCH, EPOCHS = 10, 20
 RUN = (
     "dataset=digits",
@@ -45,7 +46,19 @@ def trained(words: tuple[str, ...], root: str) -> list[dict[str, float]]:
         return epochs_of(train(run_config(Composer()((*words, f"output_root={root}")))))
 
 
-def judged(plain: list[dict[str, float]], compiled: list[dict[str, float]], skipped: int) -> list[Row]:
+def uncaptured(counts: Any) -> tuple[int, str]:
+    """Compiled parts that are no CUDA graph and graph breaks, by torch's counters; and of how many parts. Raises
+    WrongResult where nothing was compiled."""
+    parts, skipped = counts["stats"]["unique_graphs"], counts["inductor"]["cudagraph_skips"]
+    breaks = sum(counts["graph_break"].values())
+    if not parts:
+        raise WrongResult("expected compiled parts, torch compiled none")
+    return skipped + breaks, f"{parts} parts, {skipped} no CUDA graph, {breaks} breaks"
+
+
+def judged(
+    plain: list[dict[str, float]], compiled: list[dict[str, float]], skipped: int, beside: str = ""
+) -> list[Row]:
     """Rows of two runs' epochs. Raises WrongResult where their losses part, or where nothing switched."""
     if plain[-1]["learnable_parameters"] >= plain[0]["learnable_parameters"]:
         raise WrongResult(f"expected a switch after epoch {SWITCH}, and learnable parameters fewer by it")
@@ -60,7 +73,7 @@ def judged(plain: list[dict[str, float]], compiled: list[dict[str, float]], skip
     for aim, part in ((FASTER, slice(SWITCH // 2, SWITCH)), (AFTER, slice(SWITCH + (EPOCHS - SWITCH) // 2, EPOCHS))):
         own, other = (statistics.median(e["train_seconds"] for e in run[part]) for run in (compiled, plain))
         rows.append(aim.row(other / own, f"{1e3 * own:.1f} ms, uncompiled {1e3 * other:.1f}"))
-    return [*rows, SKIPPED.row(skipped)]
+    return [*rows, SKIPPED.row(skipped, beside)]
 
 
 def measure(device: str) -> list[Row]:
@@ -69,7 +82,7 @@ def measure(device: str) -> list[Row]:
         plain = trained(words, f"{place}/plain")
         counters.clear()
         compiled = trained((*words, "compile=true"), f"{place}/compiled")
-        return judged(plain, compiled, counters["inductor"]["cudagraph_skips"])
+        return judged(plain, compiled, *uncaptured(counters))
 
 
-LINE = Line("CUDA graphs", 90, (FASTER, AFTER, SKIPPED), measure)
+LINE = Line("CUDA graphs", 90, (FASTER, AFTER, SKIPPED), at_once(measure))

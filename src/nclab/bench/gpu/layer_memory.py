@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from nclab.bench.gpu.row import Aim, Line, Row
+from nclab.bench.gpu.row import Aim, Line, Row, at_once
 from nclab.bench.maps import STACK, steps_of_stack
 from nclab.training.memory import allocated_peak, begin_peak
 
@@ -37,4 +37,4 @@ def measure(device: str, peak_of: Callable[[str, str], int] = peak) -> list[Row]
     return [learnable, *(aim.row(mib[k] / mib["learnable"], f"{mib[k]:,.0f} MiB") for k, aim in FIXED.items())]
 
 
-LINE = Line("layers", 30, (LEARNABLE, *FIXED.values()), measure)
+LINE = Line("layers", 30, (LEARNABLE, *FIXED.values()), at_once(measure))

@@ -2,16 +2,17 @@
 
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from nclab.bench.gpu.row import FAILED, NO_GPU, Aim, Line, Row
+from nclab.bench.gpu.row import FAILED, NO_GPU, NOT_TIMED, Aim, Line, Row, reason
 from nclab.bench.gpu.run_cost import Cost, cost_of, key_of, measurements, steps_guessed
 from nclab.config.place import CONF
 from nclab.config.plan import Plan
 from nclab.config.schema import RunConfig
 
-SECONDS, STARTING = 110, 15  # of the line; of these for its process and its end
+SECONDS, STARTING = 110, 15  # of the line; of what it is given, for its process and its end
 WINGS = sorted(file.parent.name for file in (CONF / "paper").glob("*/plan.yaml"))
 MOST_HOURS = {"gpu_hour": 1.0, "paper": None}  # profile -> aim
 AIMS = {
@@ -32,11 +33,16 @@ class Runs:
         epochs, measured = sum(c.epochs for c in self.configs), sum(map(measurements, self.configs))
         return f"{len(self.configs):,} runs, {epochs:,} epochs, {measured:,} measurements"
 
+    @cached_property
+    def keys(self) -> list[str]:
+        """Of each run."""
+        return [*map(key_of, self.configs)]
+
+    @cached_property
     def guessed(self) -> dict[str, float]:
         """Key -> the share that it has in the training steps of all, about."""
         steps: dict[str, float] = {}
-        for config in self.configs:
-            key = key_of(config)
+        for key, config in zip(self.keys, self.configs, strict=True):
             steps[key] = steps.get(key, 0) + config.epochs * steps_guessed(config)
         return {key: own / sum(steps.values()) for key, own in steps.items()}
 
@@ -60,13 +66,14 @@ class Costs:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def timed(runs: Iterable[Runs], device: str, end: float) -> Costs:
-    """The cost of each key, those with the largest share of a plan first, until the clock says `end`."""
+def timed(runs: Iterable[Runs], device: str, end: float) -> Iterator[Costs]:
+    """The cost of each key, those with the largest share of a plan first, until the clock says `end`: the same Costs
+    again and again, with one key more each time."""
     kinds: dict[str, RunConfig] = {}
     most: dict[str, float] = {}
     for plan in runs:
-        kinds |= {key_of(config): config for config in plan.configs}
-        for key, share in plan.guessed().items():
+        kinds |= dict(zip(plan.keys, plan.configs, strict=True))
+        for key, share in plan.guessed.items():
             most[key] = max(share, most.get(key, 0))
     costs = Costs()
     for key in sorted(kinds, key=lambda key: -most[key]):
@@ -76,28 +83,34 @@ def timed(runs: Iterable[Runs], device: str, end: float) -> Costs:
             costs.of[key] = cost_of(kinds[key], device)
         except Exception as error:  # of one kind of run: its plans have failed, the others can be told
             traceback.print_exc()
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-            costs.failed[key] = f"{kinds[key].model.label} on {kinds[key].dataset.name}: {reason}"
-    return costs
+            costs.failed[key] = f"{kinds[key].model.label} on {kinds[key].dataset.name}: {reason(error)}"
+        yield costs
 
 
 def extrapolated(aim: Aim, runs: Runs, costs: Costs) -> Row:
     """Hours of all runs; those of keys that were not timed are taken to be as dear, a step, as the rest."""
-    shares = runs.guessed()
+    shares = runs.guessed
     if failed := [costs.failed[key] for key in shares if key in costs.failed]:
         return aim.unmeasured(FAILED, failed[0])
     known = sum(share for key, share in shares.items() if key in costs.of)
     if not known:
-        return aim.unmeasured(FAILED, f"{runs.text}; the time was over before one of them was timed")
-    spent = sum(costs.of[key].run(config) for config in runs.configs if (key := key_of(config)) in costs.of)
+        return aim.unmeasured(NOT_TIMED, f"{runs.text}; the time was over before one of them was timed")
+    pairs = zip(runs.keys, runs.configs, strict=True)
+    spent = sum(costs.of[key].run(config) for key, config in pairs if key in costs.of)
     return aim.row(spent / known / 3600, f"{runs.text}; {known:.0%} of the steps are of timed kinds")
 
 
-def measure(device: str) -> list[Row]:
-    end = time.monotonic() + SECONDS - STARTING
-    runs = runs_of_all()
-    costs = timed(runs.values(), device, end)
-    return [extrapolated(aim, runs[named], costs) for named, aim in AIMS.items()]
+def measure(device: str, seconds: float = SECONDS) -> Iterator[list[Row]]:
+    """All rows after each kind of run that was timed, and at the end."""
+    end = time.monotonic() + seconds - STARTING
+    runs, costs = runs_of_all(), Costs()
+
+    def rows(costs: Costs) -> list[Row]:
+        return [extrapolated(aim, runs[named], costs) for named, aim in AIMS.items()]
+
+    for costs in timed(runs.values(), device, end):
+        yield rows(costs)
+    yield rows(costs)
 
 
 def counted() -> list[Row]:

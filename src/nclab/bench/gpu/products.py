@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from nclab.bench.by_hand import feed, learner
-from nclab.bench.gpu.row import Aim, Line, Row
+from nclab.bench.gpu.row import Aim, Line, Row, at_once
 from nclab.bench.harness import Call, images, interleaved
 from nclab.data import Dataset, Split
 from nclab.interfaces.targets import Classes
@@ -75,4 +75,4 @@ def measure(device: str, sizes: Sizes = Sizes()) -> list[Row]:
     ]
 
 
-LINE = Line("precision", 40, (TF32, BF16, LAYOUT), measure)
+LINE = Line("precision", 40, (TF32, BF16, LAYOUT), at_once(measure))

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from nclab.bench.chaos import Life, Report, compare
-from nclab.bench.gpu.row import Aim, Line, Row, WrongResult
+from nclab.bench.gpu.row import Aim, Line, Row, WrongResult, at_once
 
 BITS = Aim("runs killed, resumed and equal to the undisturbed run bit for bit (deterministic=true)", "of 1", least=1)
 RUN = (
@@ -62,4 +62,4 @@ def measure(device: str, run: tuple[str, ...] = RUN) -> list[Row]:
     return [BITS.row(report.counts["bit-identical"], f"{report.counts['rows']} rows")]
 
 
-LINE = Line("resume", 50, (BITS,), measure)
+LINE = Line("resume", 50, (BITS,), at_once(measure))

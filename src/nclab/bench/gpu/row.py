@@ -1,9 +1,10 @@
 """What a line of the acceptance should reach, and a row of its table: what came, and the verdict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 MET, MISSED, NO_GPU, FAILED, TOLD = "met", "missed", "no GPU", "failed", ""
+NOT_TIMED = "not timed"  # for want of time: no failure
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,18 @@ class Aim:
         return Row(self.what, self.text, why, verdict)
 
 
+# measure(device, seconds): the rows of a line, again and again as more are measured, within so many seconds
+Measure = Callable[[str, float], Iterable[list[Row]]]
+
+
+def at_once(measure: Callable[[str], list[Row]]) -> Measure:
+    """Of a line whose rows come together, however much time it has."""
+    return lambda device, seconds: [measure(device)]
+
+
 @dataclass(frozen=True)
 class Line:
-    """One module's part of the acceptance: `measure(device)` gives the rows of `aims`, in at most `seconds`.
+    """One module's part of the acceptance: `measure` gives the rows of `aims`, in at most `seconds`.
 
     counted: the rows that a machine without a GPU can tell; None: those of `aims`, unmeasured.
     """
@@ -53,7 +63,7 @@ class Line:
     name: str
     seconds: float
     aims: tuple[Aim, ...]
-    measure: Callable[[str], list[Row]]
+    measure: Measure
     counted: Callable[[], list[Row]] | None = None
 
     def unmeasured(self, verdict: str, why: str = "") -> list[Row]:
@@ -62,3 +72,10 @@ class Line:
 
 class WrongResult(RuntimeError):
     """The device computed something else than it must: no aim is missed, the line failed."""
+
+
+def reason(error: BaseException) -> str:
+    """The kind of an error and the first line that it says, the second too where the first only announces it."""
+    first, *more = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    said = f"{first} {more[0]}" if first.endswith(":") and more else first
+    return f"{type(error).__name__}: {said}"[:200]

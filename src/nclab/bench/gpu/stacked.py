@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from nclab.bench.gpu.row import Aim, Line, Row
+from nclab.bench.gpu.row import Aim, Line, Row, at_once
 from nclab.bench.harness import interleaved
 from nclab.bench.seeds_timed import as_one, fits, in_turns
 
@@ -27,4 +27,4 @@ def measure(device: str, most: int | None = None) -> list[Row]:
     return rows
 
 
-LINE = Line("stacked seeds", 50, tuple(AIMS.values()), measure)
+LINE = Line("stacked seeds", 50, tuple(AIMS.values()), at_once(measure))

@@ -1,6 +1,7 @@
 """Datasets of noise in the place of files: random pixels cost as much as real ones, and the files may be missing."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,6 +21,11 @@ IMAGES = {  # name -> pixels, images of train and test
     "cifar10": ((3, 32, 32), 50_000, 10_000),
 }
 TEXTS = 25_000  # of each split of imdb
+TRAIN: dict[str, int] = {  # name -> samples of the train split
+    **{name: train for name, (_, train, _) in IMAGES.items()},
+    **{"imdb": TEXTS, "reacher": EPISODES * STEPS // 2},
+    **{"digits": 1437, "mnist5k": 4000, "phrases": 1600, "diabetes": 354, "linnerud": 20},
+}
 
 
 def _images(settings: DatasetSettings) -> Dataset:
@@ -50,8 +56,18 @@ STAND_INS = {**dict.fromkeys(IMAGES, _images), "imdb": _texts, "reacher": _reach
 
 
 def train_size(settings: DatasetSettings) -> int:
-    """About how many samples the train split has, without building it."""
-    whole = IMAGES[settings.name][1] if settings.name in IMAGES else TEXTS if settings.name == "imdb" else 1000
+    """About how many samples the train split has, without building it: classes and samples that are left out aside, and
+    1,000 of a dataset that is not known here."""
+    named: Any = settings
+    match settings.name:
+        case "teacher" | "free_values":
+            whole = named.samples
+        case "free_features":
+            whole = sum(named.counts)
+        case "etf_features":
+            whole = named.classes * named.per_class
+        case name:
+            whole = TRAIN.get(name, 1000)
     return min(settings.train_size or whole, whole)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from nclab.bench.gpu.row import FAILED, MET, MISSED, NO_GPU, TOLD, Row
+from nclab.bench.gpu.row import FAILED, MET, MISSED, NO_GPU, NOT_TIMED, TOLD, Row
 
 HEAD = ["line", "what", "measured", "aim", "verdict"]
 
@@ -25,7 +25,8 @@ def table(result: dict[str, list[Row]]) -> str:
 def summary(result: dict[str, list[Row]]) -> str:
     """How many rows have which verdict."""
     counts = Counter(row.verdict for rows in result.values() for row in rows)
-    names = {MET: "met", MISSED: "missed", FAILED: "failed", NO_GPU: "without a GPU", TOLD: "told without an aim"}
+    names = {MET: "met", MISSED: "missed", FAILED: "failed", NOT_TIMED: "not timed"}
+    names |= {NO_GPU: "without a GPU", TOLD: "told without an aim"}
     return ", ".join(f"{counts[verdict]} {name}" for verdict, name in names.items() if counts[verdict])
 
 
