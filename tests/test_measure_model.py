@@ -413,7 +413,7 @@ def test_a_run_leaves_flags_that_torch_can_tell(tf32):
     try:
         set_products(tf32=tf32)
         assert CUDNN.allow_tf32 is tf32
-        assert [flag.fp32_precision == "tf32" for flag in FLAGS[:4]] == [tf32, tf32, tf32, False]
+        assert [flag.fp32_precision for flag in FLAGS[:4]] == [*["tf32" if tf32 else "ieee"] * 3, "ieee"]
     finally:
         CUDNN.allow_tf32 = legacy
         for flag, precision in zip(FLAGS, found, strict=True):

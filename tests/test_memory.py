@@ -11,7 +11,7 @@ from nclab.run import build as run_module
 from nclab.run.execute import train, train_seeds
 from nclab.runfolder import checkpoint
 from nclab.system.machine import OutOfMemory, needs_memory
-from nclab.training import fit
+from nclab.training import around_switch, fit
 from nclab.training import seeds as training_seeds
 
 ON_A_GPU = torch.OutOfMemoryError(
@@ -59,7 +59,7 @@ def test_measuring_a_switch_and_what_follows_it_is_measuring(tiny, monkeypatch):
     adaptive = ("etf=adaptive", "etf.start=1", "etf.patience=1", "etf.threshold=0.1", "metrics.every=1")
     for name in ("scores", "refreshed"):
         with monkeypatch.context() as patch:
-            patch.setattr(fit, name, failing(ON_A_CPU))
+            patch.setattr(around_switch, name, failing(ON_A_CPU))
             with pytest.raises(OutOfMemory, match="while measuring"):
                 train(tiny(*adaptive))
 

@@ -49,8 +49,10 @@ def set_products(tf32: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
-        # Of convolutions and RNNs at once: torch refuses to tell this flag where theirs differ, and its compiler asks.
+        # Torch refuses to tell this flag where it and those of convolutions and RNNs differ, and its compiler asks.
         torch.backends.cudnn.allow_tf32 = tf32
+    for of in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+        of.fp32_precision = "tf32" if tf32 else "ieee"
     torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # that call lowers a CPU's products too
 
 
