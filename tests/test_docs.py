@@ -19,7 +19,7 @@ from nclab.config.command import arguments
 from nclab.config.place import CONF
 from nclab.config.plan import Plan
 from nclab.config.schema import GROUPS, ConfigError, MetricsSettings, RunConfig
-from nclab.config.sweep import planned
+from nclab.config.sweep import Planned, planned
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "papers").glob("*.md"))]
@@ -238,13 +238,20 @@ def extensions(own_registries, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "tests" / "extensions")])
 
 
-def compose_all(words: list[str]) -> None:
-    """What nclab-train does with these words before it trains; raises as it does."""
+def plan_of(words: list[str]) -> Planned | None:
+    """What nclab-train would train; None where it only shows something. Raises as it does."""
     args = arguments(words)
     if args.help or args.hydra_help or args.shell_completion:
-        return
+        return None
     args.multirun = True  # one run is a sweep of one
-    plan = planned(args, CONF)
+    return planned(args, CONF)
+
+
+def compose_all(words: list[str]) -> None:
+    """What nclab-train does with these words before it trains; raises as it does."""
+    plan = plan_of(words)
+    if plan is None:
+        return
     jobs = [plan.search.job(values) for values in plan.search.corners()] if plan.search else plan.jobs
     assert all(isinstance(job.config, RunConfig) for job in jobs)
     assert jobs

@@ -4,11 +4,8 @@ import json
 import shlex
 
 import pytest
-from test_docs import PAGES, ROOT, commands, relative
+from test_docs import PAGES, ROOT, commands, plan_of, relative
 
-from nclab.config.command import arguments
-from nclab.config.place import CONF
-from nclab.config.sweep import planned
 from nclab.run.execute import train
 
 EMBEDDED = "dataset=digits"  # in the place of datasets that are downloaded
@@ -40,9 +37,7 @@ def in_small(words: list[str]) -> list[str]:
 def test_a_command_of_a_page_trains(command, own_registries, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(ROOT / "tests" / "extensions")
     monkeypatch.chdir(tmp_path)
-    args = arguments(in_small(COMMANDS[command]))
-    args.multirun = True  # one run is a sweep of one
-    folder = train(planned(args, CONF).jobs[0].config)
+    folder = train(plan_of(in_small(COMMANDS[command])).jobs[0].config)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["debug"]["mode"] == "fast"
     assert folder.resolve().is_relative_to(tmp_path)

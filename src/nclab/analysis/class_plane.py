@@ -8,7 +8,8 @@ import pandas as pd
 from nclab.analysis.last_layer import classifier_input
 from nclab.analysis.runs import AnalysisError, Run
 
-POINT = re.compile(r"plane_(sample|mean|row)_(\d)(?:_(\d+))?_([xy])")
+PREFIX = "plane_"  # of the columns of the suite projection
+POINT = re.compile(PREFIX + r"(sample|mean|row)_(\d)(?:_(\d+))?_([xy])")
 
 
 def points(run: Run) -> pd.DataFrame:
@@ -17,7 +18,7 @@ def points(run: Run) -> pd.DataFrame:
     rows = run.metrics
     rows = rows[(rows.split == "train") & (rows.layer == classifier_input(run))]
     rows = rows.assign(metric=rows.metric.astype(str))
-    found = rows[rows.metric.str.startswith("plane_")]
+    found = rows[rows.metric.str.startswith(PREFIX)]
     if found.empty:
         raise AnalysisError(f"{run.path / 'metrics.csv'}: no plane_ columns; expected projection in metrics.suite")
     parts = found.metric.str.extract(POINT)

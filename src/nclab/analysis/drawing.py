@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -82,11 +83,11 @@ def seeds_note(counts: Iterable[int], drawn: str = "mean ± std") -> str:
     return f"{drawn} of {most if least == most else f'{least} to {most}'} seeds"
 
 
-def save_png(figure: Figure, file: Path) -> None:
-    """Write the picture alone."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+def as_png(figure: Figure) -> bytes:
+    """The picture alone."""
     with style():
-        figure.savefig(file, format="png")
+        figure.savefig(png := BytesIO(), format="png")
+    return png.getvalue()
 
 
 def save_figure(figure: Figure, table: pd.DataFrame, out: Path | str) -> list[Path]:

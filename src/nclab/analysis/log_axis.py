@@ -5,10 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
-NARROW, FEW = (
-    0.75,
-    2.0,
-)  # decades: below the first no two of 1, 2, 5 are sure to lie inside; from the second on 10^n alone do
+NARROW = 0.75  # decades, below which no two of 1, 2, 5 times a power of ten are sure to lie inside
+FEW = 2.0  # decades, from which on powers of ten are enough
 MANY = 6.0  # decades, from which on marks between the powers of ten run into one another
 PLAIN = (1e-4, 1e5)  # numbers that are written out: 0.0002, 50000
 

@@ -1,5 +1,7 @@
 """Any columns of metrics.csv over epochs, per layer and policy: mean and spread over seeds."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -142,6 +144,13 @@ def _curve(axes: Axes, rows: pd.DataFrame, since: int | None, dashed: bool, **lo
     none = rows.floored.to_numpy()
     if none.any():
         axes.plot(epoch[none], value[none], color=look["color"], zorder=5, **ZERO)
+
+
+def drawable(run: Run, names: Iterable[str], split: str) -> tuple[str, ...]:
+    """Those of these metrics of which the run has a number on a split, in their order."""
+    numbers = run.metrics[(run.metrics["split"] == split) & run.metrics["value"].notna()]
+    there = set(numbers["metric"])
+    return tuple(name for name in names if name in there)
 
 
 def _axes(part: pd.DataFrame, shown: list[Axes], first: list[Axes], last: int) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from nclab.analysis.last_layer import At
+from nclab.system.words import first_of
 
 
 def lowest_rank(ends: Iterable[At], layer: str) -> float:
@@ -39,9 +40,8 @@ def low_ranks(rows: pd.DataFrame, metric: str) -> list[str]:
         low = part[is_low(part)]
         if len(low):
             places = [f"{row.layer} of {row.blocks} blocks" for row in low.itertuples()]
-            few = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
             ranks = " to ".join(dict.fromkeys(f"{r:.0f}" for r in (low["rank"].min(), low["rank"].max())))
-            found.append(f"{variant}: {few} (rank {ranks} of {part['rank'].max():.0f})")
+            found.append(f"{variant}: {first_of(places, most=3)} (rank {ranks} of {part['rank'].max():.0f})")
     if not found:
         return []
     return textwrap.wrap(f"hollow: class means span fewer dimensions, {metric} not comparable: {'; '.join(found)}", 130)

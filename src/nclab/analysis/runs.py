@@ -15,6 +15,7 @@ import yaml
 
 from nclab.analysis.labels import meaningless, policy_label, policy_order, said_by_label
 from nclab.config.keys import MAY_DIFFER, ends_early, is_trial, not_of_its_folder, with_later_keys
+from nclab.system.words import first_of
 from nclab.system.written import is_finished
 
 COLUMNS = ["epoch", "split", "layer", "metric", "value"]
@@ -337,9 +338,8 @@ def _tell_missing(runs: list[Run], seeds: list[int]) -> None:
             print(f"{_values(row)}: no finished run of seed {_values(lacking)}", file=sys.stderr)
 
 
-def _names(runs: list[Run], most: int = 5) -> str:
-    more = f" and {len(runs) - most} more" if len(runs) > most else ""
-    return ", ".join(str(run.path) for run in runs[:most]) + more
+def _names(runs: list[Run]) -> str:
+    return first_of(str(run.path) for run in runs)
 
 
 def _values(values: Iterable[Any]) -> str:

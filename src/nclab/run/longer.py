@@ -114,14 +114,17 @@ def begin_longer(config: RunConfig, out: RunFolder, dataset: Dataset, parent: Pa
         checkpoint.to_stderr(text)
     with ExitStack() as opened:
         own = marks({name: opened.enter_context(closing(Log(out.path / name))) for name in LOGS})
-    state = {key: value for key, value in state.items() if key not in ("format", *own)}
     if parent.best is not None:
-        checkpoint.save_best(
-            out.path, {key: value for key, value in parent.best.items() if key not in ("format", *own)}, own
-        )
+        checkpoint.save_best(out.path, _without(parent.best, own), own)
         progress["best"] = parent.best["progress"]["best"]
+    state = _without(state, own)
     checkpoint.save(out.path, state, own)
     return {**state, **own}
+
+
+def _without(state: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint without its format and the marks of its logs: the state of the training."""
+    return {key: value for key, value in state.items() if key not in ("format", *own)}
 
 
 def depends_on_length(config: RunConfig, dataset: Dataset, epoch: int) -> list[str]:

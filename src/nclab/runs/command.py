@@ -19,7 +19,7 @@ from nclab.runs.waiting import SECONDS_TO_ADVISE, advice
 from nclab.system.machine import has_gpu
 from nclab.system.terminal import lasting_terminal
 from nclab.system.wandb_key import has_key
-from nclab.system.words import quoted
+from nclab.system.words import first_of, quoted
 
 OUTPUTS = Path("outputs")
 SECONDS_TO_WATCH = 30.0  # between two pages of a board
@@ -225,10 +225,10 @@ def _board(args: argparse.Namespace) -> int:
 
     try:
         check_out(args.out)
-        runs = look()
+        runs, folders = look(), first_of(map(str, args.paths), most=3)
         if not runs:
-            raise BoardError(f"no run in {_some(args.paths)}")
-        board = Board(_some(args.paths), args.out, args.metrics)
+            raise BoardError(f"no run in {folders}")
+        board = Board(folders, args.out, args.metrics)
         size = board.write(runs, reload=args.watch)
         print(f"{args.out}: {table.plural(len(runs))}, {_megabytes(size)}", flush=True)
         if args.watch is not None:
@@ -238,11 +238,6 @@ def _board(args: argparse.Namespace) -> int:
         print(f"nclab-runs board: {error}", file=sys.stderr)
         return BAD_INPUT
     return 0
-
-
-def _some(paths: list[Path], most: int = 3) -> str:
-    more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return ", ".join(map(str, paths[:most])) + more
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -19,11 +19,11 @@ from nclab.runs import anonymous
 from nclab.runs.find import find_runs
 from nclab.runs.state import RunState
 from nclab.system.atomic import write_atomic
+from nclab.system.words import first_of
 
 ENDING = ".tar.xz"
 TIME = 315532800  # 1980-01-01: tar warns of 1970
 STILL = ("running", "queued", "submitted", "unreadable")  # never packed: nobody knows what they will be
-MOST_NAMED = 5
 # What is packed of a run, and how it loses what is ours alone. A finished run has all of them.
 FILES: dict[str, Callable[[str], str] | None] = {
     "DONE": None,
@@ -74,9 +74,9 @@ def pack(
     links: list[Path] = []
     runs = find_runs(paths, links)
     if links:
-        raise PackError(f"{_some(map(str, links))} is a symbolic link; none is followed: name the folder itself")
+        raise PackError(f"{first_of(map(str, links))} is a symbolic link; none is followed: name the folder itself")
     if not runs:
-        raise PackError(f"no run in {_some(map(str, paths))}")
+        raise PackError(f"no run in {first_of(map(str, paths))}")
     _refuse_unfinished(runs, unfinished)
     named: dict[str, RunState] = {}
     for run in runs:
@@ -93,7 +93,7 @@ def pack(
 def _refuse_unfinished(runs: list[RunState], unfinished: bool) -> None:
     refused = [run for run in runs if run.state in STILL or (run.state != "done" and not unfinished)]
     if refused:
-        names = _some(f"{run.path} ({run.state})" for run in refused)
+        names = first_of(f"{run.path} ({run.state})" for run in refused)
         still = any(run.state in STILL for run in refused)
         hint = "wait for them, or name the others" if still else "--unfinished packs them too, as far as they are"
         raise PackError(f"{len(refused)} unfinished: {names}; {hint}")
@@ -174,9 +174,3 @@ def _read(file: Path) -> bytes | None:
         raise PackError(f"{file}: expected a file")
     with os.fdopen(descriptor, "rb") as stream:
         return stream.read()
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more

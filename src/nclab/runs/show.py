@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nclab.analysis.drawing import save_png
-from nclab.analysis.metric_curves import metric_curves
+from nclab.analysis.drawing import as_png
+from nclab.analysis.metric_curves import drawable, metric_curves
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.runs.diff import one_run
 from nclab.runs.table import aligned
@@ -49,11 +49,9 @@ class Chosen:
     split: str | None  # None: all
 
     @property
-    def drawn(self) -> list[str]:
+    def drawn(self) -> tuple[str, ...]:
         """The metrics that a picture of one split can show."""
-        frame = self.run.metrics
-        numbers = frame[(frame["split"] == self.of_picture) & frame["value"].notna()]
-        return [name for name in self.metrics if (numbers["metric"] == name).any()]
+        return drawable(self.run, self.metrics, self.of_picture)
 
     @property
     def of_picture(self) -> str:
@@ -80,8 +78,9 @@ def picture(folder: Path, file: Path, metrics: Sequence[str] = (), split: str | 
     what = chosen(folder, metrics, split)
     if not what.drawn:
         raise AnalysisError(f"{what.run.path.name} has no curve of split {what.of_picture} to draw yet")
-    figure, _ = metric_curves([what.run], metric=tuple(what.drawn), split=what.of_picture)
-    save_png(figure, file)
+    figure, _ = metric_curves([what.run], metric=what.drawn, split=what.of_picture)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(as_png(figure))
     return f"{file}: {', '.join(what.drawn)} of split {what.of_picture}"
 
 

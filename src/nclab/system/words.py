@@ -1,4 +1,4 @@
-"""Values as a user types them: quoted for nclab-train, folders below ~."""
+"""Values as a user types them: quoted for nclab-train, folders below ~; and a list of names as a message tells it."""
 
 import re
 from collections.abc import Iterable
@@ -46,6 +46,16 @@ def is_true(value: str) -> bool | None:
     """
     word = value.lower()
     return word in TRUE if word in (*TRUE, *FALSE) else None
+
+
+def first_of(names: Iterable[str], most: int = 5) -> str:
+    """The first names, and how many there are beside them.
+
+    >>> first_of(["a", "b", "c", "d"], most=2), first_of(["a", "b"], most=2)
+    ('a, b and 2 more', 'a, b')
+    """
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def at_home(folder: str) -> str:

@@ -1,20 +1,19 @@
 """NCCL and gloo with one process: every exchange of a run on several GPUs, in a group of one."""
 
-import time
 from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
 
 from nclab.bench.gpu.row import Aim, Line, Row, WrongResult, at_once
-from nclab.bench.harness import wait
+from nclab.bench.harness import seconds
 from nclab.parallel.group import ProcessGroup
 
 # By where the data lie: tensors on the device go by NCCL; a number and objects, which lie on the CPU, by gloo.
 BY_NCCL, BY_GLOO = ("sum", "gather", "broadcast"), ("largest", "objects to all", "objects of all")
 ALL = len(BY_NCCL) + len(BY_GLOO)
 EXCHANGES = Aim("exchanges of a run in a group of one process", f"of {ALL}", least=ALL)
-NUMBERS = 2**22
+NUMBERS, SUMS = 2**22, 10
 
 
 def group_of_one(device: str) -> None:
@@ -54,12 +53,7 @@ def measure(device: str) -> list[Row]:
         if wrong := [name for name, right in found.items() if not right]:
             raise WrongResult(f"the group of one changed the numbers of: {', '.join(wrong)}")
         x = torch.ones(NUMBERS, device=device)
-        wait(device)
-        began = time.perf_counter()
-        for _ in range(10):
-            distributed.all_reduce(x)
-        wait(device)
-        spent = (time.perf_counter() - began) / 10
+        spent = seconds(lambda: [distributed.all_reduce(x) for _ in range(SUMS)], device) / SUMS
     finally:
         distributed.destroy_process_group()
     beside = f"{len(BY_NCCL)} by NCCL, {len(BY_GLOO)} by gloo; a sum of {4 * NUMBERS / 2**20:.0f} MiB by NCCL takes"

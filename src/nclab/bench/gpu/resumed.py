@@ -10,17 +10,16 @@ from nclab.bench.gpu.row import Aim, Line, Row, WrongResult, at_once
 
 BITS = Aim("runs killed, resumed and equal to the undisturbed run bit for bit (deterministic=true)", "of 1", least=1)
 RUN = (
-    *(
-        "dataset=digits",
-        "threads=1",
-        "model.width=160",
-        "etf=clock",
-        "etf.k=2",
-        "etf.start=10",
-        "etf.pause=20",
-        "epochs=60",
-    ),
-    *("deterministic=true", "checkpoint_seconds=0"),
+    "dataset=digits",
+    "threads=1",
+    "model.width=160",
+    "etf=clock",
+    "etf.k=2",
+    "etf.start=10",
+    "etf.pause=20",
+    "epochs=60",
+    "deterministic=true",
+    "checkpoint_seconds=0",
 )
 
 

@@ -1,7 +1,5 @@
 """The page of many runs: what it holds, where it may be written, and how it is kept up to date."""
 
-import base64
-import gzip
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ from matplotlib.colors import to_hex
 import nclab.analysis
 from nclab.analysis.labels import dataset_label, model_label, policy_label
 from nclab.analysis.looks import COLOURS
-from nclab.runs.board.record import MOST_EPOCHS, Record, read
+from nclab.runs.board.record import MOST_EPOCHS, Record, packed, read
 from nclab.runs.export import varying
 from nclab.runs.state import RunState, is_run
 from nclab.runs.table import counts, progress
@@ -63,11 +61,6 @@ def library() -> str:
     except ImportError:
         raise BoardError("its charts need plotly, which is not installed: pip install 'nclab[board]'") from None
     return packed(get_plotlyjs())
-
-
-def packed(text: str) -> str:
-    """gzip and base64, as a browser unpacks it; the same text gives the same bytes."""
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nclab.analysis.class_plane import points, scaled
+from nclab.analysis.class_plane import PREFIX, points, scaled
 from nclab.analysis.curves import NETWORK
 from nclab.analysis.last_layer import classifier_input
 from nclab.analysis.runs import AnalysisError, Run
@@ -21,7 +21,6 @@ from nclab.runs.diff import one_run
 SHOWN = ("loss", "accuracy", "balanced_accuracy", "ncc_accuracy", "nc1", "nc2_gram", "nc3", "nc4_mismatch")
 SHOWN += ("effective_depth", "r2", "nrc1", "nrc2", "nrc3")
 MOST_EPOCHS = 60  # of a curve: more do not show at the size of the page
-PLANE = "plane_"  # how the columns of the suite projection begin
 DIGITS = 4
 
 
@@ -62,8 +61,8 @@ def _record(run: Run, whole: Run, metrics: tuple[str, ...]) -> Record:
     last = series_of(rows, ("accuracy", "nc1"), epochs[-1:])
     where = {"test accuracy": ("accuracy", "test", NETWORK), "nc1": ("nc1", "train", features(whole))}
     numbers = {name: last[key][1][-1] if key in last else None for name, key in where.items()}
-    packed = _packed(whole, series, kept, len(epochs)) if series else ""
-    return Record(run, packed, numbers, frozenset(rows["metric"].cat.categories))
+    curves = _packed(whole, series, kept, len(epochs)) if series else ""
+    return Record(run, curves, numbers, frozenset(rows["metric"].cat.categories))
 
 
 def features(run: Run) -> str | None:
@@ -121,7 +120,11 @@ def _packed(run: Run, series: Series, kept: np.ndarray, measured: int) -> str:
         ],
         "plane": _plane(run, kept),
     }
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return packed(json.dumps(content, separators=(",", ":"), allow_nan=False))
+
+
+def packed(text: str) -> str:
+    """gzip and base64, as a browser unpacks it; the same text gives the same bytes."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
@@ -149,7 +152,7 @@ def rounded(values: np.ndarray) -> list[float | None]:
 def _plane(run: Run, epochs: np.ndarray) -> dict[str, Any] | None:
     """Of the suite projection, by kept epoch and class: the mean, the row of the classifier and the samples, each a
     point [x, y] in units of the mean length; None in a run that does not measure it."""
-    if not any(name.startswith(PLANE) for name in run.metrics["metric"].cat.categories):
+    if not any(name.startswith(PREFIX) for name in run.metrics["metric"].cat.categories):
         return None
     table = scaled(points(run))
     table = table[table["epoch"].isin(epochs)].dropna()

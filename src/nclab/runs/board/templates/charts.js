@@ -59,17 +59,17 @@ const fixedAt = ({ curves }, epoch) => new Set(curves.switches.filter(([at]) => 
 const placeOf = (epochs, epoch) => epochs.findLastIndex((measured) => measured <= epoch); // -1 before the first
 
 // By reduce: a call takes no more than some 100,000 arguments
-const leastOf = (numbers) => numbers.reduce((least, value) => Math.min(least, value), Infinity);
+const extent = (numbers) => numbers.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
 
 // The axis that is meant by "as it suits", for these values
 function suited(scale, metric, values) {
   const numbers = values.flat().filter((value) => value !== null);
   if (scale !== "auto" || !numbers.length) return scale === "auto" ? "value" : scale;
+  const [least, most] = extent(numbers);
   if (isAccuracy(metric)) {
     const ends = values.map((series) => series.findLast((value) => value !== null)).filter((value) => value !== undefined);
-    return leastOf(ends) > NEAR_ONE && leastOf(numbers) < 1 ? "error" : "value";
+    return extent(ends)[0] > NEAR_ONE && least < 1 ? "error" : "value";
   }
-  const least = leastOf(numbers), most = -leastOf(numbers.map((value) => -value));
   return least > 0 && most / least > DECADE ? "log" : "value";
 }
 
@@ -142,7 +142,7 @@ function overLayers(runs, { metric, splits, scale, epoch }) {
 function ends(numbers, scale) {
   if (!numbers.length) return undefined;
   const placed = scale === "value" ? numbers : numbers.map(Math.log10);
-  const low = placed.reduce((a, b) => Math.min(a, b)), high = placed.reduce((a, b) => Math.max(a, b));
+  const [low, high] = extent(placed);
   const room = 0.05 * (high - low || 1);
   return [low - room, high + room];
 }
