@@ -104,6 +104,19 @@ def test_a_claim_about_every_seed_shows_least_and_greatest(folder):
     assert "<th>least to greatest</th>" in html
 
 
+def test_cases_without_runs_share_one_line(folder):
+    third = replace(claims()[2], per={"etf.threshold": [0.9, 0.95]})
+    html, text = write(folder, [third])
+    line = "no finished run with etf.name=adaptive, etf.threshold=0.9|0.95"
+    assert html.count("no finished run") == 1
+    assert line in html
+    assert text.count("no finished run") == 1
+    assert line.replace("|", "\\|") in text
+    one_side = replace(claims()[0], baseline={"etf.name": "adaptive"}, per={"etf.k": [1, 2]})
+    reasons = "no finished run with etf.name=adaptive in this setting; no finished run with etf.name=last_k, etf.k=2"
+    assert reasons in write(folder, [one_side])[0]
+
+
 def test_a_broken_run_does_not_stop_the_report(folder):
     next((folder / "runs").glob("exp/last_k-s2-*/summary.json")).write_text("{")
     next((folder / "runs").glob("exp/none-s2-*/events.jsonl")).unlink()

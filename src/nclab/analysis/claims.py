@@ -21,7 +21,7 @@ import numpy as np
 from nclab.analysis.families import adjust
 from nclab.analysis.interval import estimate, spread
 from nclab.analysis.judgement import ALWAYS, POLICY, Judgement
-from nclab.analysis.ledger import Claim, condition_text, meets
+from nclab.analysis.ledger import Claim, meets, no_finished_run
 from nclab.analysis.margins import Margin, accuracy_margin
 from nclab.analysis.moderation import Prior, fit_prior
 from nclab.analysis.pairs import Numbers, Side, comparable, first_seeds, is_free, may_pair, seed_list, sides
@@ -64,12 +64,12 @@ def _judge(claim: Claim, runs: list[Run]) -> list[Judgement]:
     for case in _cases(claim.per):
         treatments = sides(claim, [run for run in runs if meets(run, claim.treatment | case)])
         if not treatments:
-            reason = f"no finished run with {condition_text(claim.treatment | case)}"
+            reason = no_finished_run(claim.treatment | case)
             judged.append((_without_runs(claim, case, reason), None, None))
         for treatment in treatments:
             partners = [b for b in baselines if may_pair(claim, treatment.any_run, b.any_run)]
             if claim.baseline and not partners:
-                reason = f"no finished run with {condition_text(claim.baseline)} in this setting"
+                reason = f"{no_finished_run(claim.baseline)} in this setting"
                 judged.append((_without_runs(claim, {}, reason), treatment, None))
             numbers = [_numbers(claim, treatment, side) for side in (partners if claim.baseline else [None])]
             judged += [(one, treatment, one.baseline) for one in _telling(numbers)]

@@ -121,6 +121,11 @@ def condition_text(conditions: dict[str, Any]) -> str:
     return ", ".join(f"{key}{_words(wanted)}" for key, wanted in conditions.items())
 
 
+def no_finished_run(conditions: dict[str, Any]) -> str:
+    """Why there is no verdict: 'no finished run with etf.k=1'."""
+    return f"no finished run with {condition_text(conditions)}"
+
+
 def _allows(wanted: Any, value: Any, settings: dict[str, Any]) -> bool:
     if isinstance(wanted, dict):
         if "times" in wanted:

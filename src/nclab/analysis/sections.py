@@ -8,7 +8,7 @@ from nclab.analysis.commands import commands
 from nclab.analysis.effects import axis_label, draw_effects, extent
 from nclab.analysis.interval import estimate
 from nclab.analysis.judgement import Judgement
-from nclab.analysis.ledger import Claim, condition_text
+from nclab.analysis.ledger import Claim, condition_text, no_finished_run
 from nclab.analysis.verdict import CEILING, FAILS, HOLDS, NOT_ENOUGH, SMALLER, number
 
 SIGNS = {HOLDS: "✔", FAILS: "✘", SMALLER: "▼", CEILING: "■", NOT_ENOUGH: "?"}  # not by colour alone
@@ -33,13 +33,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """A claim as text, with its picture. `rows` are the settings with runs; `absent` are those without."""
+    """A claim as text, with its picture. `rows` are the settings with runs; `absent` are those without, `missing` says
+    what all of them lack."""
 
     claim: Claim
     test: str
     sides: list[tuple[str, str]]
     rows: list[Row]
     absent: list[Row]
+    missing: str
     tally: list[tuple[str, int]]  # how many of `rows` have each verdict that occurs
     picture: bytes | None
     axis: str
@@ -50,7 +52,7 @@ class Section:
 def section(judgements: list[Judgement]) -> Section:
     """The section of the judgements of one claim."""
     claim = judgements[0].claim
-    there = [judgement for judgement in judgements if not judgement.absent]
+    there, absent = ([one for one in judgements if one.absent == without] for without in (False, True))
     sides = [("treatment", claim.treatment), ("baseline", claim.baseline)] if claim.baseline else []
     sides = sides or [("runs", claim.treatment)]
     verdicts = [judgement.verdict for judgement in there]
@@ -59,13 +61,21 @@ def section(judgements: list[Judgement]) -> Section:
         test=claim.written,
         sides=[(name, condition_text(conditions)) for name, conditions in sides],
         rows=[_row(judgement) for judgement in there],
-        absent=[_row(judgement) for judgement in judgements if judgement.absent],
+        absent=[_row(judgement) for judgement in absent],
+        missing=_missing(claim, absent, len(there)),
         tally=[(verdict, verdicts.count(verdict)) for verdict in SIGNS if verdict in verdicts],
         picture=draw_effects(claim, judgements),
         axis=axis_label(claim),
         shown="mean [95 % interval]" if claim.rule.interval else "least to greatest",
         commands=list(dict.fromkeys(one for j in judgements for one in commands(claim, j.run))),
     )
+
+
+def _missing(claim: Claim, absent: list[Judgement], there: int) -> str:
+    """The conditions once where no case of `claim.per` has a treatment, and not once a case."""
+    if absent and not there and not any(one.run for one in absent):
+        return no_finished_run(claim.treatment | claim.per)
+    return "; ".join(dict.fromkeys(one.reason for one in absent))
 
 
 def effect_text(judgement: Judgement) -> str:
