@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
@@ -58,17 +58,22 @@ class Composer:
     def __init__(self, name: str = ROOT):
         self.name = name
         self._chosen: dict[tuple[str, ...], DictConfig] = {}
+        self._parsed: dict[str, Override] = {}  # the lines of a plan share most words
 
     def __call__(self, words: Sequence[str]) -> DictConfig:
-        """The configuration of the words, free to be changed. Raises ConfigError."""
+        """The configuration of the words, free to be changed but for its node `hydra`. Raises ConfigError."""
         if any("={" in word for word in words):  # several values in one word: the order of the words counts
             return composed(words, self.name)
-        overrides = parsed(words)  # one of each word
+        if not self._parsed.keys() >= set(words):
+            self._parsed |= zip(words, parsed(words), strict=True)
+        overrides = [self._parsed[word] for word in words]
         values = [override for override in overrides if _is_value(override)]
         choices = tuple(word for word, override in zip(words, overrides, strict=True) if not _is_value(override))
         if choices not in self._chosen:
             self._chosen[choices] = composed(choices, self.name)
-        whole = deepcopy(self._chosen[choices])
+        chosen = self._chosen[choices]
+        of_hydra = chosen._get_node("hydra")  # three quarters of the nodes, and no value is set in it
+        whole = deepcopy(chosen, {id(of_hydra): of_hydra})
         with plainly():
             ConfigLoaderImpl._apply_overrides_to_config(values, whole)
         return whole
@@ -82,16 +87,15 @@ def _is_value(word: Override) -> bool:
 
 def run_config(whole: DictConfig) -> RunConfig:
     """What `composed` made as a checked configuration. Raises ConfigError."""
-    HydraConfig.instance().set_config(whole)  # for ${hydra:runtime.choices.model}
-    own = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
+    HydraConfig.instance().cfg = whole  # for ${hydra:runtime.choices.model}; `set_config` would copy it first
     try:
         with plainly():
-            return typed(own)
+            return typed({key: whole[key] for key in whole if key != "hydra"})
     except UnknownKey as error:
         if error.key == "experiment" and (name := whole.hydra.runtime.choices.get("experiment")):
             first = "expected '# @package _global_' as the first line of the YAML file of"
             raise ConfigError(f"{first} experiment={name}") from error
-        said = unknown_key(error.key, _chosen("", own), error.valid)
+        said = unknown_key(error.key, _chosen("", whole), error.valid)
         raise UnknownKey(said, error.key, error.valid) from error
 
 

@@ -5,6 +5,7 @@ policy by name.
 """
 
 import re
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass, replace
 from functools import cache
@@ -179,8 +180,9 @@ class RunConfig:
 GROUPS: dict[str, Registry] = {f.name: f.metadata["registry"] for f in fields(RunConfig) if "registry" in f.metadata}
 
 
-def typed(composed: DictConfig) -> RunConfig:
-    """The checked configuration. Raises ConfigError for unknown keys, wrong types and values out of range."""
+def typed(composed: Mapping[str, Any]) -> RunConfig:
+    """The checked configuration, of keys and nodes. Raises ConfigError for unknown keys, wrong types and values out of
+    range."""
     rest = {key: literal(value) for key, value in composed.items() if key not in GROUPS}  # resolved by items()
     measured = rest.pop("metrics", OmegaConf.create({}))
     if not isinstance(measured, DictConfig):

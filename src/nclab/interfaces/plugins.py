@@ -13,6 +13,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -84,6 +85,12 @@ def wing_parts() -> Iterator[str]:
 
 def installed() -> list[EntryPoint]:
     """The entry points of installed plug-ins."""
+    return list(_installed(tuple(sys.path)))
+
+
+@cache  # a look at every installed package; a composition asks for it, and the help for each of its options
+def _installed(_path: tuple[str, ...]) -> list[EntryPoint]:
+    """Of the packages that this search path holds."""
     return sorted(entry_points(group=GROUP), key=lambda entry: (entry.module, entry.name))
 
 
