@@ -111,9 +111,13 @@ claims: setup  ## judge the claims of the first paper by the runs that are there
 claims_depth: setup  ## judge the claims of the depth study likewise: a page in OUTPUT/depth/report
 	$(BIN)/nclab-paper judge depth --output $(OUTPUT)
 
-bench: setup  ## measuring, training, layers, seeds, growth: ratios in one run, beside the machine's limits
+# Libraries that only benchmarks are set against; what they need in turn is there already.
+PEERS := timm==1.0.31
+bench: setup | $(UV)  ## measuring, training, networks, layers, seeds, growth: ratios in one run, beside the machine's limits
+	@$(UV) pip install --quiet --python $(PY) --no-deps $(PEERS) || echo "bench: without $(PEERS), as its rows will say"
 	$(PY) scripts/bench_measure.py
 	$(PY) scripts/bench_train.py
+	$(PY) scripts/bench_networks.py
 	$(PY) scripts/bench_layers.py --threads 1
 	$(PY) scripts/bench_seeds.py --threads 1
 	$(PY) scripts/bench_growth.py

@@ -18,8 +18,9 @@ RATIOS = {
     **dict.fromkeys(["speedup", "step_speedup", "gain", "dataloader_over_train"], True),
     **dict.fromkeys(["hidden_over_two_passes", "classifier_over_two_passes", "with_logits_over_two_passes"], False),
     **dict.fromkeys(["train_over_bare", "train_over_plain", "both_over_bare", "measure_over_train"], False),
+    "step_over_peer": False,
 }
-LABELS = ("n", "classes", "d", "spread", "kind", "setting", "seeds")  # what tells the rows of a file apart
+LABELS = ("n", "classes", "d", "spread", "kind", "setting", "seeds", "peer")  # what tells the rows of a file apart
 
 
 def ratios(file: Path) -> Iterator[tuple[str, float]]:

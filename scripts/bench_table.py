@@ -46,6 +46,17 @@ def training(r: Result) -> str:
     return table([f"MLP-5x400, {r['n']:,} images", "seconds", "of the products", "of the limit"], rows)
 
 
+def networks(r: Result) -> str:
+    rows = []
+    for row in r["rows"]:
+        theirs = ["not installed", ""]
+        if "not_installed" not in row:
+            spread = " to ".join(f"{end:.2f}" for end in row["step_over_peer_spread"])
+            theirs = [f"{row['peer_step_seconds'] * 1e3:.1f}", f"{row['step_over_peer']:.2f} ({spread})"]
+        rows.append([row["setting"], f"{row['step_seconds'] * 1e3:.1f}", row["peer"], *theirs])
+    return table(["training step, batch 128", "ms", "same network of", "its ms", "ours over it"], rows)
+
+
 def layers(r: Result) -> str:
     rows = []
     for row in r["rows"]:
@@ -76,6 +87,7 @@ def growth(r: Result) -> str:
 PARTS: dict[str, Callable[[Result], str]] = {
     "measure": measuring,
     "train": training,
+    "networks": networks,
     "layers": layers,
     "seeds": seeds,
     "growth": growth,

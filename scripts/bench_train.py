@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision.transforms import ToTensor
 
-from nclab.bench.by_hand import feed, learner
+from nclab.bench.by_hand import feed, learner, plain_epoch
 from nclab.bench.harness import arguments, images, limits, ratio, rounds, save
 from nclab.data import Dataset, Split
 from nclab.interfaces.targets import Classes
@@ -74,16 +74,6 @@ def dataloader_epoch(model: nn.Module, split: Split, optimizer: torch.optim.Opti
         optimizer.step()
 
 
-def plain_epoch(model: nn.Module, dataset: Dataset, optimizer: torch.optim.Optimizer) -> None:
-    model.train()
-    samples, targets = dataset.train.samples, dataset.train.targets
-    for rows in torch.randperm(len(targets)).to(targets.device).split(BATCH):
-        logits, _ = model(dataset.inputs(samples.index_select(0, rows)))
-        optimizer.zero_grad()
-        functional.cross_entropy(logits, targets.index_select(0, rows)).backward()
-        optimizer.step()
-
-
 def main() -> int:
     args = arguments(__doc__.splitlines()[0], "train", n=60_000)
     machine = limits(args.device)
@@ -102,7 +92,7 @@ def main() -> int:
         args.repeats,
         bare,
         lambda: train_epoch(of_model, batches),
-        lambda: plain_epoch(plain, dataset, plain_optimizer),
+        lambda: plain_epoch(lambda x: plain(x).prediction, dataset, plain_optimizer, BATCH),
         lambda: evaluate(model, dataset, MetricsSettings()),
         lambda: dataloader_epoch(slow, splits["train"], slow_optimizer, args.device),
         device=args.device,

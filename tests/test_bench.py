@@ -129,6 +129,26 @@ def test_training_is_set_against_its_products(run):
     assert result["train_over_plain"] == pytest.approx(result["train_seconds"] / result["plain_seconds"])
 
 
+def test_networks_are_set_beside_those_of_others(run, monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
+    vit, resnet = "ViT-2x64, 28 x 28 pixels, patch 7", "ResNet18, 32 x 32 pixels"
+    rows = run("bench_networks", "--steps", "1", "--settings", vit, resnet, BATCH=12)["rows"]
+    absent, encoder, of_torchvision = rows
+    assert (absent["setting"], absent["peer"], absent["not_installed"]) == (vit, "timm", "timm")
+    assert "step_over_peer" not in absent
+    assert f"{vit}: {absent['step_seconds'] * 1e3:.1f} ms a step; timm: not installed" in capsys.readouterr().out
+    for row in (encoder, of_torchvision):
+        assert row["parameters"] == row["peer_parameters"]
+        assert row["step_over_peer"] == pytest.approx(row["step_seconds"] / row["peer_step_seconds"])
+        assert row["step_over_peer_spread"] == pytest.approx([row["step_over_peer"]] * 2)
+    labels = [f"networks setting={row['setting']} peer={row['peer']} step_over_peer" for row in rows[1:]]
+    assert [*script("bench_compare").found(tmp_path / "made")] == labels
+    table = script("bench_table").networks({"rows": rows})
+    assert f"| {vit} | {absent['step_seconds'] * 1e3:.1f} | timm | not installed |  |" in table
+    ratio = encoder["step_over_peer"]
+    assert f"| nn.TransformerEncoder | {encoder['peer_step_seconds'] * 1e3:.1f} | {ratio:.2f} ({ratio:.2f} to" in table
+
+
 def test_maps_are_weighed(run):
     kinds = ["learnable", "frozen", "hadamard"]
     rows = run("bench_layers", "--widths", "512", "--steps", "2", "--batch", "32", "--kinds", *kinds)["rows"]

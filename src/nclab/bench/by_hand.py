@@ -1,6 +1,10 @@
 """What training steps need, made by hand: a learner and a feed without a run around them, for benchmarks and tests."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
+from torch.nn import functional
 from torch.optim import Optimizer
 
 from nclab.data import Dataset
@@ -31,3 +35,13 @@ def feed(dataset: Dataset, batch_size: int, seeds: tuple[int, int] = (0, 0), wor
     """Shuffled batches; seeds of the order and of the augmentation."""
     generators = {name: torch.Generator().manual_seed(s) for name, s in zip(("order", "augment"), seeds, strict=True)}
     return Feed(dataset, Shuffled(SamplerSettings()), batch_size, generators, world=world)
+
+
+def plain_epoch(logits: Callable[[Tensor], Tensor], dataset: Dataset, optimizer: Optimizer, batch_size: int) -> None:
+    """A training epoch by a loop of ten lines over images in memory, of a network in training mode."""
+    samples, targets = dataset.train.samples, dataset.train.targets
+    for rows in torch.randperm(len(targets)).to(targets.device).split(batch_size):
+        made = logits(dataset.inputs(samples.index_select(0, rows)))
+        optimizer.zero_grad()
+        functional.cross_entropy(made, targets.index_select(0, rows)).backward()
+        optimizer.step()
