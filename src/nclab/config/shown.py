@@ -43,6 +43,7 @@ def shown(words: list[str]) -> bool:
 def _composed(stored: dict[str, Any]) -> str | None:
     """What Hydra prints; None where it finds something wrong."""
     import hydra
+    from hydra._internal.hydra import Hydra
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -55,15 +56,18 @@ def _composed(stored: dict[str, Any]) -> str | None:
             ConfigStore.instance().store(name, values, group=group, provider="nclab")
     said, errors = io.StringIO(), io.StringIO()
     with redirect_stdout(said), suppress(Exception):
-        before = sys.stderr
+        before, list_groups = sys.stderr, Hydra.format_config_groups
         try:
             sys.stderr = errors
+            # What $APP_CONFIG_GROUPS stands for, which our template lacks: Hydra lists it all the same, and copies all
+            # that it knows for each group, which is nine tenths of the time.
+            Hydra.format_config_groups = lambda *_: ""
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(lambda config: None)()
         except SystemExit as end:
             if end.code:
                 return None
         finally:
-            sys.stderr = before
+            sys.stderr, Hydra.format_config_groups = before, list_groups
             GlobalHydra.instance().clear()
         return None if errors.getvalue() else said.getvalue()
     return None
