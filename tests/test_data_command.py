@@ -107,6 +107,7 @@ def test_list_says_where_every_dataset_is(tmp_path, monkeypatch, capsys):
     assert re.fullmatch(r"damaged \(.*expected md5.*\) under .*: nclab-data fetch fashion_mnist", said["fashion_mnist"])
     assert said["cifar10"] == f"not under {tmp_path}: nclab-data fetch cifar10"
     assert said["npz"] == "files of yours: dataset=npz dataset.path=PATH"
+    assert said["torchvision"] == "files of yours: dataset=torchvision dataset.set=SET"
     assert command.run(["fetch", "npz"]) == 0
     assert "reads files of yours" in capsys.readouterr().out
 

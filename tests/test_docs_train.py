@@ -4,12 +4,12 @@ import json
 import shlex
 
 import pytest
-from test_docs import PAGES, ROOT, commands, plan_of, relative
+from test_docs import ALL, ROOT, commands, plan_of, relative
 
 from nclab.run.execute import train
 
 EMBEDDED = "dataset=digits"  # in the place of datasets that are downloaded
-DOWNLOADED = ("dataset=cifar10", "dataset=mnist", "experiment=simplex_etf/figure1")
+DOWNLOADED = ("dataset=cifar10", "dataset=mnist", "experiment=simplex_etf/figure1", "experiment=simplex_etf/controls")
 ELSEWHERE = ("hydra/sweeper=optuna", "plugins=[my_module]", "tracker=")  # extras, a network, the reader's own file
 SHOWN = ("--help", "--cfg", "-sc", "--shell-completion")  # nothing is trained
 
@@ -17,7 +17,7 @@ SHOWN = ("--help", "--cfg", "-sc", "--shell-completion")  # nothing is trained
 def trained() -> dict[str, list[str]]:
     """Page and command -> its words, those that train here."""
     found = {}
-    for page in PAGES:
+    for page in ALL:
         for words in commands(page.read_text()):
             if words and not any(word.startswith((*ELSEWHERE, *SHOWN)) for word in words):
                 found[f"{relative(page)}: {shlex.join(words)}"] = words

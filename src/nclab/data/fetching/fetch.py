@@ -4,7 +4,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 from rich.console import Console
@@ -72,7 +72,7 @@ def _loaded(name: str, root: Path) -> Dataset | str:
 def state(name: str, root: Path) -> str:
     """One line on where the dataset is."""
     if _by_path(name):
-        return f"files of yours: dataset={name} dataset.path=PATH"
+        return f"files of yours: {_words(name)}"
     if name not in SOURCES:
         return "ships with the packages"
     loaded = _loaded(name, root)
@@ -84,6 +84,12 @@ def state(name: str, root: Path) -> str:
 
 def _by_path(name: str) -> bool:
     return "path" in DATASETS[name].settings.__dataclass_fields__
+
+
+def _words(name: str) -> str:
+    """The dataset on a command line, with the keys that must be given."""
+    needed = [one.name for one in fields(DATASETS[name].settings) if one.default is one.default_factory is MISSING]
+    return " ".join([f"dataset={name}", *(f"dataset.{key}={key.upper()}" for key in needed if key != "name")])
 
 
 def fetch(name: str, root: Path, way: str = "auto") -> str:
@@ -99,7 +105,7 @@ def fetch(name: str, root: Path, way: str = "auto") -> str:
     if way not in WAYS:
         raise ValueError(unknown("source", way, WAYS))
     if _by_path(name):
-        return f"{name}: reads files of yours (dataset={name} dataset.path=PATH), nothing to fetch"
+        return f"{name}: reads files of yours ({_words(name)}), nothing to fetch"
     if name not in SOURCES:
         return f"{name}: ships with the packages, nothing to fetch"
     if isinstance(_loaded(name, root), Dataset):
