@@ -29,6 +29,7 @@ from nclab.analysis.panels import (
 )
 from nclab.analysis.runs import Run, choose, refuse_mixture
 
+SHOWN = ("loss", "accuracy", "ncc_accuracy", "nc1", "nc2_gram", "nc3")  # of a run where nobody names metrics
 MOST = 4  # panels beside one another, and policies that have a panel each
 
 

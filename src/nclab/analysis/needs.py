@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nclab.analysis.runs import Run
+from nclab.system.words import first_of
 
 MOST_FOLDERS = 3  # that a message names
 
@@ -60,9 +61,8 @@ def described(runs: list[Run]) -> str:
 
 def folders_of(runs: list[Run]) -> str:
     """The experiment folders that hold them."""
-    folders = list(dict.fromkeys(str(run.path.parent) for run in runs))
-    more = f" and {len(folders) - MOST_FOLDERS} more" if len(folders) > MOST_FOLDERS else ""
-    return _list(folders[:MOST_FOLDERS]) + more
+    folders = dict.fromkeys(str(run.path.parent) for run in runs)
+    return first_of(folders, MOST_FOLDERS)
 
 
 def _decides(run: Run) -> bool:

@@ -250,11 +250,10 @@ def refuse_mixture(runs: list[Run], by: str | None = None) -> None:
     """
     found = {key: values for key, values in differences(runs).items() if key != by}
     if found:
-        keys = "; ".join(f"{key} = {_values(values)}" for key, values in list(found.items())[:4])
-        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+        keys = first_of((f"{key} = {_values(values)}" for key, values in found.items()), most=4, between="; ")
         key, values = next(iter(found.items()))
         hint = f"{FLAGS[key]} {values[-1]}" if key in FLAGS else f"--where {key}={values[-1]}"
-        raise AnalysisError(f"runs that are compared must not differ in {keys}{more}; choose, e.g. with {hint}")
+        raise AnalysisError(f"runs that are compared must not differ in {keys}; choose, e.g. with {hint}")
     refuse_twins(runs, by)
 
 

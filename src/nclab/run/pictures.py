@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-SHOWN = ("accuracy", "loss", "ncc_accuracy", "nc1", "nc2_gram", "nc3")
-
 
 def pictures_of(folder: Path) -> dict[str, bytes]:
     """Name -> PNG: the curves of every split, of those of SHOWN that the run has, as `nclab-draw curves` draws them."""
     # Here, not above: pandas and matplotlib take a second, which runs without such a tracker need not wait for.
     from nclab.analysis.drawing import as_png
-    from nclab.analysis.metric_curves import drawable, metric_curves
+    from nclab.analysis.metric_curves import SHOWN, drawable, metric_curves
     from nclab.analysis.runs import load_runs
 
     (run,) = load_runs([folder], finished_only=False, trials=True)

@@ -13,6 +13,7 @@ from nclab.run.exit import BAD, BAD_INPUT, FAILED, complain
 from nclab.run.started import as_started, requested
 from nclab.system.progress import telling
 from nclab.system.signals import Stopped, StopSignals
+from nclab.system.words import first_of
 from nclab.training.fit import FAILURES
 
 
@@ -88,8 +89,7 @@ def _say_left_out(plan: Planned, wrong: dict[Words, ConfigError], trained: set[s
     for words, error in wrong.items():
         reasons.setdefault(str(error), []).append(_varied(plan, words))
     for reason, runs in reasons.items():
-        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-        print(f"left out: {runs[0]}{more}: {reason}")
+        print(f"left out: {first_of(runs, most=1)}: {reason}")
 
 
 def train_jobs(jobs: Iterable[Job], tell: bool = False) -> bool:

@@ -2,7 +2,9 @@
 so once and never costs the run."""
 
 import csv
+import importlib
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -81,6 +83,19 @@ def by_layer(numbers: dict[str, float]) -> Table:
             rows.setdefault((split, layer), {})[metric] = value
     metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
     return Table(["split", "layer", *metrics], [[*place, *map(row.get, metrics)] for place, row in rows.items()])
+
+
+def require_importable(name: str, module: str) -> None:
+    """Import the module that the tracker of this name needs, and its extra `nclab[name]` brings. Raises ValueError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its own deprecations
+            importlib.import_module(module)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"tracker={name}: {name} cannot be imported ({reason}); pip install 'nclab[{name}]', or add tracker=none"
+        ) from None
 
 
 def no_pictures(folder: Path) -> dict[str, bytes]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nclab.analysis.drawing import as_png
-from nclab.analysis.metric_curves import drawable, metric_curves
+from nclab.analysis.metric_curves import SHOWN, drawable, metric_curves
 from nclab.analysis.runs import AnalysisError, Run
 from nclab.runs.diff import one_run
 from nclab.runs.table import aligned
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 32  # letters of a curve
-SHOWN = ("loss", "accuracy", "ncc_accuracy", "nc1", "nc2_gram", "nc3")
 DECADE = 10.0  # a curve of positive numbers that spans more is drawn by their logarithm
 
 

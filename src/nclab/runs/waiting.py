@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 
 from nclab.runs.queue import Queue
+from nclab.system.words import first_of
 
 SECONDS_TO_ADVISE = 60.0  # that a job has waited: many reasons pass within seconds
 ORDINARY = ("", "None")  # says nothing
@@ -40,10 +41,9 @@ def advice(queue: Queue, jobs: Iterable[str]) -> dict[str, str]:
         if what_to_do(job, state, reason):
             alike.setdefault(with_reason(state, reason), []).append(job)
     found = {}
-    for standing, (first, *others) in alike.items():
-        more = f" and {len(others)} more" if others else ""
-        told = what_to_do(first, queue.jobs[first], queue.reasons.get(first, ""))
-        found[standing] = f"job {first}{more}: {standing}: {told}"
+    for standing, those in alike.items():
+        told = what_to_do(those[0], queue.jobs[those[0]], queue.reasons.get(those[0], ""))
+        found[standing] = f"job {first_of(those, most=1)}: {standing}: {told}"
     return found
 
 

@@ -48,14 +48,14 @@ def is_true(value: str) -> bool | None:
     return word in TRUE if word in (*TRUE, *FALSE) else None
 
 
-def first_of(names: Iterable[str], most: int = 5) -> str:
+def first_of(names: Iterable[str], most: int = 5, between: str = ", ") -> str:
     """The first names, and how many there are beside them.
 
-    >>> first_of(["a", "b", "c", "d"], most=2), first_of(["a", "b"], most=2)
-    ('a, b and 2 more', 'a, b')
+    >>> first_of(["a", "b", "c", "d"], most=2), first_of(["a", "b"], most=2), first_of("abc", 2, between="; ")
+    ('a, b and 2 more', 'a, b', 'a; b and 1 more')
     """
     names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return between.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def at_home(folder: str) -> str:

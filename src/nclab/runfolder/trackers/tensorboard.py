@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings
+from nclab.runfolder.tracker import TRACKERS, Tracker, TrackerSettings, require_importable
 from nclab.system.atomic import remove
 from nclab.system.redact import redacted
 from nclab.system.written import OF_TENSORBOARD
@@ -29,14 +29,7 @@ class TensorboardTracker(Tracker):
         self.writer: Any = None
 
     def check(self) -> None:
-        try:
-            import torch.utils.tensorboard  # noqa: F401 (here, not above: only this tracker needs it)
-        except Exception as error:
-            reason = str(error).partition("\n")[0]
-            raise ValueError(
-                f"tracker=tensorboard: tensorboard cannot be imported ({reason}); pip install 'nclab[tensorboard]', or "
-                "add tracker=none"
-            ) from None
+        require_importable("tensorboard", "torch.utils.tensorboard")
 
     def start(self, folder: Path, config: dict[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter

@@ -4,7 +4,6 @@ import math
 import os
 import secrets
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from nclab.runfolder.tracker import TRACKERS, Table, Tracker, TrackerSettings
+from nclab.runfolder.tracker import TRACKERS, Table, Tracker, TrackerSettings, require_importable
 from nclab.system.atomic import write_atomic
 from nclab.system.redact import redacted
 from nclab.system.wandb_key import has_key
@@ -73,15 +72,7 @@ class WandbTracker(Tracker):
         self.run: Any = None
 
     def check(self) -> None:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # its own deprecations
-                import wandb  # noqa: F401 (here, not above: only this tracker needs it, and it takes a second)
-        except Exception as error:
-            reason = str(error).partition("\n")[0]
-            raise ValueError(
-                f"tracker=wandb: wandb cannot be imported ({reason}); pip install 'nclab[wandb]', or add tracker=none"
-            ) from None
+        require_importable("wandb", "wandb")
         if self.settings.mode == "online" and not has_key():  # wandb would ask at the terminal, and the run would wait
             raise ValueError(
                 "tracker=wandb has no API key: run `wandb login`, set WANDB_API_KEY, or add tracker.mode=offline "
