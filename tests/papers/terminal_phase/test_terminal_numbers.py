@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from fake_runs import judged
+import yaml
+from fake_runs import edit, judged
 from fake_terminal_runs import MSE, write_last_layer_run, write_terminal_run
 
 from nclab.analysis import load_runs
@@ -55,6 +56,18 @@ def test_numbers_of_a_run(tmp_path):
     assert number("tpt_test_accuracy_change", folder) == pytest.approx(3)
     assert number("nc4_mismatch_last", folder) == pytest.approx(0.4)
     assert number("last_nc3", folder) == series(run, "nc3").iloc[-1]
+
+
+def test_the_last_epoch_of_a_run_that_ended_early_is_its_last_trained_one(tmp_path):
+    folder = write_terminal_run(tmp_path, epochs=40, mismatch=0.004)
+    stored = folder / "config.yaml"
+    stored.write_text(yaml.safe_dump(yaml.safe_load(stored.read_text()) | {"epochs": 60, "stop_at_loss": 0.02}))
+    edit(folder, epochs=40)
+    (run,) = load_runs([folder])
+    assert (run.end, run.config["epochs"]) == (40, 60)
+    assert number("nc4_mismatch_last", folder) == pytest.approx(0.4)
+    assert number("last_nc3", folder) == series(run, "nc3")[40]
+    assert terminal_phase(run) == Phase(30, 1.0)  # three quarters of 40
 
 
 def test_the_central_path_is_judged_by_its_worst_epoch(tmp_path):

@@ -36,7 +36,7 @@ def g_rows(variant: Variant) -> pd.DataFrame:
     """variant, g, mean, low, high, best_g of the last W of these runs. Raises AnalysisError of one target."""
     curves, best = [], []
     for run in variant.runs:
-        gram, s = (matrices(run, name)[run.config["epochs"]] for name in ("weight_gram", "target_covariance"))
+        gram, s = (matrices(run, name)[run.end] for name in ("weight_gram", "target_covariance"))
         if len(s) == 1:
             raise AnalysisError("NRC3 is not defined of one target: expected runs of two or more")
         grid = np.linspace(0, np.linalg.eigvalsh(s)[0], POINTS, endpoint=False)

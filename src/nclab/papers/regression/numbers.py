@@ -35,18 +35,18 @@ def matrices(run: Run, name: str) -> dict[int, np.ndarray]:
 
 def last_g(run: Run) -> float:
     """The g at which NRC3 is least for the last W: the paper's, for the whole curve."""
-    return best_g(matrices(run, "weight_gram")[_end(run)], matrices(run, "target_covariance")[_end(run)])
+    return best_g(matrices(run, "weight_gram")[run.end], matrices(run, "target_covariance")[run.end])
 
 
 def nrc3_series(run: Run) -> pd.Series:
     """NRC3 by measured epoch at `last_g`; nan of one target."""
-    grams, s, g = matrices(run, "weight_gram"), matrices(run, "target_covariance")[_end(run)], last_g(run)
+    grams, s, g = matrices(run, "weight_gram"), matrices(run, "target_covariance")[run.end], last_g(run)
     return pd.Series({epoch: nrc3(gram, s, g) for epoch, gram in grams.items()}, dtype=float).rename_axis("epoch")
 
 
 def unexplained_series(run: Run) -> pd.Series:
     """Share of the variance of the features outside their first n principal components, by measured epoch."""
-    n = len(matrices(run, "target_covariance")[_end(run)])
+    n = len(matrices(run, "target_covariance")[run.end])
     return 1 - sum(series(run, f"explained_variance_{i}") for i in range(1, n + 1))
 
 
@@ -67,11 +67,11 @@ def _register(name: str, of: str) -> None:
     """The statistics <name>_last and <name>_fall."""
 
     def last(run: Run, treated: Run) -> float:
-        return float(curve(run, name).clip(lower=LEAST).get(_end(run), math.nan))
+        return float(curve(run, name).clip(lower=LEAST).get(run.end, math.nan))
 
     def fall(run: Run, treated: Run) -> float:
         values = curve(run, name).clip(lower=LEAST)
-        return float(np.log10(values.get(0, math.nan) / values.get(_end(run), math.nan)))
+        return float(np.log10(values.get(0, math.nan) / values.get(run.end, math.nan)))
 
     for value, how in ((last, "after the last epoch"), (fall, "log10 of its value before training over the last one")):
         value.__name__ = f"{name}_{value.__name__}"
@@ -92,13 +92,13 @@ for _name, _of in {
 @statistic("points", measured=True)
 def train_r2(run: Run, treated: Run) -> float:
     """R^2 on the train split after the last epoch, mean over targets, in percent."""
-    return float(100 * series(run, "r2", layer=NETWORK).get(_end(run), math.nan))
+    return float(100 * series(run, "r2", layer=NETWORK).get(run.end, math.nan))
 
 
 @statistic("points", measured=True)
 def test_r2(run: Run, treated: Run) -> float:
     """R^2 on the test split after the last epoch, mean over targets, in percent."""
-    return float(100 * series(run, "r2", "test", NETWORK).get(_end(run), math.nan))
+    return float(100 * series(run, "r2", "test", NETWORK).get(run.end, math.nan))
 
 
 def lambdas(run: Run) -> tuple[float, float]:
@@ -119,7 +119,7 @@ def ufm_loss_digits(run: Run, treated: Run) -> float:
     """Digits in which the objective (loss + penalty) after the last epoch agrees with the global minimum in closed
     form, -log10 of their relative difference."""
     _, least, _ = ufm_gram(_covariance(run), *lambdas(run))
-    return digits(float(abs(objective(run).get(_end(run), math.nan) - least) / least))
+    return digits(float(abs(objective(run).get(run.end, math.nan) - least) / least))
 
 
 @statistic("digits", measured=True)
@@ -128,7 +128,7 @@ def ufm_gram_digits(run: Run, treated: Run) -> float:
     sqrt(lambda_H / lambda_W) |S^(1/2)|_F, which W W^T would have without a penalty."""
     s, (l_h, l_w) = _covariance(run), lambdas(run)
     gram, *_ = ufm_gram(s, l_h, l_w)
-    gap = np.linalg.norm(matrices(run, "weight_gram")[_end(run)] - gram) / np.sqrt(l_h / l_w * np.trace(s))
+    gap = np.linalg.norm(matrices(run, "weight_gram")[run.end] - gram) / np.sqrt(l_h / l_w * np.trace(s))
     return digits(float(gap))
 
 
@@ -158,15 +158,11 @@ def ufm_g_digits(run: Run, treated: Run) -> float:
 def weight_rank(run: Run, epoch: int | None = None) -> int:
     """See `ufm_rank`; of another epoch than the last, if one is named."""
     l_h, l_w = lambdas(run)
-    gram = matrices(run, "weight_gram")[_end(run) if epoch is None else epoch]
+    gram = matrices(run, "weight_gram")[run.end if epoch is None else epoch]
     ratio = l_h / l_w if l_w else run.settings["dataset.samples"]
     cut = RANK_CUT * np.sqrt(ratio * np.linalg.eigvalsh(_covariance(run))[-1])
     return int((np.linalg.eigvalsh(gram) > cut).sum())
 
 
 def _covariance(run: Run) -> np.ndarray:
-    return matrices(run, "target_covariance")[_end(run)]
-
-
-def _end(run: Run) -> int:
-    return run.config["epochs"]
+    return matrices(run, "target_covariance")[run.end]

@@ -56,7 +56,7 @@ def _rows(variant: Variant) -> pd.DataFrame:
     run = variant.runs[0]
     l_h, l_w = lambdas(run)
     found = [variant.over_seeds(lambda r, n=name: curve(r, n)).assign(metric=name) for name in ("nrc1", "nrc2", "nrc3")]
-    s = matrices(run, "target_covariance")[run.config["epochs"]]
+    s = matrices(run, "target_covariance")[run.end]
     if variant.decay:
         _, least, _ = ufm_gram(s, l_h, l_w)
         gap = variant.over_seeds(lambda r: (objective(r) - least).abs().clip(lower=ROUNDING))
@@ -65,7 +65,7 @@ def _rows(variant: Variant) -> pd.DataFrame:
             values = variant.over_seeds(lambda r, i=k: _eigenvalue(r, i, (l_w / l_h) ** 0.5))
             found.append(values.tail(1).assign(metric=f"eigenvalue_{k + 1}"))
             form = max(root - (l_h * l_w) ** 0.5, 0.0)
-            closed = {"epoch": run.config["epochs"], "mean": form, "metric": f"closed_form_{k + 1}"}
+            closed = {"epoch": run.end, "mean": form, "metric": f"closed_form_{k + 1}"}
             found.append(pd.DataFrame([closed | {"variant": variant.label}]))
     columns = ["variant", "metric", "epoch", "mean", "low", "high", "n", "root_c"]
     return pd.concat(found, ignore_index=True).assign(root_c=(l_h * l_w) ** 0.5)[columns]

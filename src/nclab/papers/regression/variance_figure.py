@@ -34,8 +34,9 @@ def _rows(variant: Variant) -> pd.DataFrame:
     found = []
     for i in range(1, COMPONENTS + 1):
         shares = [series(run, f"explained_variance_{i}").clip(lower=ROUNDING) for run in variant.runs]
-        for when, at in (("untrained", 0), ("last", variant.runs[0].config["epochs"])):
-            values = pd.Series([own.loc[at] for own in shares])
+        for when, at in (("untrained", 0), ("last", None)):
+            epochs = [run.end if at is None else at for run in variant.runs]
+            values = pd.Series([own.loc[epoch] for own, epoch in zip(shares, epochs, strict=True)])
             numbers = {"mean": values.mean(), "low": values.min(), "high": values.max()}
             found.append({"variant": variant.label, "when": when, "component": i} | numbers)
     return pd.DataFrame(found)

@@ -54,7 +54,7 @@ def profiles(runs: list[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         if (ncc := ncc_at_end(run)) is None:
-            raise AnalysisError(f"{run.path / 'metrics.csv'}: no train ncc_accuracy at epoch {run.config['epochs']}")
+            raise AnalysisError(f"{run.path / 'metrics.csv'}: no train ncc_accuracy at epoch {run.end}")
         for eps in AXIS:
             depth = effective_depth(ncc, eps)
             none = math.isnan(depth)

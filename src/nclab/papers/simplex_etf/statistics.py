@@ -19,7 +19,7 @@ def ncc_above_fixed(run: Run, treated: Run) -> float:
     behind = hidden[len(learnable) :]
     if not learnable or not behind:
         return math.nan
-    end = train_ncc(run, [learnable[-1], *behind]).reindex([run.config["epochs"]]).iloc[0]
+    end = train_ncc(run, [learnable[-1], *behind]).reindex([run.end]).iloc[0]
     return float(end.iloc[0] - end.iloc[1:].max(skipna=False))
 
 

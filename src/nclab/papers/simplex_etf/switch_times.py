@@ -31,7 +31,7 @@ def first_chances(run: Run) -> list[int]:
     epochs = run.config["epochs"]
     earliest = max(keys.get("etf.start") or max(1, epochs // 3), every + keys["etf.patience"] - 1)
     chances: list[int] = []
-    for epoch in range(every, epochs, every):
+    for epoch in range(every, run.end, every):
         if epoch >= earliest and (not chances or epoch - chances[-1] >= keys.get("etf.pause", 1)):
             chances.append(epoch)
     return chances
@@ -55,7 +55,7 @@ def switch_delay(run: Run, treated: Run) -> float:
     if not chances:
         return math.nan
     if not done:
-        return float(run.config["epochs"] - chances[0])
+        return float(run.end - chances[0])
     at_once = run.settings.get("etf.order") == "at_once"
     return float(max(epoch - chances[0 if at_once else i] for i, epoch in enumerate(done)))
 

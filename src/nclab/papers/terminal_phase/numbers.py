@@ -56,19 +56,19 @@ def tpt_off_central_path(run: Run, treated: Run) -> float:
 def nc4_mismatch_last(run: Run, treated: Run) -> float:
     """Share of train samples for which the network decides otherwise than the nearest class mean (nc4_mismatch), after
     the last epoch, in percent."""
-    return float(100.0 * series(run, "nc4_mismatch").get(run.config["epochs"], math.nan))
+    return float(100.0 * series(run, "nc4_mismatch").get(run.end, math.nan))
 
 
 @statistic("distance", measured=True)
 def last_nc2_equiangular(run: Run, treated: Run) -> float:
     """Distance of the class means from the maximal angle (nc2_equiangular) after the last epoch."""
-    return float(series(run, "nc2_equiangular").get(run.config["epochs"], math.nan))
+    return float(series(run, "nc2_equiangular").get(run.end, math.nan))
 
 
 @statistic("distance", measured=True)
 def last_nc3(run: Run, treated: Run) -> float:
     """Self-duality (nc3), || W/||W|| - M/||M|| ||, after the last epoch."""
-    return float(series(run, "nc3").get(run.config["epochs"], math.nan))
+    return float(series(run, "nc3").get(run.end, math.nan))
 
 
 @statistic(UNIT, measured=True)
@@ -76,7 +76,7 @@ def max_margin_slope(run: Run, treated: Run) -> float:
     """Slope of log10(max_margin_distance) on log10(log t), t the steps of full-batch gradient descent, from a hundredth
     of all steps on; -1 where the distance falls like 1 / log t."""
     values = series(run, "max_margin_distance")
-    late = values[values.index >= EARLY * run.config["epochs"]]
+    late = values[values.index >= EARLY * run.end]
     return slope({math.log(t): value for t, value in late.items()})
 
 
@@ -84,4 +84,4 @@ def max_margin_slope(run: Run, treated: Run) -> float:
 def max_margin_distance_last(run: Run, treated: Run) -> float:
     """Distance between the directions of the classifier and of the max-margin solution, || W/||W|| - V/||V|| ||, after
     the last step."""
-    return float(series(run, "max_margin_distance").get(run.config["epochs"], math.nan))
+    return float(series(run, "max_margin_distance").get(run.end, math.nan))

@@ -33,7 +33,7 @@ def terminal_phase(run: Run) -> Phase | None:
     reaches neither."""
     accuracy = series(run, "accuracy", layer=NETWORK)
     reached = {level: accuracy.index[(accuracy >= level) & (accuracy.index > 0)] for level in (FULL, NEARLY)}
-    if len(reached[FULL]) and reached[FULL][0] <= LATEST * run.config["epochs"]:
+    if len(reached[FULL]) and reached[FULL][0] <= LATEST * run.end:
         return Phase(int(reached[FULL][0]), FULL)
     return Phase(int(reached[NEARLY][0]), NEARLY) if len(reached[NEARLY]) else None
 

@@ -12,7 +12,7 @@ from nclab.papers.unconstrained.setting import gap, network
 def optimum_gap(run: Run, treated: Run) -> float:
     """Distance of the objective after the last step from the closed-form global minimum of one layer, |J - J*|; of a
     fixed classifier J holds its l2/2 |W|^2 too."""
-    return abs(float(gap(run).get(run.config["epochs"], math.nan)))
+    return abs(float(gap(run).get(run.end, math.nan)))
 
 
 def of_last_layer(metric: str, name: str, unit: str, of: str) -> None:
@@ -46,4 +46,4 @@ def saddle_curvature(run: Run, treated: Run) -> float:
 @statistic("curvature", measured=True)
 def end_curvature(run: Run, treated: Run) -> float:
     """Least eigenvalue of the Hessian after the last step (hessian_least)."""
-    return float(network(run, "hessian_least").get(run.config["epochs"], math.nan))
+    return float(network(run, "hessian_least").get(run.end, math.nan))

@@ -50,7 +50,7 @@ def steps_to_trace_collapse(run: Run, treated: Run) -> float:
 
 def last_log(run: Run, metric: str) -> float:
     """log10 of a metric at the classifier's input after the last step; nan of what is not above 0."""
-    value = float(at_input(run, metric).get(run.config["epochs"], math.nan))
+    value = float(at_input(run, metric).get(run.end, math.nan))
     return math.log10(value) if value > 0 else math.nan
 
 
@@ -75,4 +75,4 @@ def last_log_nc3(run: Run, treated: Run) -> float:
 @statistic("cosine", measured=True)
 def last_cosine_margin(run: Run, treated: Run) -> float:
     """Least cosine margin of all samples (cosine_margin_min) after the last step; C/(C-1) at collapse."""
-    return float(at_input(run, "cosine_margin_min").get(run.config["epochs"], math.nan))
+    return float(at_input(run, "cosine_margin_min").get(run.end, math.nan))

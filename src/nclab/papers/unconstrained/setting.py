@@ -97,7 +97,7 @@ def singular_values(run: Run, what: str = "means", epoch: int | None = None) -> 
     """A row a layer in network order, a column a singular value of its class means (or `weight`), largest first; after
     the last epoch, or that one. Raises AnalysisError where the suite singular_values was not measured."""
     rows = run.metrics
-    rows = rows[(rows.epoch == (run.config["epochs"] if epoch is None else epoch)) & (rows.split == "train")]
+    rows = rows[(rows.epoch == (run.end if epoch is None else epoch)) & (rows.split == "train")]
     rows = rows.astype({"metric": str, "layer": str})
     stem = f"{what}_singular_"
     rows = rows[rows.metric.str.startswith(stem)]
@@ -131,7 +131,7 @@ def at_collapse(run: Run) -> bool:
 
 def final_objective(run: Run) -> float:
     """The objective after the last epoch."""
-    return float(objective(run).get(run.config["epochs"], math.nan))
+    return float(objective(run).get(run.end, math.nan))
 
 
 def network(run: Run, metric: str) -> pd.Series:
