@@ -72,6 +72,26 @@ def test_the_value_itself_is_low_enough_and_a_lower_one_is_never_reached(tiny, w
     assert_same_run(folder, whole[0])
 
 
+def evaluated(folder):
+    return {r[0]: r[4] for r in rows(folder) if r[1:4] == ("train", "network", "loss")}
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("every", [1, 5])
+def test_the_loss_after_the_epoch_can_end_it_instead(tiny, whole, every):
+    """Where the mean over the batches is low enough an epoch before the network itself is, as batch norm lags behind;
+    up to there nothing changes."""
+    own = evaluated(whole[0])
+    stop = (own[2] + own[3]) / 2
+    assert losses(whole[0])[2] <= stop < min(own[1], own[2])
+    folder = train(tiny(*EPOCHS, f"stop_at_loss={stop}", "stop_loss=evaluated", f"metrics.every={every}"))
+    said = summary(folder)
+    assert (said["epochs"], said["ended_by"]) == (3, "stop_at_loss")
+    assert said["final"]["train"]["loss"] == own[3] <= stop
+    plain = [r for r in rows(whole[0]) if r[0] in ({0, 1, 2, 3} if every == 1 else {0, 3})]
+    assert list(map(repr, rows(folder))) == list(map(repr, plain))
+
+
 @pytest.mark.parametrize("epoch", [2, 4])
 def test_a_killed_run_ends_where_it_would_have_ended(tiny, whole, tmp_path, epoch):
     """Also one that was killed after its last epoch was saved, before it was closed."""
@@ -148,6 +168,8 @@ def test_analysis_knows_the_last_epoch(tiny, whole):
     [
         (("stop_at_loss=-1",), "stop_at_loss must be at least 0 and finite, got -1"),
         (("stop_at_loss=nan",), "stop_at_loss"),
+        (("stop_loss=mean", "stop_at_loss=1"), "unknown stop_loss 'mean'; valid: running, evaluated"),
+        (("stop_loss=evaluated",), "stop_loss=evaluated needs stop_at_loss, .* got stop_at_loss=null"),
     ],
 )
 def test_what_cannot_be_is_refused(keys, message):
@@ -166,3 +188,5 @@ def test_names_of_runs_without_it_stay():
     assert "stop_at_loss" not in composed().identity()
     assert composed("stop_at_loss=0.1").identity()["stop_at_loss"] == 0.1
     assert composed().run_name != composed("stop_at_loss=0.1").run_name
+    assert "stop_loss" not in composed("stop_at_loss=0.1").identity()
+    assert composed("stop_at_loss=0.1", "stop_loss=evaluated").identity()["stop_loss"] == "evaluated"

@@ -4,9 +4,9 @@ import re
 
 from nclab.config.checks import NeverValid
 from nclab.config.keys import TRIALS
-from nclab.interfaces.valid import unknown
+from nclab.interfaces.valid import no_choice, unknown
 from nclab.system.words import is_true
-from nclab.training.ending import Best
+from nclab.training.ending import RUNNING, STOP_LOSSES, Best
 from nclab.training.optim import at_least
 
 MODES = ("max", "min")
@@ -18,6 +18,16 @@ def best_number(best: str | None, mode: str | None, patience: int | None) -> Bes
         return None
     split, _, metric = best.partition("/")
     return Best(split, metric, mode == "max", patience)
+
+
+def check_stop(loss: float | None, of: str) -> None:
+    """Raise ValueError for keys of a loss that ends the training."""
+    if of not in STOP_LOSSES:
+        raise no_choice("stop_loss", of, STOP_LOSSES)
+    if loss is not None:
+        at_least("stop_at_loss", loss, 0)
+    elif of != RUNNING:
+        raise ValueError(f"stop_loss={of} needs stop_at_loss, the loss that ends the training; got stop_at_loss=null")
 
 
 def check_best(best: str | None, mode: str | None, patience: int | None, every: int) -> None:

@@ -67,6 +67,7 @@ LATER: dict[str, Any] = {
     "dataset.source_list": None,
     "etf.bias": True,
     "stop_at_loss": None,
+    "stop_loss": "running",
     "best": None,
     "best_mode": None,
     "stop_patience_epochs": None,

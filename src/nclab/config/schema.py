@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nclab.config.checks import ConfigError, NeverValid, checked, config_error, literal
-from nclab.config.endings import best_number, check_best, debug_of
+from nclab.config.endings import best_number, check_best, check_stop, debug_of
 from nclab.config.keys import TRIALS, digest, identity
 from nclab.data import DATASETS, DatasetSettings, data_root
 from nclab.etf import POLICIES
@@ -82,6 +82,9 @@ class RunConfig:
     epochs: int = 60  # passes over the train split
     # training ends before with the first epoch whose batches have at most this mean loss, without penalty; null: never
     stop_at_loss: float | None = None
+    # which loss that is: running: the mean over the epoch's batches, while the weights move | evaluated: that of the
+    # whole train split after the epoch, the loss of metrics.csv, which costs a forward pass an epoch
+    stop_loss: str = "running"
     # the number of the network whose best epoch is kept as checkpoint.best.pt: split/metric, such as valid/accuracy
     best: str | None = None
     best_mode: str | None = None  # max: the largest is the best | min: the smallest
@@ -249,8 +252,7 @@ def _check_values(c: RunConfig) -> None:
             at_least(key, getattr(c, key), least, most=LARGEST)
     for key, least in (("every", 0), ("eps", 0), ("batch_size", 1), ("memory_gib", 0)):
         at_least(f"metrics.{key}", getattr(c.metrics, key), least, most=LARGEST)
-    if c.stop_at_loss is not None:
-        at_least("stop_at_loss", c.stop_at_loss, 0)
+    check_stop(c.stop_at_loss, c.stop_loss)
     check_best(c.best, c.best_mode, c.stop_patience_epochs, c.metrics.every)
     if not c.metrics.eps < 1:
         raise OutOfRange(f"metrics.eps is an NCC error and must be below 1, got {c.metrics.eps}", "metrics.eps")

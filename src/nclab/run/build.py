@@ -167,7 +167,8 @@ def built(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Parts:
     if best is not None:
         as_config_error(check_number, "best", best.split, best.metric, *where)
     rates = as_config_error(rate_of_phases, phases, partial(learning_rate, config.optimizer, config.schedule))
-    settings = FitSettings(config.epochs, config.metrics, config.checkpoint_seconds, config.stop_at_loss, best=best)
+    stop = config.stop_at_loss, config.stop_loss
+    settings = FitSettings(config.epochs, config.metrics, config.checkpoint_seconds, *stop, best=best)
     if config.trial:
         phases, rates, settings = as_trial(config, phases, rates, settings)
     return Parts(

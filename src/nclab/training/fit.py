@@ -23,7 +23,7 @@ from nclab.system.machine import OutOfMemory, needs_memory
 from nclab.system.signals import Stopped
 from nclab.training.around_switch import scores_around, scores_of_splits
 from nclab.training.beside import log_beside, scalars
-from nclab.training.ending import FITTED, STOP_AT_LOSS, STOP_PATIENCE, Best, is_fitted
+from nclab.training.ending import EVALUATED, FITTED, RUNNING, STOP_AT_LOSS, STOP_PATIENCE, Best, is_fitted
 from nclab.training.evaluate import Evaluation, MetricsSettings, evaluate, scores, scores_of_few
 from nclab.training.feed import Feed
 from nclab.training.finite import first_not_finite, is_finite
@@ -46,13 +46,14 @@ FAILURES = (RunError, OutOfMemory, RunLocked, PeerLost, OSError)  # of one run: 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How long a fit goes on (stop_at_loss: an epoch's running loss that ends it; until_fitted: the train split learnt
-    does; best: a number that is no longer better does), what it measures, when it saves, the best epoch too."""
+    """How long a fit goes on (stop_at_loss: a loss that ends it, by stop_loss of an epoch's batches or the train split;
+    until_fitted: that split learnt does; best: a number no longer better does), what it measures, when it saves."""
 
     epochs: int
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     checkpoint_seconds: float = 10.0
     stop_at_loss: float | None = None
+    stop_loss: str = RUNNING
     until_fitted: bool = False
     best: Best | None = None
 
@@ -199,16 +200,15 @@ class Fit:
 
     def _ended_by(self, running_loss: float) -> str | None:
         """What ends the training with the epoch that was just trained, if anything does."""
-        least = self.settings.stop_at_loss
-        if least is not None and running_loss <= least:
+        s, learner, dataset = self.settings, self.learner, self.feed.dataset
+        found = {"loss": running_loss}
+        if s.until_fitted or (s.stop_at_loss is not None and s.stop_loss == EVALUATED):
+            with self._measuring():
+                size = s.metrics.batch_size
+                found = scores(learner.model, dataset, dataset.train, size, learner.objective, self.world)
+        if s.stop_at_loss is not None and found["loss"] <= s.stop_at_loss:
             return STOP_AT_LOSS
-        if not self.settings.until_fitted:
-            return None
-        learner, train = self.learner, self.feed.dataset.train
-        with self._measuring():
-            size = self.settings.metrics.batch_size
-            found = scores(learner.model, self.feed.dataset, train, size, learner.objective, self.world)
-        return FITTED if is_fitted(found, learner.objective, train) else None
+        return FITTED if s.until_fitted and is_fitted(found, learner.objective, dataset.train) else None
 
     def _judge(self, measured: Evaluation | None) -> None:
         """Keep the state of a measured epoch whose number is the best so far, before the policy acts on it; end the
