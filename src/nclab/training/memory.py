@@ -136,6 +136,11 @@ class _CastsOf(TorchDispatchMode):
         self.sources, self.known = {t.untyped_storage().data_ptr() for t in tensors}, known
         self.held: list[Tensor] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would import its compiler to keep it off what follows, in which nothing is compiled."""
+        return False
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten._to_copy.default and args[0].untyped_storage().data_ptr() in self.sources:

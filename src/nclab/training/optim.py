@@ -98,19 +98,31 @@ class LBFGSSettings(OptimizerSettings):
             at_least(f"optimizer.{key}", getattr(self, key), 0)
 
 
+class EagerSGD(torch.optim.SGD):
+    """Its step imports no compiler, as that of torch does to be traced by it: see without_compiler."""
+
+    step = torch.no_grad()(getattr(torch.optim.SGD.step, "__wrapped__", torch.optim.SGD.step))
+
+
+class EagerAdamW(torch.optim.AdamW):
+    """Likewise."""
+
+    step = torch.no_grad()(getattr(torch.optim.AdamW.step, "__wrapped__", torch.optim.AdamW.step))
+
+
 @OPTIMIZERS.add("sgd", SGDSettings)
 def sgd(s: SGDSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """torch's SGD on all learnable parameters (biases and norms included, as in the paper's code).
 
     Fused: one pass over each parameter instead of five."""
-    return torch.optim.SGD(
+    return EagerSGD(
         parameters, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=s.nesterov, fused=True
     )
 
 
 @OPTIMIZERS.add("adamw", AdamWSettings)
 def adamw(s: AdamWSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    return torch.optim.AdamW(parameters, lr=s.lr, betas=tuple(s.betas), weight_decay=s.weight_decay, fused=True)
+    return EagerAdamW(parameters, lr=s.lr, betas=tuple(s.betas), weight_decay=s.weight_decay, fused=True)
 
 
 @OPTIMIZERS.add("lbfgs", LBFGSSettings)
@@ -130,6 +142,19 @@ def lbfgs(s: LBFGSSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
         history_size=s.history_size,
         line_search_fn="strong_wolfe",
     )
+
+
+def without_compiler() -> None:
+    """Let the first optimizer of this process not import torch's compiler: three of seven seconds to the first epoch.
+
+    Torch keeps its compiler off some methods of optimizers by a wrapper, which imports it to do so. `compile=true`
+    compiles the network and its loss, never these methods; so they are marked as kept off already. A method that
+    another version of torch wraps differently stays as it is.
+    """
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        method = getattr(getattr(Optimizer, name), "__wrapped__", None)
+        if method is not None and not hasattr(method, "__dynamo_disable"):
+            method.__dynamo_disable = method
 
 
 def optimizer_bytes(optimizer: Optimizer) -> int:

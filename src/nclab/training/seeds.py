@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from nclab.system.machine import OutOfMemory
 from nclab.system.signals import Stopped
@@ -135,6 +134,8 @@ def least_to_pay(fit: Fit) -> float:
     samples = dataset.train.samples[: fit.feed.batch_size]
     if samples.device.type != "cpu":
         return 2
+    from torch.utils.flop_counter import FlopCounterMode  # which imports triton: not at the start of every run
+
     with torch.no_grad(), FlopCounterMode(display=False) as count:
         learner.model.eval()(dataset.inputs(samples))
     return LEAST_SEEDS_ON_CPU if count.get_total_flops() <= MOST_FLOPS_ON_CPU else math.inf
