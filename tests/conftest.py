@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,10 +15,11 @@ import pytest
 import torch
 from fake_slurm import FakeSlurm
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
 
 from nclab.config.composing import Composer, composing, run_config
 from nclab.config.place import CONF
-from nclab.config.schema import GROUPS, RunConfig
+from nclab.config.schema import GROUPS, RunConfig, load_named
 from nclab.interfaces import plugins
 from nclab.interfaces.plugins import conf_folders
 from nclab.metrics.suite import METRICS
@@ -50,15 +51,22 @@ TINY_MODELS = {
 }
 
 
-_composers: dict[tuple, Composer] = {}  # by what is registered: plug-ins of a test are options in it alone
+class OwnComposer(Composer):
+    """Initialises Hydra only for what no line chose before, as that takes longer than all else."""
+
+    def chosen(self, words: Sequence[str]) -> DictConfig:
+        with composing(CONF):
+            return super().chosen(words)
+
+
+_composers: dict[tuple, OwnComposer] = {}  # by what is registered: plug-ins of a test are options in it alone
 
 
 def composed(*overrides: str) -> RunConfig:
     """The checked configuration of a command line."""
-    with composing(CONF):
-        entries = frozenset((group, *entry) for group, of in GROUPS.items() for entry in of._entries.items())
-        folders = tuple(conf_folders())
-        return run_config(_composers.setdefault((entries, folders), Composer())(overrides))
+    load_named([])
+    entries = frozenset((group, *entry) for group, of in GROUPS.items() for entry in of._entries.items())
+    return run_config(_composers.setdefault((entries, *conf_folders()), OwnComposer())(overrides))
 
 
 @pytest.fixture

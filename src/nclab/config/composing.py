@@ -63,20 +63,24 @@ class Composer:
     def __call__(self, words: Sequence[str]) -> DictConfig:
         """The configuration of the words, free to be changed but for its node `hydra`. Raises ConfigError."""
         if any("={" in word for word in words):  # several values in one word: the order of the words counts
-            return composed(words, self.name)
+            return self.chosen(words)
         if not self._parsed.keys() >= set(words):
             self._parsed |= zip(words, parsed(words), strict=True)
         overrides = [self._parsed[word] for word in words]
         values = [override for override in overrides if _is_value(override)]
         choices = tuple(word for word, override in zip(words, overrides, strict=True) if not _is_value(override))
         if choices not in self._chosen:
-            self._chosen[choices] = composed(choices, self.name)
+            self._chosen[choices] = self.chosen(choices)
         chosen = self._chosen[choices]
         of_hydra = chosen._get_node("hydra")  # three quarters of the nodes, and no value is set in it
         whole = deepcopy(chosen, {id(of_hydra): of_hydra})
         with plainly():
             ConfigLoaderImpl._apply_overrides_to_config(values, whole)
         return whole
+
+    def chosen(self, words: Sequence[str]) -> DictConfig:
+        """What Hydra itself composes of the words. Raises ConfigError."""
+        return composed(words, self.name)
 
 
 def _is_value(word: Override) -> bool:
