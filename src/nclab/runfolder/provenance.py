@@ -4,6 +4,7 @@ import os
 import platform
 import socket
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@cache  # of the code that this process imported: what is committed or edited later is not what it runs
 def _commit() -> str | None:
     """Commit of the source tree, with `-dirty` where tracked files differ; None outside a checkout."""
     here = Path(__file__).parent
