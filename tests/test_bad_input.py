@@ -216,6 +216,8 @@ WRONG = {
     # A sweep: all of it, before its first run
     "-m seed=0,x": "seed: .*expected int, got x",
     "-m epochs=1,0": "epochs must be at least 1 and finite, got 0",
+    "etf=lastk": "did you mean last_k? valid: adaptive, align, clock, last_k, nearest, none, transformer_ffn",
+    "seeds=[0,1] batch_size=9999": "batch_size must be at most 1437, the train split; got 9999",
     "-m etf=none,lastk": "unknown etf 'lastk'; did you mean last_k? .*(in etf=lastk)",
     "-m etf=none,null": "etf must be one of adaptive, .*; got etf=null",
     "-m etf=last_k model.width=9,8": "form a simplex ETF in dimension 9 or more, got dimension 8",
@@ -383,17 +385,11 @@ def test_a_folder_with_another_config_is_not_resumed(command, tmp_path, content,
     assert_refused(command, f"resume={tmp_path}", f"{tmp_path}/config.yaml cannot be read: {message}")
 
 
-# ---- from outside the process
-
-
-def outside(line: str, cwd: Path) -> subprocess.CompletedProcess:
+def test_a_wrong_sweep_from_outside_the_process(tmp_path):
+    """A single run likewise: tests/test_command_line.py."""
+    line = "-m epochs=1,0"
     command = [sys.executable, "-m", "nclab.train", *shlex.split(line)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
-@pytest.mark.parametrize("line", ["etf.k=2", "-m epochs=1,0", "output_root=/dev/null"])
-def test_wrong_input_from_outside(tmp_path, line):
-    done = outside(line, tmp_path)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(f"error: .*{re.escape(WRONG[line].split('.*')[-1])}.*\n", done.stderr)
@@ -401,9 +397,9 @@ def test_wrong_input_from_outside(tmp_path, line):
 
 
 @pytest.mark.parametrize("word", ["debug=true", "++debug=true", "debug=yes"])
-def test_debug_shows_the_traceback(tmp_path, word):
-    done = outside(f"{word} epochs=0", tmp_path)
-    assert done.returncode == 2
-    assert "Traceback (most recent call last)" in done.stderr
-    assert "epochs must be at least 1 and finite, got 0" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_debug_shows_the_traceback(command, word):
+    code, said = command(f"{word} epochs=0")
+    assert code == 2
+    assert "Traceback (most recent call last)" in said
+    assert "epochs must be at least 1 and finite, got 0" in said
+    assert list(Path.cwd().iterdir()) == []

@@ -8,7 +8,6 @@ import pickle
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -360,22 +359,34 @@ def test_side_by_side_threads_are_those_the_user_asked_for(tiny, monkeypatch):
         on_this_machine([tiny("threads=null")], 1, 1)
 
 
-def command(cwd: Path, *overrides: str) -> subprocess.CompletedProcess:
-    call = [sys.executable, "-m", "nclab.train", *overrides]
-    return subprocess.run(call, cwd=cwd, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd):
+    """command("a=1", ...) -> exit code, stdout and stderr of nclab-train in tmp_path; its launcher is this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*overrides: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nclab-train", *overrides])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        return code, *capfd.readouterr()
+
+    return run
 
 
 OLD_KEY = ("epochs=2", "hydra.launcher.together=2")  # the name of `stack` once
 
 
-def test_the_whole_sweep_is_checked_before_it_begins(tmp_path):
+def test_the_whole_sweep_is_checked_before_it_begins(command, tmp_path):
     for wrong in (("epochs=2,0",), ("epochs=2", "hydra.launcher.jobs=0"), OLD_KEY):
-        done = command(tmp_path, "-m", "hydra/launcher=local", *wrong)
-        assert done.returncode == 2
-        assert len(done.stderr.splitlines()) == 1
-        assert "Traceback" not in done.stderr
+        code, _, err = command("-m", "hydra/launcher=local", *wrong)
+        assert code == 2
+        assert len(err.splitlines()) == 1
+        assert "Traceback" not in err
         assert list(tmp_path.rglob("*.csv")) == []
-    assert "unknown key 'hydra.launcher.together'; valid: jobs, stack" in done.stderr
+    assert "unknown key 'hydra.launcher.together'; valid: jobs, stack" in err
 
 
 def test_a_run_that_fails_leaves_the_others_their_turn(tmp_path, monkeypatch, capsys):
@@ -398,12 +409,12 @@ def test_a_run_that_fails_leaves_the_others_their_turn(tmp_path, monkeypatch, ca
     assert trained == [0, 1, 0, 1]
 
 
-def test_a_sweep_with_several_seeds_a_run_and_one_that_begins_again(tmp_path):
+def test_a_sweep_with_several_seeds_a_run_and_one_that_begins_again(command, tmp_path):
     tiny = ("dataset.train_size=200", "dataset.test_size=100", "model.depth=3", "model.width=16", "epochs=2")
     sweep = ("-m", "hydra/launcher=local", "hydra.launcher.stack=2", *tiny, "seeds=[0,1]", "etf=none,last_k")
-    assert "all 4 runs are finished" in command(tmp_path, *sweep).stdout
-    assert "4 runs, 4 finished before, 0 to do" in command(tmp_path, *sweep).stdout
-    assert "4 runs, 0 finished before, 4 to do" in command(tmp_path, *sweep, "overwrite=true").stdout
+    assert "all 4 runs are finished" in command(*sweep)[1]
+    assert "4 runs, 4 finished before, 0 to do" in command(*sweep)[1]
+    assert "4 runs, 0 finished before, 4 to do" in command(*sweep, "overwrite=true")[1]
     folders = [path.parent for path in tmp_path.glob("outputs/main/*/DONE")]
     assert len(folders) == 4
     assert not any(json.loads((f / "summary.json").read_text())["run"] != f.name for f in folders)
