@@ -149,6 +149,15 @@ def test_a_run_records_its_paper_profile_and_every_part_that_needs_it():
     assert (plain.run_name, plain.folder) == (adaptive.run_name, adaptive.folder)
 
 
+def test_a_run_records_parts_that_write_it_in_other_words():
+    """transfer's base setting is a value of each of its four sweeps."""
+    (part,) = Plan(CONF, "transfer").resolve(["complexity"], "smoke", seeds=[0])
+    (base,) = (config for config in part.configs if not config.loss.complexity and config.dataset.class_split == 0)
+    assert Record.read(base.paper).parts[:4] == ("l2", "lr", "batch", "complexity")
+    overrides = ["loss=mse"]  # parts that were not asked for set keys that it lacks
+    assert Plan(CONF, "long_tail").resolve(["minority"], "smoke", seeds=[0], overrides=overrides)
+
+
 def test_an_extra_part_runs_where_it_is_named():  # and nowhere else: see the first test
     (gap,) = resolve("ffn_gap", seeds=[0])
     assert len(gap.configs) == 17

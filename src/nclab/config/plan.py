@@ -142,27 +142,37 @@ class Plan:
                 found.append((f"{DATASET}{dataset}", *size_keys, *run, "threads=1", *overrides, *of_policy))
             return found
 
-        needed_by: dict[Keys, list[str]] = {}
-        for dataset in dict.fromkeys(dataset for dataset, _ in pairs):
-            for name in sizes:
-                for keys in lines(name, dataset):
-                    needed_by.setdefault(keys, []).append(name)
         words = (*overrides, *(word for override in policy_overrides for word in ("--policy", override)))
         typed_keys = frozenset(map(key_of, (*overrides, *policy_overrides)))
-        known: dict[Keys, dict[int, RunConfig]] = {}  # keys of a run -> seed -> its configuration
-        found = []
+        seeds_of = {name: seeds or _seeds(size["seeds"], part["size"]) for name, part in self.parts.items() if name in sizes}
+        composed: dict[Keys, RunConfig] = {}
+        needed_by: dict[Path, list[str]] = {}  # parts may write the same run in other words
         with composing(self.conf):
-            for dataset, name in pairs:
-                own: list[RunConfig] = []
-                its_seeds = seeds or _seeds(size["seeds"], self.parts[name]["size"])
+            for dataset, name in product(dict.fromkeys(dataset for dataset, _ in pairs), sizes):
+                asked_for = (dataset, name) in pairs
+                if not asked_for and not datasets and own_datasets.get(name, dataset) != dataset:
+                    continue
                 for keys in lines(name, dataset):
-                    if not known.get(keys, {}).keys() >= set(its_seeds):
-                        record = Record(self.wing, profile, tuple(dict.fromkeys(needed_by[keys])), words)
-                        config = replace(_composed(self._composer, keys), explicit=typed_keys)
-                        with_seeds = _with_seeds(config, its_seeds, output_root, str(record))
-                        known[keys] = with_seeds | known.get(keys, {})
-                    own += [known[keys][seed] for seed in its_seeds]
-                found.append(Part(name, dataset, self.parts[name]["draw"], own))
+                    try:
+                        if keys not in composed:
+                            composed[keys] = _composed(self._composer, keys)
+                    except ConfigError:
+                        if asked_for:
+                            raise
+                        continue  # the overrides of this command are not meant for that part
+                    needed_by.setdefault(_seedless(composed[keys]), []).append(name)
+        known: dict[Path, dict[int, RunConfig]] = {}  # a run without its seed -> seed -> its configuration
+        found = []
+        for dataset, name in pairs:
+            own: list[RunConfig] = []
+            for keys in lines(name, dataset):
+                one = _seedless(composed[keys])
+                if not known.get(one, {}).keys() >= set(seeds_of[name]):
+                    record = Record(self.wing, profile, tuple(dict.fromkeys(needed_by[one])), words)
+                    config = replace(composed[keys], explicit=typed_keys)
+                    known[one] = _with_seeds(config, seeds_of[name], output_root, str(record)) | known.get(one, {})
+                own += [known[one][seed] for seed in seeds_of[name]]
+            found.append(Part(name, dataset, self.parts[name]["draw"], own))
         return found
 
 
@@ -188,6 +198,11 @@ def _dataset(part: str, sizes: list[Keys]) -> str | None:
 def _seeds(of_profile: list[int] | dict[str, list[int]], size: str) -> list[int]:
     """The seeds of a size: those of the profile, or where they are told apart its own or `other`."""
     return of_profile if isinstance(of_profile, list) else of_profile.get(size, of_profile["other"])
+
+
+def _seedless(config: RunConfig) -> Path:
+    """What tells runs apart but for the seed."""
+    return config.of_seed(0).folder
 
 
 def _with_seeds(config: RunConfig, seeds: list[int], output_root: str, paper: str) -> dict[int, RunConfig]:
