@@ -23,9 +23,10 @@ WITHIN = 2.0  # factor
 def is_matched(run: Run) -> bool:
     """Whether training ended at its `stop_at_loss` and the network is there, or there was none to stop at.
 
-    Training stops by the mean loss of the last epoch's batches, while the weights move. What is measured is the network
-    after it, whose train loss L can be another: stop / 2 <= L <= 2 stop is asked for. The factors, WITHIN and its
-    inverse, were chosen after the runs of profile cpu were seen.
+    With `stop_loss=running` training stops by the mean loss of the last epoch's batches, while the weights move; the
+    network after it may be at another train loss L. With `evaluated` L is at most the stop, and one epoch may lead far
+    below. So stop / 2 <= L <= 2 stop is asked for. The factors, WITHIN and its inverse, were chosen after the first
+    runs of profile cpu, which stopped by the running loss, were seen.
     """
     stop = run.config.get("stop_at_loss")
     if stop is None:
@@ -82,7 +83,7 @@ def target_linear(run: Run, treated: Run) -> float:
 
 @statistic("nats", measured=True, positive=True)
 def last_running_loss(run: Run, treated: Run) -> float:
-    """Mean training loss of the last epoch's batches (running_loss), by which stop_at_loss ends a training."""
+    """Mean training loss of the last epoch's batches (running_loss), by which stop_loss=running ends a training."""
     return needed(run, at_end(run), NETWORK, "running_loss")
 
 
