@@ -144,7 +144,7 @@ class Plan:
 
         words = (*overrides, *(word for override in policy_overrides for word in ("--policy", override)))
         typed_keys = frozenset(map(key_of, (*overrides, *policy_overrides)))
-        seeds_of = {name: seeds or _seeds(size["seeds"], part["size"]) for name, part in self.parts.items() if name in sizes}
+        seeds_of = {name: seeds or _seeds(size["seeds"], self.parts[name]["size"]) for name in asked}
         composed: dict[Keys, RunConfig] = {}
         needed_by: dict[Path, list[str]] = {}  # parts may write the same run in other words
         with composing(self.conf):
