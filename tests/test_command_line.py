@@ -34,7 +34,9 @@ def test_the_command_line(tmp_path):
     not spend its first seconds on imports that it has no use for."""
     tiny = ("dataset.train_size=200", "dataset.test_size=100", "model.depth=3", "model.width=16", "epochs=2")
     words = ("--multirun", *tiny, "seed=0,1", "threads=1")
-    done = subprocess.run([sys.executable, "-c", TRAIN, *words], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
     assert len(list((tmp_path / "outputs" / "main").glob("*/DONE"))) == 2
@@ -104,7 +106,9 @@ def test_no_other_private_name_of_hydra_is_used():
     }
     assert found == {
         "from hydra._internal.utils import get_args_parser",
-        "from hydra._internal.config_loader_impl import ConfigLoaderImpl",  # see tests/test_composing.py
+        # see tests/test_composing.py
+        "from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname",
+        "from hydra._internal.hydra import Hydra",  # see tests/test_quick_commands.py
     }
 
 

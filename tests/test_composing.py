@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from omegaconf import OmegaConf
+from omegaconf.errors import ReadonlyConfigError
 
 from nclab.config import composing as module
 from nclab.config.checks import ConfigError, checked
@@ -102,6 +103,36 @@ def test_a_line_that_shares_its_choices_is_what_it_is_alone(line):
         assert outcome(composer, line) == alone
         assert outcome(composer, line) == alone
     assert isinstance(alone, str) == (line in WRONG)
+
+
+def of_hydra(whole):
+    """What depends on the words of the line, through Hydra's node and in it."""
+    config, node = run_config(whole), whole.hydra
+    return config.data_root, node.sweep.dir, OmegaConf.to_container(node.overrides), node.job.override_dirname
+
+
+def test_hydras_node_is_that_of_its_own_line():
+    """The first is read after the second was made."""
+    both = [
+        ["output_root=/a", "experiment_name=one", "dataset=digits", "data_root=${hydra:sweep.dir}"],
+        ["output_root=/b", "experiment_name=two", "dataset=digits", "data_root=${hydra:sweep.dir}"],
+    ]
+    with composing(CONF):
+        composer = Composer()
+        shared = [composer(words) for words in both]
+        assert [of_hydra(whole) for whole in shared] == [of_hydra(composed(words)) for words in both]
+    assert [whole.hydra.sweep.dir for whole in shared] == ["/a/one", "/b/two"]
+
+
+@pytest.mark.parametrize(
+    ("part", "key"), [("runtime", "cwd"), ("sweep", "dir"), ("job", "name"), ("launcher", "_target_")]
+)
+def test_what_lines_share_is_read_only(part, key):
+    with composing(CONF):
+        composer = Composer()
+        for _ in range(2):
+            with pytest.raises(ReadonlyConfigError):
+                composer(["dataset=digits"]).hydra[part][key] = "elsewhere"
 
 
 def test_choices_are_composed_once(monkeypatch):

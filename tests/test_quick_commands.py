@@ -52,6 +52,14 @@ def test_help_lists_no_group_that_its_template_lacks(monkeypatch, capfd):
     assert Hydra.format_config_groups is ours
 
 
+def test_another_version_of_hydra_is_left_to_the_whole_command(monkeypatch, capfd):
+    """One that has moved what is private to it."""
+    monkeypatch.setattr(sys, "argv", ["nclab-train", "--help"])
+    monkeypatch.delattr("hydra._internal.hydra.Hydra")
+    assert not shown.shown(["--help"])
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_status_of_runs_needs_no_torch(tmp_path):
     assert run(RUNS, "nclab-runs", "status", str(tmp_path)).stderr.endswith("torch loaded: False\n")
 

@@ -6,14 +6,15 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
@@ -52,12 +53,13 @@ class Composer:
     """What `composed` makes of many command lines, each within a `composing` of the same folders.
 
     Lines that differ in values alone (`etf.k=2`, `seed=1`) share what they choose. That is composed once, and
-    the values are set in a copy, by the function by which Hydra sets them: a fifth of the time.
+    the values are set in a copy, by the function by which Hydra sets them: a fifth of the time. So that none shows in
+    another line, what is shared of Hydra's node refers to nothing outside it, and the node is read-only.
     """
 
     def __init__(self, name: str = ROOT):
         self.name = name
-        self._chosen: dict[tuple[str, ...], DictConfig] = {}
+        self._chosen: dict[tuple[str, ...], tuple[DictConfig, dict[int, Any]]] = {}
         self._parsed: dict[str, Override] = {}  # the lines of a plan share most words
 
     def __call__(self, words: Sequence[str]) -> DictConfig:
@@ -70,12 +72,14 @@ class Composer:
         values = [override for override in overrides if _is_value(override)]
         choices = tuple(word for word, override in zip(words, overrides, strict=True) if not _is_value(override))
         if choices not in self._chosen:
-            self._chosen[choices] = self.chosen(choices)
-        chosen = self._chosen[choices]
-        of_hydra = chosen._get_node("hydra")  # three quarters of the nodes, and no value is set in it
-        whole = deepcopy(chosen, {id(of_hydra): of_hydra})
+            chosen = self.chosen(choices)
+            OmegaConf.set_readonly(chosen.hydra, True)
+            self._chosen[choices] = chosen, _shared(chosen.hydra)
+        chosen, shared = self._chosen[choices]
+        whole = deepcopy(chosen, shared.copy())
         with plainly():
             ConfigLoaderImpl._apply_overrides_to_config(values, whole)
+        _tell(whole.hydra, overrides)
         return whole
 
     def chosen(self, words: Sequence[str]) -> DictConfig:
@@ -87,6 +91,23 @@ def _is_value(word: Override) -> bool:
     """Whether it sets one value of the configuration that the other words choose: no group has a dot in its name."""
     plain = not (word.is_delete() or word.is_sweep_override() or word.is_hydra_override())
     return plain and word.package is None and ("." in word.key_or_group or word.key_or_group in ROOT_KEYS)
+
+
+def _shared(of_hydra: DictConfig) -> dict[int, Any]:
+    """The parts of Hydra's node that need no copy, as `deepcopy` takes them. A part that refers to a value does: it
+    looks for it in the configuration that it belongs to."""
+    nodes = [of_hydra._get_node(key) for key in of_hydra if key not in ("job", "overrides")]  # see _tell
+    parts = [node for node in nodes if isinstance(node, DictConfig) and not node._is_none()]
+    return {id(node): node for node in parts if "${" not in str(OmegaConf.to_container(node))}
+
+
+def _tell(of_hydra: DictConfig, overrides: list[Override]) -> None:
+    """Tell Hydra's node all words of the line, as Hydra does."""
+    own = [override for override in overrides if not override.is_hydra_override()]
+    job = of_hydra.job
+    with flag_override(of_hydra, "readonly", False):
+        of_hydra.overrides.task = [override.input_line for override in own]
+        job.override_dirname = get_overrides_dirname(overrides=own, **job.config.override_dirname)
 
 
 def run_config(whole: DictConfig) -> RunConfig:

@@ -43,7 +43,6 @@ def shown(words: list[str]) -> bool:
 def _composed(stored: dict[str, Any]) -> str | None:
     """What Hydra prints; None where it finds something wrong."""
     import hydra
-    from hydra._internal.hydra import Hydra
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -56,6 +55,8 @@ def _composed(stored: dict[str, Any]) -> str | None:
             ConfigStore.instance().store(name, values, group=group, provider="nclab")
     said, errors = io.StringIO(), io.StringIO()
     with redirect_stdout(said), suppress(Exception):
+        from hydra._internal.hydra import Hydra  # private: where Hydra moves it, the slow way shows the help
+
         before, list_groups = sys.stderr, Hydra.format_config_groups
         try:
             sys.stderr = errors
