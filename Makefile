@@ -114,7 +114,8 @@ claims_depth: setup  ## judge the claims of the depth study likewise: a page in 
 # Libraries that only benchmarks are set against; what they need in turn is there already.
 PEERS := timm==1.0.31
 bench: setup | $(UV)  ## measuring, training, networks, layers, seeds, growth: ratios in one run, beside the machine's limits
-	@$(UV) pip install --quiet --python $(PY) --no-deps $(PEERS) || echo "bench: without $(PEERS), as its rows will say"
+	@said=$$($(UV) pip install --quiet --python $(PY) --no-deps $(PEERS) 2>&1) \
+		|| echo "bench: $(PEERS) was not installed: $$(echo "$$said" | tail -n 1)"
 	$(PY) scripts/bench_measure.py
 	$(PY) scripts/bench_train.py
 	$(PY) scripts/bench_networks.py

@@ -1,5 +1,8 @@
-"""Networks of ours beside the same ones as others build them: width, depth, heads and patches are equal, so that a
-training step of either makes the same matrix products."""
+"""Networks of ours beside the same ones as others build them: width, depth, heads and patches are equal.
+
+A training step of our ResNet makes the same matrix products as its peer's. That of our ViT makes fewer: its last block
+computes only the class token, the only one that the head reads. Peers compute all tokens there.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -100,8 +100,8 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def inputs(self) -> dict[str, str]:
-        """Site -> name of the feature that the layer reads, for the layers whose input is handed out; `input` stands
-        for the flattened model input."""
+        """Site -> name of the feature that the layer reads, for the layers whose input is among the features; `input`
+        stands for the flattened model input."""
 
     def free_features(self) -> set[str]:
         """Names of the parameters that are features themselves, not weights: `loss.l2_features` is their penalty."""

@@ -9,7 +9,7 @@ from nclab.data import Split
 from nclab.interfaces.batch import Batch, Output
 from nclab.training.objective import Objective
 
-STOP_AT_LOSS = "stop_at_loss"  # the training loss is low enough
+STOP_AT_LOSS = "stop_at_loss"  # the training loss that stop_loss names is at most stop_at_loss
 STOP_PATIENCE = "stop_patience_epochs"  # the best epoch is long ago
 FITTED = "fitted"  # debug=overfit: the few samples are learnt
 RUNNING, EVALUATED = STOP_LOSSES = ("running", "evaluated")  # of an epoch's batches, of the train split after it

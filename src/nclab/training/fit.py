@@ -46,16 +46,15 @@ FAILURES = (RunError, OutOfMemory, RunLocked, PeerLost, OSError)  # of one run: 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How long a fit goes on (stop_at_loss: a loss that ends it, by stop_loss of an epoch's batches or the train split;
-    until_fitted: that split learnt does; best: a number no longer better does), what it measures, when it saves."""
+    """When a fit ends, what it measures and how often it saves."""
 
-    epochs: int
+    epochs: int  # the most that is trained
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
-    checkpoint_seconds: float = 10.0
-    stop_at_loss: float | None = None
-    stop_loss: str = RUNNING
-    until_fitted: bool = False
-    best: Best | None = None
+    checkpoint_seconds: float = 10.0  # the least between two checkpoints; a switch and the end are saved at once
+    stop_at_loss: float | None = None  # the first epoch whose training loss is at most this is the last
+    stop_loss: str = RUNNING  # which loss: the mean over the epoch's batches; EVALUATED: of the train split after it
+    until_fitted: bool = False  # the first epoch after which the train split is learnt is the last
+    best: Best | None = None  # the number by which epochs are compared; its patience can end the fit
 
 
 class Fit:

@@ -17,9 +17,9 @@ from nclab.metrics.suite import METRICS, NETWORK, Context, Metric, SuiteSettings
 class CollapseSuite(Metric):
     """Two passes over the train split: class means, then spreads about them; one over any other, with the train means.
 
-    NC2 of W, NC3 and NC4 live at the classifier's input; `dnc3_gram` at hidden layers whose input is handed out, and
-    subspace alignment at those of them whose weight is learnable; both effective depths, of the train split, in the
-    layer `network`.
+    NC2 of W, NC3 and NC4 live at the classifier's input; `dnc3_gram` at hidden layers whose input `model.inputs()`
+    returns, and subspace alignment at those of them whose weight is learnable; both effective depths, of the train
+    split, in the layer `network`.
     """
 
     def __init__(self, settings: SuiteSettings | None = None):
@@ -86,7 +86,7 @@ class CollapseSuite(Metric):
         return values
 
     def _of_weight(self, probe: Any) -> dict[str, float]:
-        """The columns of a hidden layer's weight. nan where its input is not handed out; subspace alignment of a fixed
+        """The columns of a hidden layer's weight. nan where `model.inputs()` lacks it; subspace alignment of a fixed
         layer, too."""
         at, layer = self.read.get(probe.layer), self.context.model.etf_sites()[probe.site]
         if at is None:
@@ -117,5 +117,5 @@ class CollapseSuite(Metric):
 
 
 def _reads_known(model: nn.Module, probe: Any) -> bool:
-    """Whether it is a hidden layer whose input is handed out."""
+    """Whether it is a hidden layer whose input `model.inputs()` returns."""
     return probe.site not in (None, model.classifier) and probe.site in model.inputs()
