@@ -107,9 +107,11 @@ def test_list_says_where_every_dataset_is(tmp_path, monkeypatch, capsys):
     assert re.fullmatch(r"damaged \(.*expected md5.*\) under .*: nclab-data fetch fashion_mnist", said["fashion_mnist"])
     assert said["cifar10"] == f"not under {tmp_path}: nclab-data fetch cifar10"
     assert said["npz"] == "files of yours: dataset=npz dataset.path=PATH"
-    assert said["torchvision"] == "files of yours: dataset=torchvision dataset.set=SET"
+    assert said["torchvision"] == (
+        "files in the data root, or with dataset.download=true: dataset=torchvision dataset.set=SET"
+    )
     assert command.run(["fetch", "npz"]) == 0
-    assert "reads files of yours" in capsys.readouterr().out
+    assert capsys.readouterr().out == "npz: files of yours: dataset=npz dataset.path=PATH; nothing to fetch\n"
 
 
 def test_the_entry_point_is_the_command(monkeypatch, capsys):

@@ -71,8 +71,8 @@ def _loaded(name: str, root: Path) -> Dataset | str:
 
 def state(name: str, root: Path) -> str:
     """One line on where the dataset is."""
-    if _by_path(name):
-        return f"files of yours: {_words(name)}"
+    if found := _not_fetched(name):
+        return found
     if name not in SOURCES:
         return "ships with the packages"
     loaded = _loaded(name, root)
@@ -82,8 +82,13 @@ def state(name: str, root: Path) -> str:
     return f"{wrong} under {root}: nclab-data fetch {name}"
 
 
-def _by_path(name: str) -> bool:
-    return "path" in DATASETS[name].settings.__dataclass_fields__
+def _not_fetched(name: str) -> str | None:
+    """Where a dataset with a key `path` has its files from, and how it is named; None for one without that key."""
+    keys = DATASETS[name].settings.__dataclass_fields__
+    if "path" not in keys:
+        return None
+    place = "files in the data root, or with dataset.download=true" if "download" in keys else "files of yours"
+    return f"{place}: {_words(name)}"
 
 
 def _words(name: str) -> str:
@@ -104,8 +109,8 @@ def fetch(name: str, root: Path, way: str = "auto") -> str:
         raise ValueError(unknown("dataset", name, DATASETS.names()))
     if way not in WAYS:
         raise ValueError(unknown("source", way, WAYS))
-    if _by_path(name):
-        return f"{name}: reads files of yours ({_words(name)}), nothing to fetch"
+    if found := _not_fetched(name):
+        return f"{name}: {found}; nothing to fetch"
     if name not in SOURCES:
         return f"{name}: ships with the packages, nothing to fetch"
     if isinstance(_loaded(name, root), Dataset):
