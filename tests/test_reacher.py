@@ -15,7 +15,7 @@ from nclab.interfaces.shapes import ArrayShape
 from nclab.interfaces.targets import Values
 
 control = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in reacher.PACKAGES), reason="needs the extra nclab[control]"
+    any(importlib.util.find_spec(name) is None for name in reacher.PACKAGES), reason="needs the extra control"
 )
 
 
@@ -89,7 +89,8 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "mujoco" else real(name))
     monkeypatch.setattr(reacher, "PACKAGES", ("mujoco", "gymnasium", "imageio"))
     assert run(["fetch", "reacher", "--root", str(tmp_path)]) == 1
-    assert "mujoco is not installed; install the extra: pip install 'nclab[control]'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "mujoco is not installed; install the extra control: pip install 'nclab[control]', in a checkout " in said
 
 
 def test_there_is_no_other_source(tmp_path):

@@ -107,4 +107,6 @@ def test_without_pyarrow_one_line_says_what_to_install(tmp_path, capsys, monkeyp
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     code, _, err = said(capsys, "export", tmp_path, "--out", tmp_path / "all.parquet")
     assert code == 2
-    assert "Parquet needs pyarrow: pip install pyarrow; .csv needs nothing more\n" in err
+    assert "Parquet needs pyarrow; install the extra parquet: pip install 'nclab[parquet]', in a checkout " in err
+    assert err.endswith("; .csv needs nothing more\n")
+    assert err.count("\n") == 1

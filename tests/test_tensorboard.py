@@ -74,7 +74,7 @@ def test_without_its_package_the_command_stops_in_one_line(tiny, monkeypatch, tm
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard.writer", raising=False)
     with pytest.raises(
-        ConfigError, match=r"tracker=tensorboard: .*pip install 'nclab\[tensorboard\]', or add tracker="
+        ConfigError, match=r"tracker=tensorboard: .*pip install 'nclab\[tensorboard\]', .*; or add tracker="
     ):
         train(tiny("tracker=tensorboard"))
     assert list(tmp_path.iterdir()) == []

@@ -43,6 +43,7 @@ from nclab.system.atomic import make_folder, write_atomic
 from nclab.system.lock import is_held
 from nclab.system.progress import telling
 from nclab.system.signals import StopSignals
+from nclab.system.words import install_hint
 from nclab.system.written import is_finished
 
 # A run counts as ended after its job was absent from the queue this many times: its files may take a moment to appear.
@@ -108,7 +109,7 @@ def on_slurm(configs: list[RunConfig], settings: SlurmSettings) -> None:
         raise ConfigError("hydra/launcher=slurm needs sbatch, which is not on the PATH here; hydra/launcher=local "
                           "trains on this machine")  # fmt: skip
     if find_spec("submitit") is None:
-        raise ConfigError("hydra/launcher=slurm needs submitit: pip install 'nclab[cluster]'")
+        raise ConfigError(f"hydra/launcher=slurm needs submitit; {install_hint('cluster')}")
     with _one_at_a_time(Path(configs[0].output_root) / ".slurm"), StopSignals():
         jobs = _in_queue(configs, settings)
     if settings.wait:

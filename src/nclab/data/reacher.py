@@ -1,6 +1,6 @@
 """Reacher-v5 of gymnasium, imitated: 10 observations of a two-joint arm -> the 2 torques of a scripted expert.
 
-`nclab-data fetch reacher` plays the episodes on this machine (extra `nclab[control]`: gymnasium, mujoco, imageio) and
+`nclab-data fetch reacher` plays the episodes on this machine (extra `control`: gymnasium, mujoco, imageio) and
 keeps them in <root>/reacher/episodes.npy, (2000, 12) float32, whose md5 is checked at every load. Numbers are rounded
 to five decimals, so that machines that differ in the last bits of a float give the same file; gymnasium 1.1.1 with
 mujoco 3.3.0 and 1.4.0 with 4.0.0 do.
@@ -24,6 +24,7 @@ from nclab.data.dataset import DATASETS, Dataset, MissingDataError
 from nclab.data.fetching import SOURCES, FetchError, Source
 from nclab.data.fetching.place import place
 from nclab.data.regression import RegressionSettings, regression
+from nclab.system.words import install_hint
 
 FILE = "reacher/episodes.npy"
 MD5 = "ede620ad32b9b3deeea1791c337b2d88"
@@ -63,7 +64,7 @@ def played(episodes: int = EPISODES) -> tuple[np.ndarray, np.ndarray]:
     """
     if absent := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         needed = f"{', '.join(PACKAGES)} play it on this machine, and {absent[0]} is not installed"
-        raise FetchError(f"{needed}; install the extra: pip install 'nclab[control]'")
+        raise FetchError(f"{needed}; {install_hint('control')}")
     import gymnasium  # here, because only a fetch needs it
 
     rows, returns = [], []

@@ -17,6 +17,7 @@ from nclab.run.execute import check, is_done
 from nclab.run.exit import FAILED, complain
 from nclab.run.started import as_started, requested
 from nclab.run.task import train_job
+from nclab.system.words import install_hint
 from nclab.training.fit import FAILURES
 
 MOST_CHECKED = 30  # combinations, before the search begins
@@ -58,7 +59,7 @@ def _optuna() -> Any:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"hydra/sweeper=optuna: optuna cannot be imported ({reason}); pip install 'nclab[optuna]'"
+            f"hydra/sweeper=optuna: optuna cannot be imported ({reason}); {install_hint('optuna')}"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

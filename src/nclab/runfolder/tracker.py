@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nclab.interfaces.registry import Registry
+from nclab.system.words import install_hint
 from nclab.training.observer import Measured, Observer, Start
 
 TRACKERS = Registry("tracker", "nclab.runfolder.trackers")
@@ -86,7 +87,7 @@ def by_layer(numbers: dict[str, float]) -> Table:
 
 
 def require_importable(name: str, module: str) -> None:
-    """Import the module that the tracker of this name needs, and its extra `nclab[name]` brings. Raises ValueError."""
+    """Import the module that a tracker needs; the extra of the tracker's name brings it. Raises ValueError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its own deprecations
@@ -94,7 +95,7 @@ def require_importable(name: str, module: str) -> None:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"tracker={name}: {name} cannot be imported ({reason}); pip install 'nclab[{name}]', or add tracker=none"
+            f"tracker={name}: {name} cannot be imported ({reason}); {install_hint(name)}; or add tracker=none"
         ) from None
 
 

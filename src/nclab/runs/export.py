@@ -15,6 +15,7 @@ import pandas as pd
 
 from nclab.analysis.runs import COLUMNS, MAY_DIFFER, AnalysisError, Run, load_runs
 from nclab.system.atomic import replace
+from nclab.system.words import install_hint
 
 ROWS = 500_000  # of a row group of Parquet: what is in memory at once
 
@@ -33,7 +34,9 @@ def check_out(out: Path) -> None:
         try:
             import pyarrow  # noqa: F401  # an extra: 150 MB that only this file format needs
         except ImportError:
-            raise ExportError(f"{out}: Parquet needs pyarrow: pip install pyarrow; .csv needs nothing more") from None
+            raise ExportError(
+                f"{out}: Parquet needs pyarrow; {install_hint('parquet')}; .csv needs nothing more"
+            ) from None
 
 
 def export(folders: Iterable[Path], out: Path, unfinished: bool = False) -> tuple[int, int, list[str]]:

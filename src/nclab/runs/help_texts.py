@@ -43,7 +43,7 @@ etf.k; empty where one means nothing), then epoch, split, layer, metric, value a
 BOARD = """One file that needs neither a server nor a network; the runs are only read. A file that this command did not
 make is not written over. Curves keep four digits and at most 60 epochs a run. Three classes in their plane are shown of
 runs that were trained with metrics.suite=[collapse,projection]. A page of --watch loads itself again; a run whose log
-is broken is named in it. Needs plotly: pip install 'nclab[board]'.
+is broken is named in it. Needs the extra board (plotly).
 
 Exit code: 0 written; 2 refused, or no run there."""
 

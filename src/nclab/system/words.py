@@ -58,6 +58,15 @@ def first_of(names: Iterable[str], most: int = 5, between: str = ", ") -> str:
     return between.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def install_hint(extra: str) -> str:
+    """The command that adds an extra of pyproject.toml, for an installed wheel and for a checkout.
+
+    >>> install_hint("optuna")
+    "install the extra optuna: pip install 'nclab[optuna]', in a checkout pip install -e '.[optuna]'"
+    """
+    return f"install the extra {extra}: pip install 'nclab[{extra}]', in a checkout pip install -e '.[{extra}]'"
+
+
 def at_home(folder: str) -> str:
     """The folder with a leading ~ or ~user expanded, as a shell does where it sees one. Raises ValueError for a user
     without a home."""

@@ -18,7 +18,7 @@ class TensorboardSettings(TrackerSettings):
 
 @TRACKERS.add("tensorboard", TensorboardSettings)
 class TensorboardTracker(Tracker):
-    """TensorBoard (the extra `nclab[tensorboard]`): the folder `tensorboard` in the run folder holds every number under
+    """TensorBoard (the extra `tensorboard`): the folder `tensorboard` in the run folder holds every number under
     split/layer/metric against the epoch, and the configuration as text. A run that goes on is told all earlier epochs
     again and writes it anew; so no epoch is there twice."""
 

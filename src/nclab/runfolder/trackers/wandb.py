@@ -60,7 +60,7 @@ class WandbSettings(TrackerSettings):
 
 @TRACKERS.add("wandb", WandbSettings)
 class WandbTracker(Tracker):
-    """Weights & Biases (the extra `nclab[wandb]`). The run's wandb id lies in its folder, in `wandb_id`, so that a
+    """Weights & Biases (the extra `wandb`). The run's wandb id lies in its folder, in `wandb_id`, so that a
     resumed run continues the same wandb run; an offline one leaves a further piece of it for `wandb sync`, which holds
     the whole history, as it takes the place of the earlier ones there."""
 

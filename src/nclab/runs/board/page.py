@@ -20,6 +20,7 @@ from nclab.runs.state import RunState, is_run
 from nclab.runs.table import counts, progress
 from nclab.system.atomic import write_atomic
 from nclab.system.progress import telling
+from nclab.system.words import install_hint
 
 MARK = '<meta name="generator" content="nclab-runs board">'  # by this a page is known to be one of ours
 MARK_WITHIN = 500  # bytes from its beginning
@@ -59,7 +60,7 @@ def library() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        raise BoardError("its charts need plotly, which is not installed: pip install 'nclab[board]'") from None
+        raise BoardError(f"its charts need plotly, which is not installed; {install_hint('board')}") from None
     return packed(get_plotlyjs())
 
 
