@@ -3,7 +3,7 @@
     python scripts/bench_train.py                         writes outputs/bench/train.json
 
 Batch 128, 60,000 and 10,000 images of 28 x 28, SGD with momentum. `bare` are the matrix products of one training epoch,
-forward, weight gradients and input gradients, and nothing else. `plain` is the same training by a loop of ten lines,
+forward, weight gradients and input gradients, and nothing else. `plain` is the same training by a short loop,
 all images in memory and the same optimizer: what a step costs here beside its model. `dataloader` is a loop over
 torchvision's way of handing out images, a PIL image and ToTensor each, which no fast loop uses for data of this size.
 """

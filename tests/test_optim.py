@@ -1,9 +1,11 @@
-"""Schedules against torch's own, and settings out of range."""
+"""Schedules against torch's own, torch's optimizers without their wrappers, and settings out of range."""
+
+from functools import wraps
 
 import pytest
 import torch
 
-from nclab.training.optim import OPTIMIZERS, SCHEDULES, optimizer_bytes
+from nclab.training.optim import OPTIMIZERS, SCHEDULES, Eager, below_wrappers, optimizer_bytes
 
 
 def schedule(name: str, epochs: int, **settings):
@@ -34,6 +36,20 @@ def test_schedules_equal_torchs(ours, theirs):
         assert ours(epoch) == pytest.approx(optimizer.param_groups[0]["lr"]), epoch
         optimizer.step()
         scheduler.step()
+
+
+def test_only_wrappers_known_as_torchs_are_left_out():
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # has its step wrapped for the profiler, if none was before
+    step = torch.optim.SGD.step
+
+    @wraps(step)
+    def another(*args):
+        return step(*args)
+
+    assert below_wrappers(another) is another
+    assert not hasattr(below_wrappers(step), "__wrapped__")
+    optimizer = OPTIMIZERS["sgd"].build(OPTIMIZERS["sgd"].settings(), [torch.zeros(1, requires_grad=True)])
+    assert type(optimizer).zero_grad is Eager.zero_grad is not torch.optim.Optimizer.zero_grad
 
 
 @pytest.mark.parametrize(("name", "per_weight"), [("sgd", 4), ("adamw", 8)])

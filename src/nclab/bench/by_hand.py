@@ -38,7 +38,7 @@ def feed(dataset: Dataset, batch_size: int, seeds: tuple[int, int] = (0, 0), wor
 
 
 def plain_epoch(logits: Callable[[Tensor], Tensor], dataset: Dataset, optimizer: Optimizer, batch_size: int) -> None:
-    """A training epoch by a loop of ten lines over images in memory, of a network in training mode."""
+    """A training epoch by a short loop over images in memory, of a network that is in training mode already."""
     samples, targets = dataset.train.samples, dataset.train.targets
     for rows in torch.randperm(len(targets)).to(targets.device).split(batch_size):
         made = logits(dataset.inputs(samples.index_select(0, rows)))

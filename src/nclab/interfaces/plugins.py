@@ -84,7 +84,7 @@ def wing_parts() -> Iterator[str]:
 
 
 def installed() -> list[EntryPoint]:
-    """The entry points of installed plug-ins."""
+    """The entry points of installed plug-ins. What is installed later is seen by the next process."""
     return list(_installed(tuple(sys.path)))
 
 

@@ -44,7 +44,7 @@ from nclab.training.fit import Diverged, Fit, FitSettings
 from nclab.training.headline import check_number, headline_of
 from nclab.training.objective import LOSSES, Objective
 from nclab.training.observer import Guarded, Observer, Observers, Start
-from nclab.training.optim import OPTIMIZERS, learning_rate, without_compiler
+from nclab.training.optim import OPTIMIZERS, learning_rate
 from nclab.training.phases import PHASES, Phase, checked, rate_of_phases
 from nclab.training.progress import Progress, restore_model, restore_rest
 from nclab.training.sampler import SAMPLERS, Sampler
@@ -299,7 +299,6 @@ def fit_of(
         switches = policy.setup(model, seed)
     world.align([*model.parameters(), *model.buffers()])  # hosts may differ in their rounding
     parts.objective.follow(model)
-    without_compiler()
     optimizer = parts.optimizer([p for p in model.parameters() if p.requires_grad])
     run = parts.run(model)
     learner = Learner(model, parts.objective, policy, optimizer, parts.learning_rate, run, parts.closure)

@@ -43,7 +43,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-@cache  # of the code that this process imported: what is committed or edited later is not what it runs
+@cache  # as it was at the first run of this process: what is committed or edited later is mostly not what it runs
 def _commit() -> str | None:
     """Commit of the source tree, with `-dirty` where tracked files differ; None outside a checkout."""
     here = Path(__file__).parent

@@ -138,7 +138,7 @@ class _CastsOf(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Torch would import its compiler to keep it off what follows, in which nothing is compiled."""
+        """False: torch then does not wrap __torch_dispatch__, and its compiler is not imported."""
         return False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):

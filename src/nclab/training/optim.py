@@ -98,16 +98,36 @@ class LBFGSSettings(OptimizerSettings):
             at_least(f"optimizer.{key}", getattr(self, key), 0)
 
 
-class EagerSGD(torch.optim.SGD):
-    """Its step imports no compiler, as that of torch does to be traced by it: see without_compiler."""
+# Torch's own wrappers of methods of optimizers, by module and name. The first keeps its compiler off a method, and
+# imports it to do so; the second lets it trace a step, likewise; the third is for its profiler, once for each class.
+WRAPPERS = {("torch._compile", "inner"), ("torch.optim.optimizer", "_use_grad"), ("torch.optim.optimizer", "wrapper")}
 
-    step = torch.no_grad()(getattr(torch.optim.SGD.step, "__wrapped__", torch.optim.SGD.step))
+
+def below_wrappers(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of torch's optimizers without its wrappers; as it is where a version of torch has others."""
+    while (wrapped := getattr(method, "__wrapped__", None)) is not None:
+        if (method.__globals__["__name__"], method.__code__.co_name) not in WRAPPERS:
+            break
+        method = wrapped
+    return method
 
 
-class EagerAdamW(torch.optim.AdamW):
-    """Likewise."""
+class Eager:
+    """Methods that do not import torch's compiler: three of seven seconds to the first epoch. `compile=true` compiles
+    the network and its loss, never these. In classes of our own, so that torch's are as others expect them."""
 
-    step = torch.no_grad()(getattr(torch.optim.AdamW.step, "__wrapped__", torch.optim.AdamW.step))
+    add_param_group = below_wrappers(Optimizer.add_param_group)
+    load_state_dict = below_wrappers(Optimizer.load_state_dict)
+    state_dict = below_wrappers(Optimizer.state_dict)
+    zero_grad = below_wrappers(Optimizer.zero_grad)
+
+
+class EagerSGD(Eager, torch.optim.SGD):
+    step = torch.no_grad()(below_wrappers(torch.optim.SGD.step))
+
+
+class EagerAdamW(Eager, torch.optim.AdamW):
+    step = torch.no_grad()(below_wrappers(torch.optim.AdamW.step))
 
 
 @OPTIMIZERS.add("sgd", SGDSettings)
@@ -142,19 +162,6 @@ def lbfgs(s: LBFGSSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
         history_size=s.history_size,
         line_search_fn="strong_wolfe",
     )
-
-
-def without_compiler() -> None:
-    """Let the first optimizer of this process not import torch's compiler: three of seven seconds to the first epoch.
-
-    Torch keeps its compiler off some methods of optimizers by a wrapper, which imports it to do so. `compile=true`
-    compiles the network and its loss, never these methods; so they are marked as kept off already. A method that
-    another version of torch wraps differently stays as it is.
-    """
-    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
-        method = getattr(getattr(Optimizer, name), "__wrapped__", None)
-        if method is not None and not hasattr(method, "__dynamo_disable"):
-            method.__dynamo_disable = method
 
 
 def optimizer_bytes(optimizer: Optimizer) -> int:
