@@ -220,6 +220,11 @@ def test_how_far_training_was_from_rest_is_in_the_caption(tmp_path):
     assert "over the last 50 % of training" in figure.get_suptitle()
     write_series(tmp_path / "half", model=RN2, experiment="depth_rn2")
     assert "over the last 10 to 50 % of training" in drawn(tmp_path / "half")[0].get_suptitle()
+    for folder in [file.parent for file in write_series(tmp_path / "early", epochs=40).rglob("DONE")]:
+        config, summary = folder / "config.yaml", folder / "summary.json"
+        config.write_text(config.read_text().replace("epochs: 40", "epochs: 100\nstop_at_loss: 0.1"))
+        summary.write_text(summary.read_text().replace("{", '{"epochs": 40, ', 1))
+    assert "over the last tenth of training" in drawn(tmp_path / "early")[0].get_suptitle()
     figure, table = drawn(write_series(tmp_path / "none", measured=()))
     assert "objective" not in figure.get_suptitle()
     assert "objective_change" not in set(table.metric)

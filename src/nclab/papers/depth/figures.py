@@ -259,7 +259,7 @@ def _change(table: pd.DataFrame) -> str:
 
 def _stretch(variants: list[Variant]) -> str:
     """'tenth', or '10 to 50 %' where runs were not measured at nine tenths of training."""
-    pairs = {(before_end(run), run.config["epochs"]) for variant in variants for run in variant.runs}
+    pairs = {(before_end(run), run.end) for variant in variants for run in variant.runs}
     shares = sorted({round(100 * (1 - a / end)) for a, end in pairs if a is not None})
     return "tenth" if shares == [10] else f"{' to '.join(map(str, dict.fromkeys((shares[0], shares[-1]))))} %"
 
