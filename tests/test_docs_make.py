@@ -92,7 +92,9 @@ def check_python(words: list[str]) -> None:
     elif words[1] in TOOLS:
         assert find_spec(words[1])
     else:
-        read_words(lambda: runpy.run_module(words[1], run_name="__main__"), *words[2:])
+        with pytest.MonkeyPatch.context() as patch:  # another test may have imported it, of which runpy warns
+            patch.delitem(sys.modules, f"{words[1]}.__main__", raising=False)
+            read_words(lambda: runpy.run_module(words[1], run_name="__main__"), *words[2:])
 
 
 def check_nclab(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

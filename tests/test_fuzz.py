@@ -33,7 +33,7 @@ def test_a_run_that_fits_is_trained_and_a_wrong_one_refused(tmp_path):
 def test_cases_are_those_of_their_seed_and_number_and_reach_every_group_and_key():
     keys = tree()
     assert draw(0, 5, keys) == draw(0, 5, keys)
-    words = [word for number in range(8000) for word in draw(0, number, keys).words]
+    words = [word for number in range(12000) for word in draw(0, number, keys).words]
     drawn = {word.split("=")[0] for word in words}
     assert {option.split("=")[0] for option in keys if option} <= drawn
     assert {key.name for option in keys.values() for key in option} <= drawn

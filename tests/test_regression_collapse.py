@@ -74,12 +74,13 @@ def test_the_columns_are_those_of_a_slow_reference(width):
         y, own, net = split.targets.double().numpy(), found[name]["act2"], found[name]["network"]
         assert own["nrc1"] == pytest.approx(far(h, pca.components_[:N].T), rel=1e-9)
         assert own["nrc2"] == pytest.approx(far(h, weight.T), rel=1e-9)
-        assert net["mse"] == pytest.approx(mean_squared_error(y, f), rel=1e-9)
-        assert net["r2"] == pytest.approx(r2_score(y, f), rel=1e-9)
+        # The network computes in float32, in other batches than the measurement: its outputs differ by their rounding.
+        assert net["mse"] == pytest.approx(mean_squared_error(y, f), rel=1e-6)
+        assert net["r2"] == pytest.approx(r2_score(y, f), rel=1e-6)
         assert net["loss"] == pytest.approx(N / 2 * net["mse"], rel=1e-6)
         for i in range(N):
-            assert net[f"mse_target_{i + 1}"] == pytest.approx(mean_squared_error(y[:, i], f[:, i]), rel=1e-9)
-            assert net[f"r2_target_{i + 1}"] == pytest.approx(r2_score(y[:, i], f[:, i]), rel=1e-9)
+            assert net[f"mse_target_{i + 1}"] == pytest.approx(mean_squared_error(y[:, i], f[:, i]), rel=1e-6)
+            assert net[f"r2_target_{i + 1}"] == pytest.approx(r2_score(y[:, i], f[:, i]), rel=1e-6)
     own = found["train"]["act2"]
     assert own["nrc3"] == pytest.approx(nrc3(weight @ weight.T, s), rel=1e-9)
     assert own["nrc3_g"] == pytest.approx(best_g(weight @ weight.T, s), rel=1e-9)

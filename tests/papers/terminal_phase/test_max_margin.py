@@ -43,6 +43,14 @@ def test_of_an_etf_it_is_the_etf():
     assert numbers["weight_norm"] == pytest.approx(3 * math.sqrt(5))
 
 
+def test_a_solver_that_stops_early_is_not_believed(monkeypatch):
+    features, labels = clusters()
+    wanted = max_margin(features, labels, 4)
+    stopped = lambda matrix, *_, **__: (np.full(matrix.shape[1], 1 / matrix.shape[1]), 0.0)  # noqa: E731
+    monkeypatch.setattr("scipy.optimize.nnls", stopped)
+    np.testing.assert_allclose(max_margin(features, labels, 4), wanted, atol=1e-9)
+
+
 def test_the_distance_is_that_of_directions():
     features, labels = clusters()
     best = max_margin(features, labels, 4)

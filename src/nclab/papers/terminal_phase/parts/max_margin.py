@@ -90,7 +90,7 @@ def max_margin(features: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
     >>> max_margin(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([0, 1]), 2).round(6).tolist()
     [[0.25, 0.0], [-0.25, 0.0]]
     """
-    from scipy.optimize import nnls  # half a second, which other suites need not wait for
+    from scipy.optimize import lsq_linear, nnls  # half a second, which other suites need not wait for
 
     samples, dim = features.shape
     constraints = samples * (classes - 1)
@@ -105,12 +105,17 @@ def max_margin(features: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
     matrix = np.vstack([z.reshape(constraints, -1).T, np.ones(constraints)])  # (C d + 1, K)
     wanted = np.zeros(len(matrix))
     wanted[-1] = 1.0
-    weights, _ = nnls(matrix, wanted, maxiter=50 * constraints)
-    residual = matrix @ weights - wanted
-    if -residual[-1] > 1e-10:  # ||residual||^2, 0 where no V exists
-        solution = (-residual[:-1] / residual[-1]).reshape(classes, dim)
-        if least_margin(solution, features, labels) >= 1 - TOLERANCE:
-            return solution
+    # On features as even as an ETF's, nnls stops early on some processors. A margin of 1 everywhere is what tells the
+    # solution: where it is missed, another algorithm solves the same problem.
+    for solve in (
+        lambda: nnls(matrix, wanted, maxiter=50 * constraints)[0],
+        lambda: lsq_linear(matrix, wanted, bounds=(0, np.inf), method="bvls", tol=1e-15).x,
+    ):
+        residual = matrix @ solve() - wanted
+        if -residual[-1] > 1e-10:  # ||residual||^2, 0 where no V exists
+            solution = (-residual[:-1] / residual[-1]).reshape(classes, dim)
+            if least_margin(solution, features, labels) >= 1 - TOLERANCE:
+                return solution
     raise ValueError(
         f"metrics.suite: max_margin needs features that a linear classifier without a bias separates, got {samples} "
         "that none does; keep fewer samples (dataset.train_size)"
