@@ -2,10 +2,11 @@
 
     python scripts/bench_networks.py                         writes outputs/bench/networks.json
 
-Ours is `train_epoch`, as in a run; theirs is a loop of ten lines over images in memory with the same fused optimizer,
-batches of 128. Libraries: timm's VisionTransformer, nn.TransformerEncoder, torchvision's resnet18. What differs between
-the networks: in the last block of our ViT only the class token is computed, which alone is read; timm gives the class
-token a position; our ResNet lays images out channels last. A library that is not installed has a row that says so.
+Ours is `train_epoch`, as in a run; theirs is `plain_epoch`, a short loop over images in memory with the same fused
+optimizer, batches of 128. Libraries: timm's VisionTransformer, nn.TransformerEncoder, torchvision's resnet18. What
+differs between the networks: in the last block of our ViT only the class token is computed, which alone is read; timm
+gives the class token a position; our ResNet lays images out channels last. A library that is not installed has a row
+that says so.
 """
 
 import statistics

@@ -73,7 +73,7 @@ def section(judgements: list[Judgement]) -> Section:
 
 def _missing(claim: Claim, absent: list[Judgement], there: int) -> str:
     """The conditions once where no case of `claim.per` has a treatment, and not once a case."""
-    if absent and not there and not any(one.run for one in absent):
+    if not there and not any(one.run for one in absent):
         return no_finished_run(claim.treatment | claim.per)
     return "; ".join(dict.fromkeys(one.reason for one in absent))
 

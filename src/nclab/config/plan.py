@@ -127,10 +127,13 @@ class Plan:
         asked = parts or [name for name in sizes if not self.parts[name].get("extra")]
         if datasets and not parts:  # those with a dataset of their own would have to be named
             asked = [name for name in asked if name not in own_datasets]
+
+        def dataset_of(name: str, dataset: str) -> str:
+            """That of the part's size, if it names one and the command none."""
+            return dataset if datasets else own_datasets.get(name, dataset)
+
         pairs = product(datasets or size["datasets"], asked)
-        pairs = dict.fromkeys(
-            (dataset if datasets else own_datasets.get(name, dataset), name) for dataset, name in pairs
-        )
+        pairs = dict.fromkeys((dataset_of(name, dataset), name) for dataset, name in pairs)
 
         def lines(name: str, dataset: str) -> list[Keys]:
             """The command lines of a part."""
@@ -145,33 +148,30 @@ class Plan:
         words = (*overrides, *(word for override in policy_overrides for word in ("--policy", override)))
         typed_keys = frozenset(map(key_of, (*overrides, *policy_overrides)))
         seeds_of = {name: seeds or _seeds(size["seeds"], self.parts[name]["size"]) for name in asked}
-        composed: dict[Keys, RunConfig] = {}
+        runs: dict[Keys, tuple[Path, RunConfig]] = {}  # see _run_of
         needed_by: dict[Path, list[str]] = {}  # parts may write the same run in other words
         with composing(self.conf):
             for dataset, name in product(dict.fromkeys(dataset for dataset, _ in pairs), sizes):
-                asked_for = (dataset, name) in pairs
-                if not asked_for and not datasets and own_datasets.get(name, dataset) != dataset:
-                    continue
-                for keys in lines(name, dataset):
+                for keys in lines(name, dataset) if dataset_of(name, dataset) == dataset else ():
                     try:
-                        if keys not in composed:
-                            composed[keys] = _composed(self._composer, keys)
+                        if keys not in runs:
+                            runs[keys] = _run_of(self._composer, keys)
                     except ConfigError:
-                        if asked_for:
+                        if (dataset, name) in pairs:
                             raise
                         continue  # the overrides of this command are not meant for that part
-                    needed_by.setdefault(_seedless(composed[keys]), []).append(name)
-        known: dict[Path, dict[int, RunConfig]] = {}  # a run without its seed -> seed -> its configuration
+                    needed_by.setdefault(runs[keys][0], []).append(name)
+        known: dict[Path, dict[int, RunConfig]] = {}  # run -> seed -> its configuration
         found = []
         for dataset, name in pairs:
             own: list[RunConfig] = []
             for keys in lines(name, dataset):
-                one = _seedless(composed[keys])
-                if not known.get(one, {}).keys() >= set(seeds_of[name]):
-                    record = Record(self.wing, profile, tuple(dict.fromkeys(needed_by[one])), words)
-                    config = replace(composed[keys], explicit=typed_keys)
-                    known[one] = _with_seeds(config, seeds_of[name], output_root, str(record)) | known.get(one, {})
-                own += [known[one][seed] for seed in seeds_of[name]]
+                run, config = runs[keys]
+                if not known.get(run, {}).keys() >= set(seeds_of[name]):
+                    record = Record(self.wing, profile, tuple(dict.fromkeys(needed_by[run])), words)
+                    config = replace(config, explicit=typed_keys)
+                    known[run] = _with_seeds(config, seeds_of[name], output_root, str(record)) | known.get(run, {})
+                own += [known[run][seed] for seed in seeds_of[name]]
             found.append(Part(name, dataset, self.parts[name]["draw"], own))
         return found
 
@@ -200,18 +200,15 @@ def _seeds(of_profile: list[int] | dict[str, list[int]], size: str) -> list[int]
     return of_profile if isinstance(of_profile, list) else of_profile.get(size, of_profile["other"])
 
 
-def _seedless(config: RunConfig) -> Path:
-    """What tells runs apart but for the seed."""
-    return config.of_seed(0).folder
-
-
 def _with_seeds(config: RunConfig, seeds: list[int], output_root: str, paper: str) -> dict[int, RunConfig]:
     """Copies that differ in the seed alone: a paper has a thousand runs."""
     return {seed: replace(config.of_seed(seed), output_root=output_root, paper=paper) for seed in seeds}
 
 
-def _composed(composer: Composer, keys: Keys) -> RunConfig:
+def _run_of(composer: Composer, keys: Keys) -> tuple[Path, RunConfig]:
+    """The run of a command line: what tells it apart but for its seed, and its configuration."""
     try:
-        return run_config(composer(keys))
+        config = run_config(composer(keys))
     except ConfigError as error:
         raise ConfigError(f"{error} (in: {' '.join(keys)})") from None
+    return config.of_seed(0).folder, config
